@@ -1,0 +1,129 @@
+#include <string.h>
+#include <glib/gi18n-lib.h>
+#include "util/config.h"
+#include "util/error.h"
+#include "util/files.h"
+
+static const char *const known_keys[] = {
+    "default_uri", "state_dir", "scratch_dir", "target_dir", "tls_x509_dir", "keep_jobs", "scratch_limit",
+    "audit_log", "policy_file", "tls_allowed_names", "listen_tls", "socket", "readonly_socket", "socket_group",
+    "max_peers", "max_anonymous_peers", "libbackupd_path", "ssh_command",
+};
+
+static GMutex lock;
+static GHashTable *values;      /* NULL: not read yet */
+
+static gboolean key_known (const char *key)
+{
+    for (guint i = 0; i < G_N_ELEMENTS (known_keys); i++)
+        if (g_str_equal (key, known_keys[i]))
+            return TRUE;
+    return FALSE;
+}
+
+static gboolean parse_line (GHashTable *table, const char *path, guint number, char *line, GError **error)
+{
+    g_strstrip (line);
+    if (*line == '\0' || *line == '#')
+        return TRUE;
+    char *equals = strchr (line, '=');
+    if (!equals)
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("%s:%u: expected 'key = value'"), path, number);
+    *equals = '\0';
+    char *key = g_strchomp (line), *value = g_strstrip (equals + 1);
+    gsize length = strlen (value);
+    if (length >= 2 && value[0] == '"' && value[length - 1] == '"') {
+        value[length - 1] = '\0';
+        value++;
+    }
+    if (!key_known (key)) {
+        g_autofree char *shown = text_sanitize (key, 128);
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("%s:%u: unknown key '%s'"), path, number, shown);
+    }
+    g_hash_table_replace (table, g_strdup (key), g_strdup (value));
+    return TRUE;
+}
+
+static gboolean read_file (GHashTable *table, const char *path, GError **error)
+{
+    g_autofree char *text = NULL;
+    if (!files_read (path, 1024 * 1024, &text, NULL, error))
+        return FALSE;
+    g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
+    for (guint i = 0; lines[i]; i++)
+        if (!parse_line (table, path, i + 1, lines[i], error))
+            return FALSE;
+    return TRUE;
+}
+
+static int compare_names (gconstpointer a, gconstpointer b)
+{
+    return strcmp (*(char *const *) a, *(char *const *) b);
+}
+
+static gboolean read_dir (GHashTable *table, const char *path, GError **error)
+{
+    g_autoptr (GDir) dir = g_dir_open (path, 0, NULL);
+    g_autoptr (GPtrArray) names = g_ptr_array_new_with_free_func (g_free);
+    const char *name;
+    while (dir && (name = g_dir_read_name (dir)))
+        if (g_str_has_suffix (name, ".conf"))
+            g_ptr_array_add (names, g_build_filename (path, name, NULL));
+    g_ptr_array_sort (names, compare_names);
+    for (guint i = 0; i < names->len; i++)
+        if (!read_file (table, names->pdata[i], error))
+            return FALSE;
+    return TRUE;
+}
+
+static GHashTable *read_all (const char *path, GError **error)
+{
+    g_autoptr (GHashTable) table = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+    if (!path)
+        path = g_getenv ("LIBBACKUP_CONFIG");
+    if (path && *path)
+        return read_file (table, path, error) ? g_steal_pointer (&table) : NULL;
+    g_autofree char *user = g_build_filename (g_get_user_config_dir (), "libbackup", NULL);
+    return read_dir (table, SYSCONF_DIR, error) && read_dir (table, user, error) ? g_steal_pointer (&table) : NULL;
+}
+
+gboolean config_check (const char *path, GError **error)
+{
+    g_autoptr (GHashTable) table = read_all (path, error);
+    return table != NULL;
+}
+
+gboolean config_reload (GError **error)
+{
+    GHashTable *table = read_all (NULL, error);
+    if (!table)
+        return FALSE;
+    g_mutex_lock (&lock);
+    g_clear_pointer (&values, g_hash_table_unref);
+    values = table;
+    g_mutex_unlock (&lock);
+    return TRUE;
+}
+
+char *config_get_string (const char *key)
+{
+    g_mutex_lock (&lock);
+    if (!values) {
+        g_autoptr (GError) error = NULL;
+        values = read_all (NULL, &error);
+        if (!values) {
+            g_warning ("%s", error->message);
+            values = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+        }
+    }
+    char *value = g_strdup (g_hash_table_lookup (values, key));
+    g_mutex_unlock (&lock);
+    return value;
+}
+
+gint64 config_get_int (const char *key, gint64 fallback)
+{
+    g_autofree char *text = config_get_string (key);
+    gint64 value;
+    return text && g_ascii_string_to_signed (text, 10, G_MININT64, G_MAXINT64, &value, NULL) ? value : fallback;
+}

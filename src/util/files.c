@@ -1,0 +1,163 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <glib/gi18n-lib.h>
+#include <glib/gstdio.h>
+#include "util/config.h"
+#include "util/error.h"
+#include "util/files.h"
+
+char *files_state_dir (gboolean session)
+{
+    const char *env = g_getenv ("LIBBACKUP_STATE_DIR");
+    if (env && *env)
+        return g_canonicalize_filename (env, NULL);
+    char *configured = config_get_string ("state_dir");
+    if (configured)
+        return configured;
+    if (!session)
+        return g_strdup ("/var/lib/libbackup");
+    const char *base = g_getenv ("XDG_STATE_HOME");
+    if (base && g_path_is_absolute (base))
+        return g_build_filename (base, "libbackup", NULL);
+    return g_build_filename (g_get_home_dir (), ".local", "state", "libbackup", NULL);
+}
+
+char *files_default_socket (gboolean session)
+{
+    if (!session)
+        return g_strdup ("/run/libbackup/libbackup.sock");
+    return g_build_filename (g_get_user_runtime_dir (), "libbackup", "libbackup.sock", NULL);
+}
+
+gboolean files_make_dir (const char *path, int mode, GError **error)
+{
+    if (g_mkdir_with_parents (path, mode) == 0)
+        return TRUE;
+    return error_set_errno (error, errno, _("cannot make directory '%s'"), path);
+}
+
+static gboolean write_all (int fd, const char *data, gsize length)
+{
+    while (length > 0) {
+        ssize_t n = write (fd, data, length);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return FALSE;
+        data += n;
+        length -= n;
+    }
+    return TRUE;
+}
+
+gboolean files_write_atomic (const char *path, const char *data, gssize length, int mode, GError **error)
+{
+    g_autofree char *temporary = g_strdup_printf ("%s.%d.tmp", path, (int) getpid ());
+    int fd = open (temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+    if (fd < 0)
+        return error_set_errno (error, errno, _("cannot write '%s'"), path);
+    gboolean ok = write_all (fd, data, length < 0 ? strlen (data) : (gsize) length) && fsync (fd) == 0;
+    int saved = errno;
+    if (close (fd) != 0 && ok) {
+        ok = FALSE;
+        saved = errno;
+    }
+    if (ok && g_rename (temporary, path) != 0) {
+        ok = FALSE;
+        saved = errno;
+    }
+    if (!ok) {
+        g_unlink (temporary);
+        return error_set_errno (error, saved, _("cannot write '%s'"), path);
+    }
+    return files_fsync_parent (path, error);
+}
+
+gboolean files_read (const char *path, gsize max, char **ret_data, gsize *ret_length, GError **error)
+{
+    if (max == 0)
+        max = 16 * 1024 * 1024;
+    int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return error_set_errno (error, errno, _("cannot read '%s'"), path);
+    struct stat st;
+    if (fstat (fd, &st) != 0 || !S_ISREG (st.st_mode) || (gsize) st.st_size > max) {
+        close (fd);
+        return error_set (error, BAK_ERROR_IO, _("'%s' is not a regular file of at most %" G_GSIZE_FORMAT " bytes"), path, max);
+    }
+    GString *data = g_string_sized_new (st.st_size + 1);
+    char buffer[16384];
+    ssize_t n = 0;
+    while (data->len <= max && (n = read (fd, buffer, sizeof buffer)) != 0) {
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            break;
+        g_string_append_len (data, buffer, n);
+    }
+    int saved = errno;
+    close (fd);
+    if (n < 0 || data->len > max) {
+        g_string_free (data, TRUE);
+        return error_set_errno (error, n < 0 ? saved : EFBIG, _("cannot read '%s'"), path);
+    }
+    if (ret_length)
+        *ret_length = data->len;
+    *ret_data = g_string_free (data, FALSE);
+    return TRUE;
+}
+
+gboolean files_fsync (const char *path, GError **error)
+{
+    int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return error_set_errno (error, errno, _("cannot open '%s' to sync it"), path);
+    gboolean ok = fsync (fd) == 0;
+    int saved = errno;
+    close (fd);
+    return ok || error_set_errno (error, saved, _("cannot sync '%s'"), path);
+}
+
+gboolean files_fsync_parent (const char *path, GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname (path);
+    return files_fsync (dir, error);
+}
+
+int files_lock (const char *path, guint wait_ms, GError **error)
+{
+    int fd = open (path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        error_set_errno (error, errno, _("cannot open lock '%s'"), path);
+        return -1;
+    }
+    gint64 deadline = g_get_monotonic_time () + (gint64) wait_ms * 1000;
+    while (flock (fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            error_set_errno (error, errno, _("cannot lock '%s'"), path);
+            close (fd);
+            return -1;
+        }
+        if (g_get_monotonic_time () >= deadline) {
+            error_set (error, BAK_ERROR_BUSY, _("'%s' is locked by another process"), path);
+            close (fd);
+            return -1;
+        }
+        g_usleep (5000);    /* flock has no deadline of its own */
+    }
+    return fd;
+}
+
+gboolean files_is_locked (const char *path)
+{
+    int fd = open (path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return FALSE;
+    gboolean locked = flock (fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close (fd);
+    return locked;
+}

@@ -1,0 +1,20 @@
+/* Files that must survive a crash, and the places where they live. */
+#pragma once
+#include <gio/gio.h>
+
+/* LIBBACKUP_STATE_DIR, else configuration, else /var/lib/libbackup (system) or $XDG_STATE_HOME/libbackup. Caller frees. */
+char *files_state_dir (gboolean session);
+/* /run/libbackup/libbackup.sock or $XDG_RUNTIME_DIR/libbackup/libbackup.sock. Caller frees. */
+char *files_default_socket (gboolean session);
+/* mkdir -p with this mode for what is new. */
+gboolean files_make_dir (const char *path, int mode, GError **error);
+/* Writes to a temporary name beside it, fsync, rename, fsync of the directory: all or nothing. */
+gboolean files_write_atomic (const char *path, const char *data, gssize length, int mode, GError **error);
+/* Reads a file of at most max bytes (0: 16 MiB). */
+gboolean files_read (const char *path, gsize max, char **ret_data, gsize *ret_length, GError **error);
+gboolean files_fsync (const char *path, GError **error);        /* file or directory */
+gboolean files_fsync_parent (const char *path, GError **error);
+/* flock (LOCK_EX) of path, made when missing. wait_ms 0: at once. Returns the fd (held until closed), or -1 with
+ * BAK_ERROR_BUSY when another process has it. */
+int files_lock (const char *path, guint wait_ms, GError **error);
+gboolean files_is_locked (const char *path);
