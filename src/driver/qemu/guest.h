@@ -1,0 +1,87 @@
+/* One attached guest: its definition, its folder, its monitor, the thread that owns them, and its running job.
+ *
+ * Everything that talks to QEMU runs on the guest's own thread, one call at a time (guest_do). Calls that come meanwhile
+ * queue; nested iterations of the context (inside blocking QMP calls) never run them. Records are read without it. */
+#pragma once
+#include "conf/guest_def.h"
+#include "driver/driver.h"
+#include "driver/qemu/graph.h"
+#include "driver/qemu/qmp.h"
+
+typedef struct _Guest Guest;
+typedef struct _QemuConn QemuConn;
+typedef struct _Job Job;        /* job.h */
+
+struct _QemuConn {              /* DriverConn.priv of the qemu driver */
+    DriverConn *conn;
+    char *state_dir;
+    DriverRole role;
+    gboolean embedded;          /* jobs run in this process even in role CLIENT (test:///) */
+    char *watch_guest;
+    GMutex lock;                /* guards guests */
+    GHashTable *guests;         /* name -> Guest*, made when first used */
+    int registrations;
+};
+
+struct _Guest {
+    QemuConn *owner;
+    GuestDef *def;
+    char *dir;                  /* STATE/guests/NAME */
+    gint refs;
+
+    GThread *thread;
+    GMainContext *context;
+    GAsyncQueue *queue;         /* closures of guest_do */
+    gboolean quit;
+
+    /* the guest's thread only */
+    int lock_fd;                /* flock on DIR/lock while we own the monitor; -1 */
+    Qmp *qmp;                   /* NULL: not connected */
+    Caps *caps;
+    Job *job;                   /* the running job; NULL */
+    gint64 release_at;          /* monotonic: let go of the monitor then; 0 */
+    GPtrArray *pending;         /* events that came in, taken by the tick */
+
+    /* any thread, under snapshot_lock */
+    GMutex snapshot_lock;
+    GCond changed;              /* the job's state changed */
+    bak_job snapshot;           /* of the running or last job of this process; id "" or NULL: none */
+    gint cancel;                /* atomic: an abort was asked for */
+};
+
+typedef gboolean (*GuestFunc) (Guest *guest, gpointer data, GError **error);
+
+/* By name; BAK_ERROR_NO_DOMAIN. Unref when done. */
+Guest *guest_get (QemuConn *owner, const char *name, GError **error);
+void guest_unref (Guest *guest);
+/* Runs func on the guest's thread with the monitor acquired (when the guest has one and acquire is TRUE) and waits for it. */
+gboolean guest_do (Guest *guest, gboolean acquire, GuestFunc func, gpointer data, GError **error);
+/* On the guest's thread: lock, connect, capabilities, recover. Idempotent. BAK_ERROR_MONITOR_HELD, BAK_ERROR_CONNECTION. */
+gboolean guest_acquire (Guest *guest, GError **error);
+void guest_release (Guest *guest);
+Graph *guest_graph (Guest *guest, GError **error);      /* fresh; guest_acquire first */
+gboolean guest_is_offline (const Guest *guest);         /* attached by images */
+void guest_emit (Guest *guest, bak_event *event);       /* fills domain, uuid, when; clears event */
+
+/* offline.c: a powered-off guest. Starts (or finds again) the private storage daemon of the guest and returns its QMP socket path.
+ * Its --blockdev nodes are named after the targets where QEMU's alphabet allows. The daemon has its own session and outlives us. */
+char *offline_start (Guest *guest, GError **error);
+void offline_stop (Guest *guest);                       /* QMP quit, waits for the process, removes its socket; no-op when none runs */
+gboolean offline_running (const Guest *guest);
+/* Without the daemon: size, format, allocation, backing depth and bitmaps of each image by `qemu-img info -U`. */
+gboolean offline_disks (Guest *guest, bak_disks_ret *ret, GError **error);
+/* Removes a persistent bitmap from an image that no QEMU has open (qemu-img bitmap --remove). Absent: TRUE. */
+gboolean offline_bitmap_remove (const char *file, const char *format, const char *bitmap, GError **error);
+
+/* info.c: what a guest is, from its graph */
+gboolean guest_info (Guest *guest, bak_domain_info *ret, GError **error);
+gboolean guest_state (Guest *guest, bak_state_ret *ret, GError **error);
+gboolean guest_disks (Guest *guest, bak_disks_ret *ret, GError **error);
+char *guest_xml (Guest *guest, GError **error);         /* <domain> as libvirt clients want it */
+
+/* attach.c: definitions on disk */
+gboolean qemu_attach (DriverConn *conn, const bak_attach_args *args, bak_lookup_ret *ret, GError **error);
+gboolean qemu_detach (DriverConn *conn, const bak_domain_arg *args, bak_none *ret, GError **error);
+gboolean qemu_discover (DriverConn *conn, const bak_none *args, bak_discover_ret *ret, GError **error);
+gboolean qemu_list (DriverConn *conn, const bak_list_args *args, bak_list_ret *ret, GError **error);
+gboolean qemu_lookup (DriverConn *conn, const bak_lookup_args *args, bak_lookup_ret *ret, GError **error);

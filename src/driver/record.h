@@ -1,0 +1,53 @@
+/* Durable records of jobs and checkpoints, as JSON files in a guest's folder of the state directory:
+ *   DIR/jobs/ID.json   DIR/checkpoints/NAME.json
+ * Written atomically; a damaged file is reported by name, never fatal to the others. Shared by all drivers. */
+#pragma once
+#include <json-glib/json-glib.h>
+#include "driver/driver.h"
+
+enum { RECORD_KEEP_DEFAULT = 20 };
+
+/* Eight random hex digits. Caller frees. */
+char *record_new_id (void);
+gboolean record_id_check (const char *id);
+
+gboolean record_save (const char *dir, const bak_job *job, GError **error);
+/* id "": the newest. BAK_ERROR_NO_JOB when there is none. */
+gboolean record_load (const char *dir, const char *id, bak_job *ret_job, GError **error);
+/* Newest first; damaged ones are left out and put into *ret_damaged (char*, may be NULL). Free jobs with bak_job_clear and g_array. */
+GArray *record_list (const char *dir, GPtrArray *damaged);
+void record_prune (const char *dir, guint keep);
+JsonNode *record_to_json (const bak_job *job);
+gboolean record_from_json (JsonNode *node, bak_job *ret_job, GError **error);
+
+/* A promoted checkpoint. */
+typedef struct {
+    char *disk;                 /* target */
+    char *node;                 /* node-name at the time it was made */
+    char *file;                 /* image file that bears the bitmap */
+    char *bitmap;               /* = the checkpoint's name */
+    gboolean persistent;
+    guint64 size;               /* of the disk then, bytes */
+    guint64 granularity;
+} CheckpointDisk;
+
+typedef struct {
+    char *name, *parent, *description;  /* parent, description: NULL when absent */
+    gint64 created;             /* seconds */
+    gint64 sequence;            /* order of creation */
+    char *job;                  /* the backup that it was made with; NULL */
+    char *series;               /* 2016 <branch>; NULL */
+    char *domain_uuid;
+    GPtrArray *disks;           /* CheckpointDisk* */
+} Checkpoint;
+
+Checkpoint *checkpoint_new (const char *name);
+void checkpoint_free (Checkpoint *checkpoint);
+CheckpointDisk *checkpoint_disk_new (const char *disk);
+gboolean checkpoint_save (const char *dir, const Checkpoint *checkpoint, GError **error);
+Checkpoint *checkpoint_load (const char *dir, const char *name, GError **error);
+/* In order of creation (parents first). */
+GPtrArray *checkpoint_load_all (const char *dir, GPtrArray *damaged);
+gboolean checkpoint_remove (const char *dir, const char *name, GError **error);
+gboolean checkpoint_exists (const char *dir, const char *name);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Checkpoint, checkpoint_free)
