@@ -1,0 +1,869 @@
+/* The QMP client. Owns one socket, one GSource on one GMainContext for its whole life, and the commands that wait.
+ *
+ * A command is in one of three places: `queue` (nothing of it has left this process), `flying` (in QEMU's hands, or its bytes
+ * are on the way), or it is done. After a timeout a flying command keeps its place, without a callback, until its late reply
+ * or the end of the connection: QEMU has not taken it off its own queue, and an eighth one would make it stop reading. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <gio/gio.h>
+#include <glib/gi18n-lib.h>
+#include "driver/qemu/member.h"
+#include "driver/qemu/qmp.h"
+#include "driver/qemu/qmp_split.h"
+
+enum { READ_SIZE = 65536, KEEP_MESSAGE = 1024 * 1024, MAX_NAME = 64 };
+
+typedef enum { STATE_GREETING, STATE_NEGOTIATING, STATE_READY, STATE_DEAD } State;
+
+typedef struct {
+    char *id, *name, *text;
+    gsize length, written;
+    gboolean oob;
+    guint timeout_ms;
+    gint64 deadline;            /* 0: not running */
+    QmpReplyFunc func;          /* NULL: nobody waits any more */
+    gpointer user_data;
+} Command;
+
+typedef struct {
+    GSource base;
+    Qmp *qmp;
+} QmpSource;
+
+struct _Qmp {
+    int refs;
+    char *label;
+    GMainContext *context;
+    GSocket *socket;
+    GSource *source;
+    gpointer tag;
+    State state;
+    gboolean closed;            /* by the owner */
+    GError *why;                /* set once, when it dies */
+    GError *write_error;        /* what is left to read is read first */
+
+    guint8 in[READ_SIZE];
+    gsize in_pos, in_length;
+    QmpSplit split;
+    GByteArray *message;        /* the object that is being received */
+
+    GQueue queue;               /* Command*, in-band, waiting for a place */
+    GQueue flying;              /* Command*, in the order of sending */
+    GQueue writing;             /* Command* of flying whose bytes are not all written */
+    gint64 progress;            /* when QEMU last answered anything */
+    guint64 last_id;
+
+    int peer_pid;
+    guint version;
+    char *version_text;
+    gboolean offers_oob, oob;
+    QmpEventFunc event_func;
+    gpointer event_data;
+};
+
+static Qmp *qmp_ref (Qmp *qmp)
+{
+    qmp->refs++;
+    return qmp;
+}
+
+static void qmp_unref (Qmp *qmp)
+{
+    if (--qmp->refs > 0)
+        return;
+    if (qmp->source) {
+        g_source_destroy (qmp->source);
+        g_source_unref (qmp->source);
+    }
+    g_clear_object (&qmp->socket);
+    g_clear_error (&qmp->why);
+    g_clear_error (&qmp->write_error);
+    g_byte_array_unref (qmp->message);
+    g_main_context_unref (qmp->context);
+    g_free (qmp->version_text);
+    g_free (qmp->label);
+    g_free (qmp);
+}
+
+/* ---- commands ---- */
+
+static void command_free (Command *command)
+{
+    g_free (command->id);
+    g_free (command->name);
+    g_free (command->text);
+    g_free (command);
+}
+
+/* Makes the source run its dispatch as soon as the context is iterated. */
+static void qmp_wake (Qmp *qmp)
+{
+    if (qmp->source)
+        g_source_set_ready_time (qmp->source, 0);
+}
+
+static Command *command_new (Qmp *qmp, const char *name, JsonObject *args, gboolean oob, guint timeout_ms)
+{
+    Command *command = g_new0 (Command, 1);
+    command->id = g_strdup_printf ("bak-%" G_GUINT64_FORMAT, ++qmp->last_id);
+    command->name = g_strdup (name);
+    command->oob = oob;
+    command->timeout_ms = timeout_ms ? timeout_ms : QMP_DEFAULT_TIMEOUT_MS;
+
+    JsonObject *object = json_object_new ();
+    json_object_set_string_member (object, oob ? "exec-oob" : "execute", name);
+    if (args)
+        json_object_set_object_member (object, "arguments", args);
+    json_object_set_string_member (object, "id", command->id);
+    g_autoptr (JsonNode) root = json_node_init_object (json_node_alloc (), object);
+    json_object_unref (object);
+    g_autofree char *json = json_to_string (root, FALSE);
+    command->text = g_strconcat (json, "\n", NULL);
+    command->length = strlen (command->text);
+    return command;
+}
+
+/* Takes command. The callback may do anything, closing qmp included. */
+static void command_finish (Qmp *qmp, Command *command, JsonNode *result, const GError *error)
+{
+    QmpReplyFunc func = command->func;
+    gpointer user_data = command->user_data;
+    command_free (command);
+    if (func)
+        func (qmp, result, error, user_data);
+}
+
+static void qmp_die (Qmp *qmp, BakErrorCode code, const char *format, ...) G_GNUC_PRINTF (3, 4);
+static void qmp_die (Qmp *qmp, BakErrorCode code, const char *format, ...)
+{
+    if (qmp->state == STATE_DEAD)
+        return;
+    va_list args;
+    va_start (args, format);
+    g_autofree char *text = g_strdup_vprintf (format, args);
+    va_end (args);
+    error_set (&qmp->why, code, _("monitor '%s': %s"), qmp->label, text);
+    qmp->state = STATE_DEAD;
+    if (qmp->tag)
+        g_source_remove_unix_fd (qmp->source, g_steal_pointer (&qmp->tag));
+    g_socket_close (qmp->socket, NULL);
+    qmp->in_pos = qmp->in_length = 0;
+    g_byte_array_set_size (qmp->message, 0);
+    g_queue_clear (&qmp->writing);
+    qmp_wake (qmp);
+}
+
+/* Ends every command with the reason why the connection ended. */
+static void qmp_fail_all (Qmp *qmp)
+{
+    Command *command;
+    while ((command = g_queue_pop_head (&qmp->flying)) || (command = g_queue_pop_head (&qmp->queue)))
+        command_finish (qmp, command, NULL, qmp->why);
+}
+
+/* ---- writing ---- */
+
+static guint qmp_count_in_band (Qmp *qmp)
+{
+    guint count = 0;
+    for (GList *l = qmp->flying.head; l; l = l->next)
+        count += !((Command *) l->data)->oob;
+    return count;
+}
+
+static void qmp_launch (Qmp *qmp, Command *command, gint64 now)
+{
+    command->deadline = command->func ? now + (gint64) command->timeout_ms * 1000 : 0;
+    g_queue_push_tail (&qmp->flying, command);
+    if (!command->oob) {
+        g_queue_push_tail (&qmp->writing, command);
+        return;
+    }
+    /* Overtakes all but what has partly been written. */
+    Command *head = g_queue_peek_head (&qmp->writing);
+    g_queue_push_nth (&qmp->writing, command, head && head->written > 0 ? 1 : 0);
+}
+
+static void qmp_write (Qmp *qmp)
+{
+    Command *command;
+    while (!qmp->write_error && (command = g_queue_peek_head (&qmp->writing))) {
+        g_autoptr (GError) error = NULL;
+        gssize n = g_socket_send (qmp->socket, command->text + command->written, command->length - command->written, NULL, &error);
+        if (n < 0 && g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
+            break;
+        if (n < 0) {
+            qmp->write_error = g_steal_pointer (&error);
+            g_queue_clear (&qmp->writing);
+            qmp_wake (qmp);
+            break;
+        }
+        command->written += n;
+        if (command->written == command->length)
+            g_queue_pop_head (&qmp->writing);
+    }
+}
+
+/* Sends what has a place and arms the source for what is left. */
+static void qmp_flush (Qmp *qmp)
+{
+    if (qmp->state == STATE_DEAD)
+        return;
+    gint64 now = g_get_monotonic_time ();
+    while (qmp->queue.length && qmp_count_in_band (qmp) < QMP_MAX_IN_FLIGHT)
+        qmp_launch (qmp, g_queue_pop_head (&qmp->queue), now);
+    qmp_write (qmp);
+    if (qmp->tag)
+        g_source_modify_unix_fd (qmp->source, qmp->tag, G_IO_IN | (qmp->writing.length ? G_IO_OUT : 0));
+}
+
+/* ---- deadlines ---- */
+
+/* A queued command is late when, for as long as it would wait for its own reply, QEMU has answered nothing. */
+static gint64 command_deadline (Qmp *qmp, Command *command)
+{
+    if (command->deadline)
+        return command->deadline;
+    return command->func ? qmp->progress + (gint64) command->timeout_ms * 1000 : G_MAXINT64;
+}
+
+static gboolean qmp_expire_flying (Qmp *qmp, gint64 now)
+{
+    for (GList *l = qmp->flying.head; l; l = l->next) {
+        Command *command = l->data;
+        if (!command->deadline || command->deadline > now)
+            continue;
+        gboolean unsent = command->written == 0 && g_queue_find (&qmp->writing, command);
+        g_autoptr (GError) error = NULL;
+        error_set (&error, BAK_ERROR_TIMEOUT, unsent ? _("monitor '%s': '%s' could not be sent within %.3g s: QEMU reads nothing")
+            : _("monitor '%s': no reply to '%s' within %.3g s"), qmp->label, command->name, command->timeout_ms / 1000.0);
+        if (unsent) {
+            g_queue_remove (&qmp->writing, command);
+            g_queue_delete_link (&qmp->flying, l);
+            command_finish (qmp, command, NULL, error);
+            return TRUE;
+        }
+        QmpReplyFunc func = g_steal_pointer (&command->func);
+        command->deadline = 0;
+        if (func)
+            func (qmp, NULL, error, command->user_data);
+        return TRUE;
+    }
+    return FALSE;
+}
+
+static gboolean qmp_expire_queued (Qmp *qmp, gint64 now)
+{
+    for (GList *l = qmp->queue.head; l; l = l->next) {
+        Command *command = l->data;
+        if (command_deadline (qmp, command) > now)
+            continue;
+        g_queue_delete_link (&qmp->queue, l);
+        g_autoptr (GError) error = NULL;
+        error_set (&error, BAK_ERROR_TIMEOUT, _("monitor '%s': '%s' was not sent: no reply to the commands before it for %.3g s"),
+            qmp->label, command->name, command->timeout_ms / 1000.0);
+        command_finish (qmp, command, NULL, error);
+        return TRUE;
+    }
+    return FALSE;
+}
+
+static void qmp_expire (Qmp *qmp)
+{
+    gint64 now = g_get_monotonic_time ();
+    while (!qmp->closed && (qmp_expire_flying (qmp, now) || qmp_expire_queued (qmp, now)))
+        ;       /* callbacks may have changed either list: from the start again */
+}
+
+static void qmp_arm (Qmp *qmp)
+{
+    gint64 next = G_MAXINT64;
+    for (GList *l = qmp->flying.head; l; l = l->next)
+        if (((Command *) l->data)->deadline)
+            next = MIN (next, ((Command *) l->data)->deadline);
+    for (GList *l = qmp->queue.head; l; l = l->next)
+        next = MIN (next, command_deadline (qmp, l->data));
+    gboolean now = qmp->in_pos < qmp->in_length || (qmp->state == STATE_DEAD && (qmp->flying.length || qmp->queue.length))
+        || (qmp->write_error && qmp->state != STATE_DEAD);
+    if (qmp->source)
+        g_source_set_ready_time (qmp->source, now ? 0 : next == G_MAXINT64 ? -1 : next);
+}
+
+/* ---- what QEMU says ---- */
+
+static gboolean name_is_plain (const char *name, gboolean event)
+{
+    gsize length = strlen (name);
+    return length > 0 && length <= MAX_NAME
+        && strspn (name, event ? "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-" : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == length;
+}
+
+static void handle_event (Qmp *qmp, JsonObject *object, const char *name)
+{
+    if (!qmp->event_func || !name_is_plain (name, TRUE))
+        return;
+    JsonObject *data = member_object (object, "data");
+    g_autoptr (JsonObject) none = data ? NULL : json_object_new ();
+    qmp->event_func (qmp, name, data ? data : none, qmp->event_data);
+}
+
+static Command *take_flying (Qmp *qmp, const char *id)
+{
+    for (GList *l = qmp->flying.head; l; l = l->next) {
+        Command *command = l->data;
+        if (strcmp (command->id, id) != 0)
+            continue;
+        g_queue_remove (&qmp->writing, command);        /* a monitor that answers before it has read is not our problem */
+        g_queue_delete_link (&qmp->flying, l);
+        return command;
+    }
+    return NULL;
+}
+
+static GError *reply_error (JsonObject *object)
+{
+    JsonObject *details = member_object (object, "error");
+    const char *class = details ? member_string (details, "class") : NULL;
+    g_autofree char *desc = text_sanitize (details ? member_string (details, "desc") : NULL, 1024);
+    GError *error = NULL;
+    error_set (&error, BAK_ERROR_MONITOR, "%s: %s", class && name_is_plain (class, FALSE) ? class : "GenericError", desc);
+    return error;
+}
+
+static void handle_reply (Qmp *qmp, JsonObject *object)
+{
+    const char *id = member_string (object, "id");
+    JsonNode *result = json_object_get_member (object, "return");
+    if (!id && !json_object_has_member (object, "id") && !result) {
+        /* QEMU could not read us, and does not say which command it was: every outcome is unknown. */
+        g_autoptr (GError) error = reply_error (object);
+        qmp_die (qmp, BAK_ERROR_CONNECTION, _("QEMU could not read what it was sent: %s"), error->message);
+        return;
+    }
+    Command *command = id ? take_flying (qmp, id) : NULL;
+    if (!command)
+        return;
+    qmp->progress = g_get_monotonic_time ();
+    g_autoptr (GError) error = result ? NULL : reply_error (object);
+    command_finish (qmp, command, result, error);
+}
+
+static void handle_greeting (Qmp *qmp, JsonObject *object)
+{
+    JsonObject *greeting = member_object (object, "QMP");
+    JsonObject *version = greeting ? member_object (greeting, "version") : NULL;
+    JsonObject *qemu = version ? member_object (version, "qemu") : NULL;
+    guint64 major, minor, micro;
+    if (!qemu || !member_uint (qemu, "major", 999, &major) || !member_uint (qemu, "minor", 999, &minor)
+        || !member_uint (qemu, "micro", 999, &micro)) {
+        qmp_die (qmp, BAK_ERROR_CONNECTION, _("does not speak QMP: its first message is not a greeting"));
+        return;
+    }
+    qmp->version = major * 1000000 + minor * 1000 + micro;
+    const char *package = member_string (version, "package");
+    g_autofree char *clean = text_sanitize (package, 128);
+    qmp->version_text = g_strdup_printf (*clean ? "%u.%u.%u (%s)" : "%u.%u.%u%s", (guint) major, (guint) minor, (guint) micro, clean);
+    JsonArray *capabilities = member_array (greeting, "capabilities");
+    for (guint i = 0; capabilities && i < json_array_get_length (capabilities); i++)
+        if (g_strcmp0 (node_string (json_array_get_element (capabilities, i)), "oob") == 0)
+            qmp->offers_oob = TRUE;
+    qmp->state = STATE_NEGOTIATING;
+}
+
+static void handle_object (Qmp *qmp, JsonObject *object)
+{
+    const char *event = member_string (object, "event");
+    if (qmp->state == STATE_GREETING)
+        handle_greeting (qmp, object);
+    else if (event)
+        handle_event (qmp, object, event);
+    else if (json_object_has_member (object, "return") || json_object_has_member (object, "error"))
+        handle_reply (qmp, object);
+    else
+        qmp_die (qmp, BAK_ERROR_CONNECTION, _("received what is neither a reply nor an event"));
+}
+
+static const char *split_complaint (QmpSplitResult result)
+{
+    switch (result) {
+    case QMP_SPLIT_TOO_LONG: return _("received a message that is larger than anything QEMU has to say");
+    case QMP_SPLIT_TOO_DEEP: return _("received a message that is nested too deeply");
+    default: return _("received what is not JSON");
+    }
+}
+
+/* The next whole object of the bytes at hand, or NULL. */
+static JsonNode *qmp_next (Qmp *qmp)
+{
+    gsize start = 0, end = 0;
+    QmpSplitResult result = qmp_split_feed (&qmp->split, qmp->in + qmp->in_pos, qmp->in_length - qmp->in_pos, &start, &end);
+    if (result == QMP_SPLIT_OBJECT || result == QMP_SPLIT_MORE)
+        g_byte_array_append (qmp->message, qmp->in + qmp->in_pos + start, end - start);
+    qmp->in_pos += end;
+    if (result == QMP_SPLIT_MORE)
+        return NULL;
+    if (result != QMP_SPLIT_OBJECT) {
+        qmp_die (qmp, BAK_ERROR_CONNECTION, qmp->state == STATE_GREETING ? _("does not speak QMP: %s") : "%s", split_complaint (result));
+        return NULL;
+    }
+    g_autoptr (JsonParser) parser = json_parser_new ();
+    gboolean ok = json_parser_load_from_data (parser, (const char *) qmp->message->data, qmp->message->len, NULL);
+    if (qmp->message->len > KEEP_MESSAGE) {
+        g_byte_array_unref (qmp->message);
+        qmp->message = g_byte_array_new ();
+    }
+    g_byte_array_set_size (qmp->message, 0);
+    JsonNode *root = ok ? json_parser_steal_root (parser) : NULL;
+    if (!root || !JSON_NODE_HOLDS_OBJECT (root)) {
+        g_clear_pointer (&root, json_node_unref);
+        qmp_die (qmp, BAK_ERROR_CONNECTION, qmp->state == STATE_GREETING ? _("does not speak QMP: %s") : "%s", _("received what is not JSON"));
+    }
+    return root;
+}
+
+/* Hands out what has been received. A callback that waits iterates the context, and so comes here again: the place in the
+ * input is kept in qmp, and the source is told that there is more. */
+static void qmp_process (Qmp *qmp)
+{
+    while (!qmp->closed && qmp->state != STATE_DEAD && qmp->in_pos < qmp->in_length) {
+        g_autoptr (JsonNode) root = qmp_next (qmp);
+        if (!root)
+            continue;
+        if (qmp->in_pos < qmp->in_length)
+            qmp_wake (qmp);
+        handle_object (qmp, json_node_get_object (root));
+    }
+}
+
+static void qmp_read (Qmp *qmp)
+{
+    if (qmp->state == STATE_DEAD || qmp->in_pos < qmp->in_length)
+        return;
+    g_autoptr (GError) error = NULL;
+    gssize n = g_socket_receive (qmp->socket, (char *) qmp->in, sizeof qmp->in, NULL, &error);
+    qmp->in_pos = 0;
+    qmp->in_length = MAX (n, 0);
+    if (n > 0)
+        return;
+    gboolean blocks = n < 0 && g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK);
+    if (blocks && qmp->write_error)
+        qmp_die (qmp, BAK_ERROR_CONNECTION, _("connection lost: %s"), qmp->write_error->message);
+    else if (n < 0 && !blocks)
+        qmp_die (qmp, BAK_ERROR_CONNECTION, _("connection lost: %s"), error->message);
+    else if (n == 0)
+        qmp_die (qmp, BAK_ERROR_CONNECTION, qmp->state == STATE_GREETING ? _("closed the connection without a greeting")
+            : _("QEMU closed the connection"));
+}
+
+static gboolean qmp_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+    Qmp *qmp = qmp_ref (((QmpSource *) source)->qmp);
+    g_source_set_ready_time (source, -1);
+    qmp_read (qmp);
+    qmp_process (qmp);
+    qmp_expire (qmp);
+    if (qmp->state == STATE_DEAD)
+        qmp_fail_all (qmp);
+    if (!qmp->closed) {
+        qmp_flush (qmp);
+        qmp_arm (qmp);
+    }
+    qmp_unref (qmp);
+    return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs source_funcs = { .dispatch = qmp_dispatch };
+
+/* ---- waiting ---- */
+
+static gboolean wait_over (gpointer data)
+{
+    *(gboolean *) data = TRUE;
+    return G_SOURCE_REMOVE;
+}
+
+/* Iterates until done or the deadline; FALSE: the deadline passed or qmp died. Ends at once when qmp is dead. */
+static gboolean qmp_iterate (Qmp *qmp, gboolean (*done) (gpointer data), gpointer data, gint64 deadline)
+{
+    gboolean over = FALSE;
+    GSource *timer = g_timeout_source_new (0);
+    g_source_set_ready_time (timer, deadline);
+    g_source_set_callback (timer, wait_over, &over, NULL);
+    g_source_attach (timer, qmp->context);
+    qmp_ref (qmp);
+    gboolean ok;
+    while (!(ok = done (data)) && !over && !qmp->closed && qmp->state != STATE_DEAD)
+        g_main_context_iteration (qmp->context, TRUE);
+    qmp_unref (qmp);
+    g_source_destroy (timer);
+    g_source_unref (timer);
+    return ok;
+}
+
+gboolean qmp_wait (Qmp *qmp, gboolean (*done) (gpointer data), gpointer data, gint64 deadline, const char *what, GError **error)
+{
+    g_return_val_if_fail (qmp && done && what, FALSE);
+    qmp_ref (qmp);
+    gboolean ok = qmp_iterate (qmp, done, data, deadline);
+    if (!ok && qmp->why)
+        g_propagate_error (error, g_error_copy (qmp->why));
+    else if (!ok)
+        error_set (error, BAK_ERROR_TIMEOUT, _("monitor '%s': timed out waiting for %s"), qmp->label, what);
+    qmp_unref (qmp);
+    return ok;
+}
+
+/* ---- sending ---- */
+
+static void qmp_submit (Qmp *qmp, const char *name, JsonObject *args, gboolean oob, guint timeout_ms, QmpReplyFunc func, gpointer user_data)
+{
+    Command *command = command_new (qmp, name, args, oob, timeout_ms);
+    command->func = func;
+    command->user_data = user_data;
+    gint64 now = g_get_monotonic_time ();
+    if (qmp->queue.length == 0)
+        qmp->progress = now;
+    if (oob && qmp->state != STATE_DEAD)
+        qmp_launch (qmp, command, now);
+    else
+        g_queue_push_tail (&qmp->queue, command);
+    qmp_flush (qmp);
+    qmp_arm (qmp);
+}
+
+void qmp_send (Qmp *qmp, const char *command, JsonObject *args, guint timeout_ms, QmpReplyFunc func, gpointer user_data)
+{
+    g_return_if_fail (qmp && command && !qmp->closed);
+    qmp_submit (qmp, command, args, FALSE, timeout_ms, func, user_data);
+}
+
+void qmp_send_oob (Qmp *qmp, const char *command, JsonObject *args, guint timeout_ms, QmpReplyFunc func, gpointer user_data)
+{
+    g_return_if_fail (qmp && command && !qmp->closed && qmp->oob);
+    qmp_submit (qmp, command, args, TRUE, timeout_ms, func, user_data);
+}
+
+typedef struct {
+    gboolean done;
+    JsonNode *result;
+    GError *error;
+} Reply;
+
+static void take_reply (Qmp *qmp, JsonNode *result, const GError *error, gpointer user_data)
+{
+    Reply *reply = user_data;
+    reply->done = TRUE;
+    reply->result = result ? json_node_copy (result) : NULL;
+    reply->error = error ? g_error_copy (error) : NULL;
+}
+
+static JsonNode *execute (Qmp *qmp, const char *command, JsonObject *args, gboolean oob, guint timeout_ms, GError **error)
+{
+    Reply reply = { 0 };
+    qmp_ref (qmp);
+    qmp_submit (qmp, command, args, oob, timeout_ms, take_reply, &reply);
+    while (!reply.done)         /* ends: the command has a deadline, and closing answers it */
+        g_main_context_iteration (qmp->context, TRUE);
+    qmp_unref (qmp);
+    if (reply.error)
+        g_propagate_error (error, reply.error);
+    return reply.result;
+}
+
+JsonNode *qmp_execute (Qmp *qmp, const char *command, JsonObject *args, guint timeout_ms, GError **error)
+{
+    g_return_val_if_fail (qmp && command && !qmp->closed, NULL);
+    return execute (qmp, command, args, FALSE, timeout_ms, error);
+}
+
+JsonNode *qmp_execute_oob (Qmp *qmp, const char *command, JsonObject *args, guint timeout_ms, GError **error)
+{
+    g_return_val_if_fail (qmp && command && !qmp->closed, NULL);
+    if (qmp->oob)
+        return execute (qmp, command, args, TRUE, timeout_ms, error);
+    if (args)
+        json_object_unref (args);
+    error_set (error, BAK_ERROR_NOT_SUPPORTED, _("monitor '%s': this QEMU takes no commands out of band (QEMU 2.12 does)"), qmp->label);
+    return NULL;
+}
+
+gboolean qmp_run (Qmp *qmp, const char *command, JsonObject *args, guint timeout_ms, GError **error)
+{
+    g_autoptr (JsonNode) result = qmp_execute (qmp, command, args, timeout_ms, error);
+    return result != NULL;
+}
+
+const char *qmp_error_class (const GError *error)
+{
+    static const char *const classes[] = { "GenericError", "CommandNotFound", "DeviceNotActive", "DeviceNotFound", "DeviceEncrypted",
+        "KVMMissingCap" };
+    if (!error || !g_error_matches (error, BAK_ERROR, BAK_ERROR_MONITOR))
+        return NULL;
+    const char *found = NULL, *where = NULL;
+    for (guint i = 0; i < G_N_ELEMENTS (classes); i++) {
+        g_autofree char *token = g_strconcat (classes[i], ": ", NULL);
+        const char *at = strstr (error->message, token);
+        if (at && (at == error->message || at[-1] == ' ') && (!where || at < where)) {
+            where = at;
+            found = classes[i];
+        }
+    }
+    return found;
+}
+
+/* ---- connecting ---- */
+
+static gboolean has_greeted (gpointer data)
+{
+    return ((Qmp *) data)->state != STATE_GREETING;
+}
+
+static void read_peer_pid (Qmp *qmp)
+{
+    struct ucred peer;
+    socklen_t length = sizeof peer;
+    if (g_socket_get_family (qmp->socket) == G_SOCKET_FAMILY_UNIX
+        && getsockopt (g_socket_get_fd (qmp->socket), SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0)
+        qmp->peer_pid = peer.pid;
+}
+
+static guint remaining_ms (gint64 deadline)
+{
+    gint64 left = (deadline - g_get_monotonic_time () + 999) / 1000;
+    return CLAMP (left, 1, G_MAXINT);
+}
+
+static gboolean qmp_negotiate (Qmp *qmp, gint64 deadline, GError **error)
+{
+    JsonObject *args = NULL;
+    if (qmp->offers_oob) {
+        args = json_object_new ();
+        JsonArray *enable = json_array_new ();
+        json_array_add_string_element (enable, "oob");
+        json_object_set_array_member (args, "enable", enable);
+    }
+    if (!qmp_run (qmp, "qmp_capabilities", args, remaining_ms (deadline), error))
+        return FALSE;
+    qmp->oob = qmp->offers_oob;
+    qmp->state = STATE_READY;
+    return TRUE;
+}
+
+static void set_held (GError **error, const char *label, guint timeout_ms)
+{
+    error_set (error, BAK_ERROR_MONITOR_HELD, _("monitor '%s': another client holds it, or QEMU hangs (no greeting within %.3g s); "
+        "give libbackup a monitor of its own"), label, timeout_ms / 1000.0);
+}
+
+/* Takes socket. */
+static Qmp *qmp_start (GSocket *socket, const char *label, GMainContext *context, gint64 deadline, guint timeout_ms, GError **error)
+{
+    g_autoptr (Qmp) qmp = g_new0 (Qmp, 1);
+    qmp->refs = 1;
+    qmp->label = text_sanitize (label, 0);
+    qmp->context = context ? g_main_context_ref (context) : g_main_context_new ();
+    qmp->socket = socket;
+    qmp->message = g_byte_array_new ();
+    g_queue_init (&qmp->queue);
+    g_queue_init (&qmp->flying);
+    g_queue_init (&qmp->writing);
+    g_socket_set_blocking (socket, FALSE);
+    read_peer_pid (qmp);
+    qmp->source = g_source_new (&source_funcs, sizeof (QmpSource));
+    ((QmpSource *) qmp->source)->qmp = qmp;
+    g_source_set_can_recurse (qmp->source, TRUE);
+    g_source_set_name (qmp->source, "qmp");
+    qmp->tag = g_source_add_unix_fd (qmp->source, g_socket_get_fd (socket), G_IO_IN);
+    g_source_attach (qmp->source, qmp->context);
+
+    if (!qmp_iterate (qmp, has_greeted, qmp, deadline)) {
+        set_held (error, qmp->label, timeout_ms);
+        return NULL;
+    }
+    if (qmp->why) {
+        g_propagate_error (error, g_error_copy (qmp->why));
+        return NULL;
+    }
+    return qmp_negotiate (qmp, deadline, error) ? g_steal_pointer (&qmp) : NULL;
+}
+
+typedef struct {
+    gboolean done, over;
+    GSocketConnection *connection;
+    GError *error;
+    GCancellable *cancellable;
+} Connecting;
+
+static void connected (GObject *client, GAsyncResult *result, gpointer user_data)
+{
+    Connecting *connecting = user_data;
+    connecting->connection = g_socket_client_connect_finish (G_SOCKET_CLIENT (client), result, &connecting->error);
+    connecting->done = TRUE;
+}
+
+static gboolean connect_late (gpointer data)
+{
+    Connecting *connecting = data;
+    connecting->over = TRUE;
+    g_cancellable_cancel (connecting->cancellable);
+    return G_SOURCE_REMOVE;
+}
+
+/* By name and port; resolving included. Runs on a context of its own, so that nothing else happens meanwhile. */
+static GSocket *connect_tcp (const char *address, gint64 deadline, GError **error)
+{
+    g_autoptr (GError) bad = NULL;
+    g_autoptr (GSocketConnectable) where = g_network_address_parse (address, 0, &bad);
+    if (!where || g_network_address_get_port (G_NETWORK_ADDRESS (where)) == 0) {
+        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("monitor '%s': an absolute path or HOST:PORT is expected"), address);
+        return NULL;
+    }
+    g_autoptr (GMainContext) context = g_main_context_new ();
+    g_autoptr (GSocketClient) client = g_socket_client_new ();
+    g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+    g_socket_client_set_enable_proxy (client, FALSE);
+    Connecting connecting = { .cancellable = cancellable };
+    g_main_context_push_thread_default (context);
+    g_autoptr (GSource) timer = g_timeout_source_new (0);
+    g_source_set_ready_time (timer, deadline);
+    g_source_set_callback (timer, connect_late, &connecting, NULL);
+    g_source_attach (timer, context);
+    g_socket_client_connect_async (client, where, cancellable, connected, &connecting);
+    while (!connecting.done)
+        g_main_context_iteration (context, TRUE);
+    g_source_destroy (timer);
+    g_main_context_pop_thread_default (context);
+    g_autoptr (GError) failure = connecting.error;
+    g_autoptr (GSocketConnection) connection = connecting.connection;
+    if (connection)
+        return g_object_ref (g_socket_connection_get_socket (connection));
+    error_set (error, BAK_ERROR_CONNECTION, _("monitor '%s': cannot connect: %s"), address,
+        connecting.over ? _("timed out") : failure->message);
+    return NULL;
+}
+
+/* A listener whose backlog is full lets connect wait for at most SO_SNDTIMEO, then it says EAGAIN. */
+static int connect_unix_fd (const char *path, gint64 deadline, int *ret_errno)
+{
+    struct sockaddr_un where = { .sun_family = AF_UNIX };
+    strncpy (where.sun_path, path, sizeof where.sun_path - 1);
+    int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int result = fd < 0 ? -1 : 0;
+    do {
+        guint left = remaining_ms (deadline);
+        struct timeval timeout = { .tv_sec = left / 1000, .tv_usec = left % 1000 * 1000 };
+        if (fd >= 0 && setsockopt (fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) == 0)
+            result = connect (fd, (struct sockaddr *) &where, sizeof where);
+    } while (result != 0 && errno == EINTR);
+    *ret_errno = errno;
+    if (result == 0 || fd < 0)
+        return fd;
+    close (fd);
+    return -1;
+}
+
+static GSocket *connect_unix (const char *path, gint64 deadline, guint timeout_ms, GError **error)
+{
+    if (strlen (path) > 107) {
+        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("monitor '%s': the path of a socket has at most 107 bytes"), path);
+        return NULL;
+    }
+    int errnum = 0;
+    int fd = connect_unix_fd (path, deadline, &errnum);
+    g_autoptr (GError) failure = NULL;
+    GSocket *socket = fd >= 0 ? g_socket_new_from_fd (fd, &failure) : NULL;
+    if (socket)
+        return socket;
+    if (fd >= 0)
+        close (fd);
+    if (errnum == EAGAIN)
+        set_held (error, path, timeout_ms);
+    else
+        error_set (error, errnum == EACCES || errnum == EPERM ? BAK_ERROR_ACCESS_DENIED : BAK_ERROR_CONNECTION,
+            _("monitor '%s': cannot connect: %s"), path, failure ? failure->message : g_strerror (errnum));
+    return NULL;
+}
+
+Qmp *qmp_connect (const char *address, GMainContext *context, guint timeout_ms, GError **error)
+{
+    g_return_val_if_fail (address, NULL);
+    if (timeout_ms == 0)
+        timeout_ms = QMP_CONNECT_TIMEOUT_MS;
+    gint64 deadline = g_get_monotonic_time () + (gint64) timeout_ms * 1000;
+    GSocket *socket = g_path_is_absolute (address) ? connect_unix (address, deadline, timeout_ms, error) : connect_tcp (address, deadline, error);
+    return socket ? qmp_start (socket, address, context, deadline, timeout_ms, error) : NULL;
+}
+
+Qmp *qmp_connect_fd (int fd, const char *label, GMainContext *context, guint timeout_ms, GError **error)
+{
+    if (timeout_ms == 0)
+        timeout_ms = QMP_CONNECT_TIMEOUT_MS;
+    gint64 deadline = g_get_monotonic_time () + (gint64) timeout_ms * 1000;
+    g_autoptr (GError) failure = NULL;
+    fcntl (fd, F_SETFD, FD_CLOEXEC);
+    GSocket *socket = g_socket_new_from_fd (fd, &failure);
+    if (socket)
+        return qmp_start (socket, label, context, deadline, timeout_ms, error);
+    close (fd);
+    error_set (error, BAK_ERROR_CONNECTION, _("monitor '%s': %s"), label, failure->message);
+    return NULL;
+}
+
+void qmp_close (Qmp *qmp)
+{
+    if (!qmp || qmp->closed)
+        return;
+    qmp_die (qmp, BAK_ERROR_CONNECTION, _("closed"));
+    qmp->closed = TRUE;
+    qmp_ref (qmp);
+    qmp_fail_all (qmp);
+    g_source_destroy (qmp->source);
+    qmp_unref (qmp);
+    qmp_unref (qmp);
+}
+
+/* ---- questions ---- */
+
+void qmp_set_event_func (Qmp *qmp, QmpEventFunc func, gpointer user_data)
+{
+    qmp->event_func = func;
+    qmp->event_data = user_data;
+}
+
+GMainContext *qmp_get_context (Qmp *qmp)
+{
+    return qmp->context;
+}
+
+const char *qmp_get_address (Qmp *qmp)
+{
+    return qmp->label;
+}
+
+gboolean qmp_is_alive (Qmp *qmp, const char **ret_why)
+{
+    if (ret_why)
+        *ret_why = qmp->why ? qmp->why->message : NULL;
+    return qmp->state != STATE_DEAD;
+}
+
+int qmp_get_peer_pid (Qmp *qmp)
+{
+    return qmp->peer_pid;
+}
+
+guint qmp_get_version (Qmp *qmp, const char **ret_text)
+{
+    if (ret_text)
+        *ret_text = qmp->version_text;
+    return qmp->version;
+}
+
+gboolean qmp_has_oob (Qmp *qmp)
+{
+    return qmp->oob;
+}
