@@ -121,3 +121,9 @@ JsonObject *json_get_element (JsonArray *array, guint i)
     JsonNode *node = array && i < json_array_get_length (array) ? json_array_get_element (array, i) : NULL;
     return node && JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
 }
+
+const char *json_get_string_element (JsonArray *array, guint i)
+{
+    JsonNode *node = array && i < json_array_get_length (array) ? json_array_get_element (array, i) : NULL;
+    return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_STRING ? json_node_get_string (node) : NULL;
+}

@@ -20,3 +20,5 @@ JsonObject *json_get_object (JsonObject *object, const char *key);
 JsonArray *json_get_array (JsonObject *object, const char *key);
 /* Element i as an object; NULL when it is none. */
 JsonObject *json_get_element (JsonArray *array, guint i);
+/* Element i as a string; NULL when it is none. */
+const char *json_get_string_element (JsonArray *array, guint i);

@@ -57,6 +57,7 @@ typedef struct {
     gboolean running;
     guint64 memory;             /* bytes, 0 unknown */
     guint cpus;
+    GHashTable *by_name;        /* of nodes; private */
 } Graph;
 
 /* How each feature was found out is one row of a table in caps.c. */
@@ -86,6 +87,7 @@ typedef struct {
     gboolean qom;                       /* qom-set, qom-get */
     gboolean transaction;
     gboolean qcow2_zstd;
+    gboolean named_nodes_flat, block_graph;     /* query-named-block-nodes flat: 5.0; x-debug-query-block-graph: 4.0 */
     GHashTable *commands;               /* set of char* */
     GHashTable *drivers;                /* set of char*: block drivers that blockdev-add knows */
 } Caps;
@@ -96,6 +98,7 @@ typedef struct {
     JsonNode *device_iothreads; /* object: qom path -> iothread id */
     JsonNode *block_graph;      /* x-debug-query-block-graph; NULL */
     JsonNode *memory, *cpus;
+    JsonNode *device_types;     /* object: qom path -> type ("virtio-blk-device", "scsi-cd"); NULL: guessed from names */
 } GraphAnswers;
 
 struct _Qmp;
@@ -109,12 +112,18 @@ const GraphJob *graph_job (const Graph *graph, const char *id);
 const GraphExport *graph_export (const Graph *graph, const char *id);
 /* By any name it answers to; ambiguous or unknown: BAK_ERROR_NO_DISK that lists what there is. */
 const GraphDisk *graph_disk (const Graph *graph, const char *name, GError **error);
-/* The rule that leaves a disk out of the default selection ("is an empty drive", "is read-only", "is a CD-ROM"), or NULL. */
+/* The rule that leaves a disk out of the default selection ("is an empty drive", "is read-only", "is a CD-ROM", "is firmware
+ * flash"), or NULL. An empty drive has neither top nor node. */
 const char *graph_disk_excluded (const GraphDisk *disk);
 
 Caps *caps_load (struct _Qmp *qmp, GError **error);
 /* schema: the value of query-qmp-schema; commands: of query-commands (may be NULL when schema is given). */
 Caps *caps_from_answers (JsonNode *schema, JsonNode *commands, guint version, const char *version_text, GError **error);
 void caps_free (Caps *caps);
+/* By a field's name, as in "cbw_timeout". FALSE: no such field. For tests and for `capabilities`. */
+gboolean caps_get (const Caps *caps, const char *field, gboolean *ret_value);
+const char *const *caps_fields (void);
+gboolean caps_has_command (const Caps *caps, const char *command);
+gboolean caps_has_driver (const Caps *caps, const char *driver);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Graph, graph_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Caps, caps_free)

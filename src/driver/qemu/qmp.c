@@ -11,9 +11,9 @@
 #include <unistd.h>
 #include <gio/gio.h>
 #include <glib/gi18n-lib.h>
-#include "driver/qemu/member.h"
 #include "driver/qemu/qmp.h"
 #include "driver/qemu/qmp_split.h"
+#include "util/json.h"
 
 enum { READ_SIZE = 65536, KEEP_MESSAGE = 1024 * 1024, MAX_NAME = 64 };
 
@@ -306,7 +306,7 @@ static void handle_event (Qmp *qmp, JsonObject *object, const char *name)
 {
     if (!qmp->event_func || !name_is_plain (name, TRUE))
         return;
-    JsonObject *data = member_object (object, "data");
+    JsonObject *data = json_get_object (object, "data");
     g_autoptr (JsonObject) none = data ? NULL : json_object_new ();
     qmp->event_func (qmp, name, data ? data : none, qmp->event_data);
 }
@@ -326,9 +326,9 @@ static Command *take_flying (Qmp *qmp, const char *id)
 
 static GError *reply_error (JsonObject *object)
 {
-    JsonObject *details = member_object (object, "error");
-    const char *class = details ? member_string (details, "class") : NULL;
-    g_autofree char *desc = text_sanitize (details ? member_string (details, "desc") : NULL, 1024);
+    JsonObject *details = json_get_object (object, "error");
+    const char *class = json_get_string (details, "class");
+    g_autofree char *desc = text_sanitize (json_get_string (details, "desc"), 1024);
     GError *error = NULL;
     error_set (&error, BAK_ERROR_MONITOR, "%s: %s", class && name_is_plain (class, FALSE) ? class : "GenericError", desc);
     return error;
@@ -336,7 +336,7 @@ static GError *reply_error (JsonObject *object)
 
 static void handle_reply (Qmp *qmp, JsonObject *object)
 {
-    const char *id = member_string (object, "id");
+    const char *id = json_get_string (object, "id");
     JsonNode *result = json_object_get_member (object, "return");
     if (!id && !json_object_has_member (object, "id") && !result) {
         /* QEMU could not read us, and does not say which command it was: every outcome is unknown. */
@@ -354,29 +354,28 @@ static void handle_reply (Qmp *qmp, JsonObject *object)
 
 static void handle_greeting (Qmp *qmp, JsonObject *object)
 {
-    JsonObject *greeting = member_object (object, "QMP");
-    JsonObject *version = greeting ? member_object (greeting, "version") : NULL;
-    JsonObject *qemu = version ? member_object (version, "qemu") : NULL;
-    guint64 major, minor, micro;
-    if (!qemu || !member_uint (qemu, "major", 999, &major) || !member_uint (qemu, "minor", 999, &minor)
-        || !member_uint (qemu, "micro", 999, &micro)) {
+    JsonObject *greeting = json_get_object (object, "QMP");
+    JsonObject *version = json_get_object (greeting, "version");
+    JsonObject *qemu = json_get_object (version, "qemu");
+    gint64 major = json_get_int (qemu, "major", -1), minor = json_get_int (qemu, "minor", -1), micro = json_get_int (qemu, "micro", -1);
+    if (MIN (major, MIN (minor, micro)) < 0 || MAX (major, MAX (minor, micro)) > 999) {
         qmp_die (qmp, BAK_ERROR_CONNECTION, _("does not speak QMP: its first message is not a greeting"));
         return;
     }
     qmp->version = major * 1000000 + minor * 1000 + micro;
-    const char *package = member_string (version, "package");
+    const char *package = json_get_string (version, "package");
     g_autofree char *clean = text_sanitize (package, 128);
     qmp->version_text = g_strdup_printf (*clean ? "%u.%u.%u (%s)" : "%u.%u.%u%s", (guint) major, (guint) minor, (guint) micro, clean);
-    JsonArray *capabilities = member_array (greeting, "capabilities");
+    JsonArray *capabilities = json_get_array (greeting, "capabilities");
     for (guint i = 0; capabilities && i < json_array_get_length (capabilities); i++)
-        if (g_strcmp0 (node_string (json_array_get_element (capabilities, i)), "oob") == 0)
+        if (g_strcmp0 (json_get_string_element (capabilities, i), "oob") == 0)
             qmp->offers_oob = TRUE;
     qmp->state = STATE_NEGOTIATING;
 }
 
 static void handle_object (Qmp *qmp, JsonObject *object)
 {
-    const char *event = member_string (object, "event");
+    const char *event = json_get_string (object, "event");
     if (qmp->state == STATE_GREETING)
         handle_greeting (qmp, object);
     else if (event)
