@@ -192,21 +192,31 @@ void bak_job_clear (bak_job *job)
 }
 
 /* Through the codec, so that a field added to calls.x is never forgotten here. */
-void bak_job_copy (const bak_job *job, bak_job *ret_copy)
+static void copy_by_codec (xdrproc_t codec, const void *from, void *ret_copy, gsize size)
 {
     XDR xdrs;
-    u_long size = xdr_sizeof ((xdrproc_t) xdr_bak_job, (void *) job);
-    g_autofree char *buffer = g_malloc (size);
+    u_long length = xdr_sizeof (codec, (void *) from);
+    g_autofree char *buffer = g_malloc (length);
 
-    xdrmem_create (&xdrs, buffer, size, XDR_ENCODE);
-    gboolean ok = xdr_bak_job (&xdrs, (bak_job *) job);
+    xdrmem_create (&xdrs, buffer, length, XDR_ENCODE);
+    gboolean ok = codec (&xdrs, (void *) from);
     xdr_destroy (&xdrs);
-    memset (ret_copy, 0, sizeof *ret_copy);
-    xdrmem_create (&xdrs, buffer, size, XDR_DECODE);
-    ok = ok && xdr_bak_job (&xdrs, ret_copy);
+    memset (ret_copy, 0, size);
+    xdrmem_create (&xdrs, buffer, length, XDR_DECODE);
+    ok = ok && codec (&xdrs, ret_copy);
     xdr_destroy (&xdrs);
     if (!ok)
-        g_error ("a job record exceeds the limits of calls.x");
+        g_error ("a record exceeds the limits of calls.x");
+}
+
+void bak_job_copy (const bak_job *job, bak_job *ret_copy)
+{
+    copy_by_codec ((xdrproc_t) xdr_bak_job, job, ret_copy, sizeof *ret_copy);
+}
+
+void bak_event_copy (const bak_event *event, bak_event *ret_copy)
+{
+    copy_by_codec ((xdrproc_t) xdr_bak_event, event, ret_copy, sizeof *ret_copy);
 }
 
 static const char *const job_states[] = { "none", "preparing", "running", "ready", "stopping", "completed", "failed", "aborted" };

@@ -103,6 +103,7 @@ void call_clear_ret (CallId id, void *ret);
 void call_clear_args (CallId id, void *args);
 char *ret_string (const char *text);                    /* malloc'ed copy; NULL gives "" */
 void *ret_array (gsize count, gsize size);              /* calloc; count 0 gives NULL */
+void bak_event_copy (const bak_event *event, bak_event *ret_copy);
 void bak_event_clear (bak_event *event);
 void bak_job_copy (const bak_job *job, bak_job *ret_copy);
 void bak_job_clear (bak_job *job);
