@@ -39,6 +39,73 @@ typedef enum {
     BAK_ERROR_MONITOR_HELD = 20,    /* busy: another client holds the guest's monitor */
 } BakErrorCode;
 
+/**
+ * BakError:
+ *
+ * Why a call failed. Reference-counted and never changed once made, so that it may be handed to another thread.
+ *
+ * Since: 0.1
+ */
+typedef struct BakError BakError;
+
+/**
+ * bak_error_ref:
+ * @error: an error
+ *
+ * Takes a reference.
+ *
+ * Returns: @error
+ *
+ * Since: 0.1
+ */
+BakError *bak_error_ref (BakError *error);
+
+/**
+ * bak_error_unref:
+ * @error: an error, or NULL
+ *
+ * Drops a reference; the last one frees the error and its text.
+ *
+ * Since: 0.1
+ */
+void bak_error_unref (BakError *error);
+
+/**
+ * bak_error_get_code:
+ * @error: an error, or NULL
+ *
+ * What a program can act on.
+ *
+ * Returns: the code; BAK_ERROR_NONE for NULL
+ *
+ * Since: 0.1
+ */
+BakErrorCode bak_error_get_code (const BakError *error);
+
+/**
+ * bak_error_get_message:
+ * @error: an error, or NULL
+ *
+ * What a person can act on, in the language of the process: names the object and the root cause.
+ *
+ * Returns: one line of UTF-8 without a final newline, owned by @error; "" for NULL
+ *
+ * Since: 0.1
+ */
+const char *bak_error_get_message (const BakError *error);
+
+/**
+ * bak_error_code_to_string:
+ * @code: a code
+ *
+ * The stable name of a code, for logs and JSON.
+ *
+ * Returns: a constant string, as "no-space"; "unknown" for a value that this library does not know
+ *
+ * Since: 0.1
+ */
+const char *bak_error_code_to_string (BakErrorCode code);
+
 #ifdef __cplusplus
 }
 #endif
