@@ -6,7 +6,9 @@
 #include <glib/gi18n-lib.h>
 #include <gmodule.h>
 #include "driver/driver.h"
+#include "remote/find.h"
 #include "util/config.h"
+#include "util/files.h"
 
 #define CALL(number, call, args, ret, flags, verb, since)                                                    \
     static gboolean call##_args_codec (void *xdrs, void *data) { return xdr_##args (xdrs, data); }           \
@@ -45,6 +47,12 @@ const CallRow *call_row_by_name (const char *name)
 }
 
 static const DriverOps *const drivers[] = { &qemu_driver, &test_driver, &remote_driver };
+static const DriverOps *first_driver;           /* asked before the others; NULL */
+
+void driver_set_first (const DriverOps *driver)
+{
+    first_driver = driver;
+}
 
 /* Drivers that need a library of their own are modules, loaded when a URI asks for them. */
 static const DriverOps *driver_load_module (const char *name, GError **error)
@@ -68,6 +76,8 @@ static const DriverOps *driver_find (const char *uri, GError **error)
 {
     if (g_str_has_prefix (uri, "libvirt+"))
         return driver_load_module ("libvirt", error);
+    if (first_driver && first_driver->probe (uri))
+        return first_driver;
     for (guint i = 0; i < G_N_ELEMENTS (drivers); i++)
         if (drivers[i]->probe (uri))
             return drivers[i];
@@ -89,20 +99,39 @@ char *driver_default_uri (void)
     return g_strdup (geteuid () == 0 ? "qemu:///system" : "qemu:///session");
 }
 
+/* A client of this host's guests goes to the daemon when one owns the state directory: *ret_socket is then its socket. */
+static gboolean find_daemon (const char *uri, const DriverOpenOptions *options, char **ret_socket, GError **error)
+{
+    g_autoptr (GError) why = NULL;
+    gboolean session = g_str_equal (uri, "qemu:///session");
+    if (options->role != DRIVER_ROLE_CLIENT)
+        return TRUE;
+    g_autofree char *state_dir = options->state_dir ? g_strdup (options->state_dir) : files_state_dir (session);
+    *ret_socket = daemon_find (state_dir, session, &why);
+    if (!why)
+        return TRUE;
+    g_propagate_error (error, g_steal_pointer (&why));
+    return FALSE;
+}
+
 DriverConn *driver_open (const char *uri, const DriverOpenOptions *options, GError **error)
 {
-    static const DriverOpenOptions defaults = { .role = DRIVER_ROLE_CLIENT };
-    g_autofree char *chosen = uri && *uri ? g_strdup (uri) : driver_default_uri ();
+    DriverOpenOptions use = options ? *options : (DriverOpenOptions) { .role = DRIVER_ROLE_CLIENT };
+    g_autofree char *chosen = uri && *uri ? g_strdup (uri) : driver_default_uri (), *socket = NULL;
     const DriverOps *driver = driver_find (chosen, error);
-    if (!driver)
+    if (!driver || (g_str_has_prefix (chosen, "qemu:///") && !find_daemon (chosen, &use, &socket, error)))
         return NULL;
+    if (socket) {
+        driver = &remote_driver;
+        use.daemon_socket = socket;
+    }
 
     DriverConn *conn = g_new0 (DriverConn, 1);
     conn->driver = driver;
     conn->uri = g_steal_pointer (&chosen);
-    conn->readonly = options && options->readonly;
+    conn->readonly = use.readonly;
     g_mutex_init (&conn->event_lock);
-    if (!driver->open (conn, options ? options : &defaults, error)) {
+    if (!driver->open (conn, &use, error)) {
         conn->driver = NULL;
         driver_close (conn);
         return NULL;

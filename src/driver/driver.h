@@ -57,6 +57,7 @@ typedef struct {
     gboolean readonly;
     const char *state_dir;      /* NULL: by environment and URI */
     const char *watch_guest;    /* WATCHER: the one guest */
+    const char *daemon_socket;  /* remote driver: instead of what the URI names */
 } DriverOpenOptions;
 
 struct _DriverConn {
@@ -84,6 +85,8 @@ struct _DriverOps {
 /* Picks the driver by the URI (NULL: the default URI) and opens it. qemu:///system|session goes to the daemon when
  * one owns the state directory, unless options->role says that we are it. */
 DriverConn *driver_open (const char *uri, const DriverOpenOptions *options, GError **error);
+/* A driver that is asked before the built-in ones: a test's stand-in. Call it before anything else. */
+void driver_set_first (const DriverOps *driver);
 void driver_close (DriverConn *conn);                   /* NULL is accepted */
 void driver_conn_set_events (DriverConn *conn, DriverEventFunc func, gpointer data);
 void driver_conn_emit (DriverConn *conn, const bak_event *event);

@@ -1,0 +1,448 @@
+/* The remote driver: every call of the contract goes to a daemon (or a watcher) and waits for its reply.
+ *
+ * Any number of threads may call at once; each waits for its own serial. One thread of ours reads, on a context of its
+ * own and hands events on: an event function only takes note, it must not call the connection. A broken connection fails what is under way with BAK_ERROR_CONNECTION; the next call tries to connect
+ * again, but nothing is ever sent twice. */
+#include <rpc/rpc.h>
+#include <string.h>
+#include <unistd.h>
+#include <glib/gi18n-lib.h>
+#include "driver/driver.h"
+#include "remote/address.h"
+#include "remote/codec.h"
+#include "remote/error-map.h"
+#include "remote/link.h"
+
+enum { MAX_PACKET_OUT = 4 * 1024 * 1024 + 64 * 1024 };          /* what a server takes */
+enum { KEEPALIVE_SECONDS = 5, KEEPALIVE_COUNT = 5, HELLO_SECONDS = 30 };
+
+CODEC (bak_event_msg)
+
+typedef struct {
+    GCond arrived;
+    gboolean done;
+    guint32 status;
+    guint8 *payload;
+    gsize length;
+    GError *error;              /* the connection broke */
+} Pending;
+
+typedef struct {
+    int kind;
+    char *domain;
+    int wire_id;                /* of the connection that lives now */
+} Subscription;
+
+typedef struct {
+    DriverConn *conn;
+    Address *address;
+    GMainContext *context;
+    GMainLoop *loop;
+    GThread *thread;            /* reads */
+    GMutex connecting;          /* one thread at a time makes the connection anew */
+
+    GMutex lock;                /* what follows */
+    Link *link;                 /* NULL: not connected */
+    GHashTable *pending;        /* serial to Pending */
+    guint32 serial;
+    guint pings;
+    GHashTable *subscriptions;  /* our id to Subscription */
+    int next_id;
+} Remote;
+
+static void subscription_free (Subscription *subscription)
+{
+    g_free (subscription->domain);
+    g_free (subscription);
+}
+
+/* What comes in, on the reading thread */
+
+static void remote_reply (Remote *remote, const FrameHeader *header, const guint8 *payload, gsize length)
+{
+    g_mutex_lock (&remote->lock);
+    Pending *pending = g_hash_table_lookup (remote->pending, GUINT_TO_POINTER (header->serial));
+    if (pending && !pending->done) {
+        pending->done = TRUE;
+        pending->status = header->status;
+        pending->payload = g_memdup2 (payload, length);
+        pending->length = length;
+        g_cond_signal (&pending->arrived);
+    }
+    g_mutex_unlock (&remote->lock);
+}
+
+static void remote_event (Remote *remote, const guint8 *payload, gsize length)
+{
+    bak_event_msg message = { 0 };
+    g_autoptr (GError) error = NULL;
+    if (!codec_decode (codec_bak_event_msg, payload, length, &message, sizeof message, &error)) {
+        g_warning ("an event of %s cannot be read: %s", remote->address->label, error->message);
+        return;
+    }
+    driver_conn_emit (remote->conn, &message.event);
+    codec_clear (codec_bak_event_msg, &message, sizeof message);
+}
+
+static void remote_keepalive (Link *link, gint32 what)
+{
+    FrameHeader header = { .program = PROGRAM_KEEPALIVE, .version = 1, .procedure = what, .type = FRAME_MESSAGE };
+    GByteArray *packet = g_byte_array_new ();
+    g_byte_array_set_size (packet, FRAME_HEADER_SIZE);
+    frame_pack (&header, 0, packet->data);
+    link_send (link, packet);
+}
+
+static void remote_packet (Link *link, const FrameHeader *header, const guint8 *payload, gsize length, gpointer data)
+{
+    Remote *remote = data;
+    g_mutex_lock (&remote->lock);
+    remote->pings = 0;
+    g_mutex_unlock (&remote->lock);
+    if (header->program == PROGRAM_KEEPALIVE && header->procedure == KEEPALIVE_PING)
+        remote_keepalive (link, KEEPALIVE_PONG);
+    else if (header->type == FRAME_REPLY)
+        remote_reply (remote, header, payload, length);
+    else if (header->type == FRAME_MESSAGE && header->program == PROGRAM_BACKUP && header->procedure == BACKUP_EVENT)
+        remote_event (remote, payload, length);
+}
+
+/* Subscribers learn that they may have missed something. */
+static void remote_warn_subscribers (Remote *remote, const char *why)
+{
+    const bak_event event = { .kind = EVENT_WARNING, .domain = (char *) "", .uuid = (char *) "", .job = (char *) "",
+                              .disk = (char *) "", .text = (char *) why, .when = g_get_real_time () };
+    g_mutex_lock (&remote->lock);
+    gboolean anybody = g_hash_table_size (remote->subscriptions) > 0;
+    g_mutex_unlock (&remote->lock);
+    if (anybody)
+        driver_conn_emit (remote->conn, &event);
+}
+
+static void remote_closed (Link *link, const GError *error, gpointer data)
+{
+    Remote *remote = data;
+    GHashTableIter iter;
+    gpointer value;
+    g_autofree char *why = g_strdup_printf (_("the connection to %s broke: %s"), remote->address->label,
+                                            error ? error->message : _("it was closed"));
+    g_mutex_lock (&remote->lock);
+    gboolean ours = remote->link == link;
+    if (ours) {
+        remote->link = NULL;
+        g_hash_table_iter_init (&iter, remote->pending);
+        while (g_hash_table_iter_next (&iter, NULL, &value)) {
+            Pending *pending = value;
+            if (pending->done)
+                continue;
+            pending->done = TRUE;
+            pending->error = g_error_new_literal (BAK_ERROR, BAK_ERROR_CONNECTION, why);
+            g_cond_signal (&pending->arrived);
+        }
+    }
+    g_mutex_unlock (&remote->lock);
+    if (ours) {
+        remote_warn_subscribers (remote, why);
+        link_unref (link);
+    }
+}
+
+static const LinkFuncs link_funcs = { .packet = remote_packet, .closed = remote_closed };
+
+/* While somebody waits, silence is asked about; a daemon that does not answer is given up. */
+static gboolean remote_tick (gpointer data)
+{
+    Remote *remote = data;
+    g_mutex_lock (&remote->lock);
+    Link *link = remote->link ? link_ref (remote->link) : NULL;
+    gboolean waiting = g_hash_table_size (remote->pending) > 0 || g_hash_table_size (remote->subscriptions) > 0;
+    gboolean silent = link && g_get_monotonic_time () - link_last_input (link) > KEEPALIVE_SECONDS * G_USEC_PER_SEC / 2;
+    guint pings = remote->pings;
+    if (waiting && silent)
+        remote->pings++;
+    g_mutex_unlock (&remote->lock);
+    if (waiting && silent && pings >= KEEPALIVE_COUNT) {
+        g_autoptr (GError) error = g_error_new (BAK_ERROR, BAK_ERROR_CONNECTION, _("it does not answer keepalive"));
+        link_close (link, error);
+    } else if (waiting && silent) {
+        remote_keepalive (link, KEEPALIVE_PING);
+    }
+    link_unref (link);
+    return G_SOURCE_CONTINUE;
+}
+
+static gpointer remote_thread (gpointer data)
+{
+    Remote *remote = data;
+    g_main_context_push_thread_default (remote->context);
+    g_main_loop_run (remote->loop);
+    g_main_context_pop_thread_default (remote->context);
+    return NULL;
+}
+
+/* Calls */
+
+static void pending_take (Remote *remote, guint32 serial, Pending *pending)
+{
+    g_hash_table_remove (remote->pending, GUINT_TO_POINTER (serial));
+    g_cond_clear (&pending->arrived);
+}
+
+static gboolean read_reply (const CallRow *row, Pending *pending, void *ret, GError **error)
+{
+    if (pending->error) {
+        g_propagate_error (error, g_steal_pointer (&pending->error));
+        return FALSE;
+    }
+    if (pending->status == FRAME_OK)
+        return codec_decode (row->ret_codec, pending->payload, pending->length, ret, row->ret_size, error) ||
+               error_note (error, _("the reply to %s"), row->name);
+    rpc_error wire = { 0 };
+    if (!codec_decode (rpc_error_codec, pending->payload, pending->length, &wire, sizeof wire, error))
+        return error_note (error, _("the error reply to %s"), row->name);
+    rpc_error_to (&wire, error);
+    codec_clear (rpc_error_codec, &wire, sizeof wire);
+    return FALSE;
+}
+
+/* One call on a link that is known. deadline 0: as long as the link lives (keepalive watches it). */
+static gboolean remote_exchange (Remote *remote, Link *link, const CallRow *row, const void *args, void *ret, gint64 deadline,
+                                 GError **error)
+{
+    Pending pending = { 0 };
+    FrameHeader header = { .program = PROGRAM_BACKUP, .version = 1, .procedure = row->number, .type = FRAME_CALL };
+    GByteArray *packet = g_byte_array_sized_new (128);
+    g_byte_array_set_size (packet, FRAME_HEADER_SIZE);
+    if (!codec_encode (row->args_codec, args, packet, MAX_PACKET_OUT, error)) {
+        g_byte_array_unref (packet);
+        return error_note (error, "%s", row->name);
+    }
+    g_cond_init (&pending.arrived);
+    g_mutex_lock (&remote->lock);
+    header.serial = remote->serial++;
+    g_hash_table_insert (remote->pending, GUINT_TO_POINTER (header.serial), &pending);
+    frame_pack (&header, packet->len - FRAME_HEADER_SIZE, packet->data);
+    g_mutex_unlock (&remote->lock);
+
+    gboolean sent = link_send (link, packet), in_time = TRUE;
+    g_mutex_lock (&remote->lock);
+    while (sent && !pending.done && in_time) {
+        if (deadline)
+            in_time = g_cond_wait_until (&pending.arrived, &remote->lock, deadline);
+        else
+            g_cond_wait (&pending.arrived, &remote->lock);
+    }
+    pending_take (remote, header.serial, &pending);
+    g_mutex_unlock (&remote->lock);
+
+    gboolean ok;
+    if (pending.done)
+        ok = read_reply (row, &pending, ret, error);
+    else
+        ok = error_set (error, BAK_ERROR_CONNECTION, sent ? _("%s does not answer") : _("the connection to %s broke"),
+                        remote->address->label);
+    g_free (pending.payload);
+    g_clear_error (&pending.error);
+    return ok;
+}
+
+static gboolean remote_hello (Remote *remote, Link *link, GError **error)
+{
+    bak_hello_args args = { .uri = remote->conn->uri, .api = 1, .readonly = remote->conn->readonly };
+    bak_hello_ret ret = { 0 };
+    gint64 deadline = g_get_monotonic_time () + HELLO_SECONDS * G_USEC_PER_SEC;
+    if (!remote_exchange (remote, link, &call_rows[CALL_ID_hello], &args, &ret, deadline, error))
+        return FALSE;
+    call_clear_ret (CALL_ID_hello, &ret);
+    return TRUE;
+}
+
+/* The registrations of the connection that was lost. */
+static gboolean remote_subscribe_again (Remote *remote, Link *link, GError **error)
+{
+    g_mutex_lock (&remote->lock);
+    g_autoptr (GList) ids = g_hash_table_get_keys (remote->subscriptions);
+    g_mutex_unlock (&remote->lock);
+    for (GList *node = ids; node; node = node->next) {
+        bak_register_args args = { 0 };
+        bak_register_ret ret = { 0 };
+        g_mutex_lock (&remote->lock);
+        Subscription *subscription = g_hash_table_lookup (remote->subscriptions, node->data);
+        g_autofree char *domain = subscription ? g_strdup (subscription->domain) : NULL;
+        if (subscription)
+            args = (bak_register_args) { .kind = subscription->kind, .domain = domain };
+        g_mutex_unlock (&remote->lock);
+        if (!domain)
+            continue;
+        if (!remote_exchange (remote, link, &call_rows[CALL_ID_event_register], &args, &ret, 0, error))
+            return FALSE;
+        g_mutex_lock (&remote->lock);
+        subscription = g_hash_table_lookup (remote->subscriptions, node->data);
+        if (subscription)
+            subscription->wire_id = ret.id;
+        g_mutex_unlock (&remote->lock);
+    }
+    return TRUE;
+}
+
+static gboolean close_link (gpointer link)
+{
+    link_close (link, NULL);
+    return G_SOURCE_REMOVE;
+}
+
+static void remote_drop_link (Remote *remote, Link *link)
+{
+    g_main_context_invoke_full (remote->context, G_PRIORITY_DEFAULT, close_link, link_ref (link), (GDestroyNotify) link_unref);
+}
+
+static Link *remote_get_link (Remote *remote)
+{
+    g_mutex_lock (&remote->lock);
+    Link *link = remote->link ? link_ref (remote->link) : NULL;
+    g_mutex_unlock (&remote->lock);
+    return link;
+}
+
+/* The living link, or a new one. The caller unrefs it. */
+static Link *remote_connect (Remote *remote, GError **error)
+{
+    g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&remote->connecting);
+    Link *link = remote_get_link (remote);
+    g_autoptr (GIOStream) stream = NULL;
+    int fd = -1;
+    if (link)
+        return link;
+    if (!address_connect (remote->address, remote->conn->readonly, &fd, &stream, error))
+        return NULL;
+    link = stream ? link_new_stream (stream, remote->context, &link_funcs) : link_new_fds (fd, fd, remote->context, &link_funcs);
+    g_mutex_lock (&remote->lock);
+    remote->link = link;
+    remote->pings = 0;
+    g_mutex_unlock (&remote->lock);
+    link_ref (link);
+    link_start (link, FRAME_MAX, remote);
+    if (remote_hello (remote, link, error) && remote_subscribe_again (remote, link, error))
+        return link;
+    error_note (error, "%s", remote->address->label);
+    remote_drop_link (remote, link);
+    link_unref (link);
+    return NULL;
+}
+
+/* Our own ids live as long as the DriverConn, the wire's as long as one connection. */
+static gboolean remote_register (Remote *remote, const bak_register_args *args, bak_register_ret *ret)
+{
+    Subscription *subscription = g_new0 (Subscription, 1);
+    subscription->kind = args->kind;
+    subscription->domain = g_strdup (args->domain);
+    subscription->wire_id = ret->id;
+    g_mutex_lock (&remote->lock);
+    ret->id = ++remote->next_id;
+    g_hash_table_insert (remote->subscriptions, GINT_TO_POINTER (ret->id), subscription);
+    g_mutex_unlock (&remote->lock);
+    return TRUE;
+}
+
+static gboolean remote_deregister (Remote *remote, const bak_deregister_args *args, bak_deregister_args *ret_wire, GError **error)
+{
+    g_mutex_lock (&remote->lock);
+    Subscription *subscription = g_hash_table_lookup (remote->subscriptions, GINT_TO_POINTER (args->id));
+    gboolean known = subscription != NULL;
+    if (known)
+        ret_wire->id = subscription->wire_id;
+    g_hash_table_remove (remote->subscriptions, GINT_TO_POINTER (args->id));
+    g_mutex_unlock (&remote->lock);
+    return known || error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("no event registration %d"), args->id);
+}
+
+static gboolean remote_forward (DriverConn *conn, const CallRow *row, const void *args, void *ret, GError **error)
+{
+    Remote *remote = conn->priv;
+    bak_deregister_args wire = { 0 };
+    gboolean is_register = row == &call_rows[CALL_ID_event_register];
+
+    if (row == &call_rows[CALL_ID_event_deregister]) {
+        if (!remote_deregister (remote, args, &wire, error))
+            return FALSE;
+        args = &wire;
+    }
+    Link *link = remote_connect (remote, error);
+    gboolean ok = link && remote_exchange (remote, link, row, args, ret, 0, error);
+    link_unref (link);
+    return ok && (!is_register || remote_register (remote, args, ret));
+}
+
+static gboolean quit_loop (gpointer data)
+{
+    Remote *remote = data;
+    Link *link = remote_get_link (remote);
+    if (link)
+        link_close (link, NULL);
+    link_unref (link);
+    g_main_loop_quit (remote->loop);
+    return G_SOURCE_REMOVE;
+}
+
+static void remote_free (Remote *remote)
+{
+    g_main_context_invoke (remote->context, quit_loop, remote);
+    g_thread_join (remote->thread);
+    g_main_loop_unref (remote->loop);
+    g_main_context_unref (remote->context);
+    g_hash_table_unref (remote->pending);
+    g_hash_table_unref (remote->subscriptions);
+    address_free (remote->address);
+    g_mutex_clear (&remote->lock);
+    g_mutex_clear (&remote->connecting);
+    g_free (remote);
+}
+
+static Remote *remote_new (DriverConn *conn, Address *address)
+{
+    Remote *remote = g_new0 (Remote, 1);
+    remote->conn = conn;
+    remote->address = address;
+    remote->context = g_main_context_new ();
+    remote->loop = g_main_loop_new (remote->context, FALSE);
+    remote->pending = g_hash_table_new (NULL, NULL);
+    remote->subscriptions = g_hash_table_new_full (NULL, NULL, NULL, (GDestroyNotify) subscription_free);
+    g_mutex_init (&remote->lock);
+    g_mutex_init (&remote->connecting);
+    g_autoptr (GSource) tick = g_timeout_source_new_seconds (KEEPALIVE_SECONDS);
+    g_source_set_callback (tick, remote_tick, remote, NULL);
+    g_source_attach (tick, remote->context);
+    remote->thread = g_thread_new ("bak-remote", remote_thread, remote);
+    return remote;
+}
+
+static gboolean remote_open (DriverConn *conn, const DriverOpenOptions *options, GError **error)
+{
+    Address *address;
+    if (options->daemon_socket)
+        address = address_for_socket (options->daemon_socket);
+    else
+        address = address_parse (conn->uri, error);
+    if (!address)
+        return FALSE;
+    Remote *remote = remote_new (conn, address);
+    conn->priv = remote;
+    Link *link = remote_connect (remote, error);
+    if (!link) {
+        remote_free (remote);
+        conn->priv = NULL;
+        return FALSE;
+    }
+    link_unref (link);
+    return TRUE;
+}
+
+static void remote_close (DriverConn *conn)
+{
+    remote_free (conn->priv);
+    conn->priv = NULL;
+}
+
+const DriverOps remote_driver = {
+    .name = "remote", .probe = address_is_ours, .open = remote_open, .close = remote_close, .forward = remote_forward,
+};

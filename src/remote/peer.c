@@ -1,0 +1,373 @@
+/* One peer: what it sends is checked against the row of its procedure and run; what comes back is sent. */
+#include <rpc/rpc.h>
+#include <string.h>
+#include <glib/gi18n-lib.h>
+#include "remote/peer.h"
+
+enum { MAX_PACKET_BEFORE_OPEN = 64 * 1024, MAX_PACKET = 4 * 1024 * 1024 + 64 * 1024 };
+enum { MAX_REGISTRATIONS = 1024 };
+enum { KEEPALIVE_SECONDS = 5, KEEPALIVE_COUNT = 5 };
+enum { REPLIES_QUEUED_MAX = 256 * 1024 };       /* a peer that does not read its replies is not read either */
+
+static const Program *const programs[] = { &program_backup };
+
+static void registration_clear (gpointer data)
+{
+    g_free (((Registration *) data)->domain);
+}
+
+static Peer *peer_ref (Peer *peer)
+{
+    g_atomic_ref_count_inc (&peer->refs);
+    return peer;
+}
+
+void peer_unref (Peer *peer)
+{
+    if (!g_atomic_ref_count_dec (&peer->refs))
+        return;
+    link_unref (peer->link);
+    identity_free (peer->identity);
+    g_clear_pointer (&peer->registrations, g_array_unref);
+    g_free (peer);
+}
+
+gboolean peer_is_gone (Peer *peer)
+{
+    return g_atomic_int_get (&peer->gone);
+}
+
+gboolean peer_may (Peer *peer, const char *guest, CallVerb verb)
+{
+    g_autoptr (Policy) policy = server_get_policy (peer->server);
+    return policy_allows (policy, peer->identity, guest, verb);
+}
+
+/* Replies and messages */
+
+static GByteArray *packet_new (void)
+{
+    static const guint8 room[FRAME_HEADER_SIZE];
+    GByteArray *packet = g_byte_array_sized_new (128);
+    return g_byte_array_append (packet, room, sizeof room);
+}
+
+static void peer_send (Peer *peer, const FrameHeader *header, GByteArray *packet)
+{
+    frame_pack (header, packet->len - FRAME_HEADER_SIZE, packet->data);
+    link_send (peer->link, packet);
+}
+
+static void send_error (Peer *peer, const FrameHeader *call, const GError *error)
+{
+    FrameHeader header = *call;
+    rpc_error wire;
+    GByteArray *packet = packet_new ();
+    header.type = FRAME_REPLY;
+    header.status = FRAME_ERROR;
+    rpc_error_from (error, call->program, &wire);
+    codec_encode (rpc_error_codec, &wire, packet, FRAME_MAX, NULL);
+    codec_clear (rpc_error_codec, &wire, sizeof wire);
+    peer_send (peer, &header, packet);
+}
+
+static void send_rpc_error (Peer *peer, const FrameHeader *call, const char *format, ...) G_GNUC_PRINTF (3, 4);
+static void send_rpc_error (Peer *peer, const FrameHeader *call, const char *format, ...)
+{
+    va_list args;
+    va_start (args, format);
+    g_autoptr (GError) error = g_error_new_valist (RPC_ERROR, RPC_ERROR_RPC, format, args);
+    va_end (args);
+    send_error (peer, call, error);
+}
+
+static gboolean send_reply (Call *call, GError **error)
+{
+    FrameHeader header = call->header;
+    GByteArray *packet = packet_new ();
+    header.type = FRAME_REPLY;
+    header.status = FRAME_OK;
+    if (call->procedure->ret_codec && !codec_encode (call->procedure->ret_codec, call->ret, packet, FRAME_MAX, error)) {
+        g_byte_array_unref (packet);
+        return FALSE;
+    }
+    peer_send (call->peer, &header, packet);
+    return TRUE;
+}
+
+void peer_send_message (Peer *peer, guint32 program, guint32 version, gint32 procedure, CodecFunc codec, const void *data)
+{
+    const FrameHeader header = { .program = program, .version = version, .procedure = procedure, .type = FRAME_MESSAGE };
+    g_autoptr (GError) error = NULL;
+    GByteArray *packet = packet_new ();
+    if (codec && !codec_encode (codec, data, packet, FRAME_MAX, &error)) {
+        g_warning ("message %d is not sent: %s", procedure, error->message);
+        g_byte_array_unref (packet);
+        return;
+    }
+    peer_send (peer, &header, packet);
+}
+
+/* Calls */
+
+static void call_free (Call *call)
+{
+    if (call->args)
+        codec_clear (call->procedure->args_codec, call->args, call->procedure->args_size);
+    if (call->ret)
+        codec_clear (call->procedure->ret_codec, call->ret, call->procedure->ret_size);
+    g_free (call->args);
+    g_free (call->ret);
+    g_free (call->guest);
+    peer_unref (call->peer);
+    g_free (call);
+}
+
+static void peer_throttle (Peer *peer)
+{
+    gboolean busy = peer->in_work >= server_limits (peer->server)->max_in_work || link_queued (peer->link) > REPLIES_QUEUED_MAX;
+    if (busy != peer->throttled) {
+        peer->throttled = busy;
+        link_pause (peer->link, busy);
+    }
+}
+
+static gboolean call_done (gpointer data)
+{
+    Call *call = data;
+    Peer *peer = peer_ref (call->peer);
+    gboolean closes = call->closes;
+    server_call_done (peer->server, call);
+    call_free (call);
+    peer->in_work--;
+    if (!peer_is_gone (peer)) {
+        if (closes)
+            link_finish (peer->link);
+        else
+            peer_throttle (peer);
+    }
+    peer_unref (peer);
+    return G_SOURCE_REMOVE;
+}
+
+static void call_audit (const Call *call, const GError *error)
+{
+    const Peer *peer = call->peer;
+    if (!(call->procedure->flags & CALL_WRITE) || !server_audits (peer->server))
+        return;
+    g_autofree char *guest = text_sanitize (call->guest, 256);
+    g_autofree char *who = text_sanitize (peer->identity->name, 256);
+    g_message ("audit: peer=%" G_GUINT64_FORMAT " who=%s uid=%d pid=%d from=%s call=%s guest=%s result=%s%s%s",
+               peer->number, who, (int) peer->identity->uid, (int) peer->identity->pid, peer->identity->address,
+               call->procedure->name, call->guest ? guest : "-", error ? "failed" : "done",
+               error ? " error=" : "", error ? error->message : "");
+}
+
+void call_finish (Call *call, gboolean ok, GError *error)
+{
+    if (ok)
+        ok = send_reply (call, &error);
+    if (!ok)
+        send_error (call->peer, &call->header, error);
+    call_audit (call, error);
+    g_clear_error (&error);
+    g_main_context_invoke (server_context (call->peer->server), call_done, call);
+}
+
+/* What must hold before the arguments are even looked at. */
+static gboolean check_procedure (Peer *peer, const Procedure *procedure, GError **error)
+{
+    if (!peer->opened && !(procedure->flags & PROCEDURE_OPEN))
+        return rpc_error_set (error, RPC_ERROR_INTERNAL, "internal error: hypervisor connection not open");
+    if (peer->readonly && (procedure->flags & CALL_WRITE))
+        return rpc_error_set (error, RPC_ERROR_DENIED, "operation forbidden: read only access prevents %s", procedure->name);
+    return TRUE;
+}
+
+static gboolean decode_args (Call *call, const guint8 *payload, gsize length, GError **error)
+{
+    const Procedure *procedure = call->procedure;
+    if (procedure->args_codec) {
+        call->args = g_malloc0 (procedure->args_size);
+        if (!codec_decode (procedure->args_codec, payload, length, call->args, procedure->args_size, error))
+            return FALSE;
+    }
+    if (procedure->ret_codec)
+        call->ret = g_malloc0 (procedure->ret_size);
+    if (procedure->flags & CALL_GUEST)
+        call->guest = g_strdup (*(char **) call->args);
+    return TRUE;
+}
+
+static gboolean check_access (Call *call, GError **error)
+{
+    const Procedure *procedure = call->procedure;
+    if (!(procedure->flags & CALL_GUEST) || peer_may (call->peer, call->guest, procedure->verb))
+        return TRUE;
+    g_autofree char *shown = text_sanitize (call->guest, 256);
+    if (!peer_may (call->peer, call->guest, VERB_SEE))
+        return error_set (error, BAK_ERROR_NO_DOMAIN, _("no guest '%s'"), shown);
+    return error_set (error, BAK_ERROR_ACCESS_DENIED, _("the policy does not let %s %s guest '%s'"),
+                      call->peer->identity->name, verb_to_string (procedure->verb), shown);
+}
+
+static void peer_call (Peer *peer, const FrameHeader *header, const Procedure *procedure, const guint8 *payload, gsize length)
+{
+    Call *call = g_new0 (Call, 1);
+    GError *error = NULL;
+    *call = (Call) { .peer = peer_ref (peer), .header = *header, .procedure = procedure };
+    peer->in_work++;
+
+    if (!check_procedure (peer, procedure, &error) || !decode_args (call, payload, length, &error) ||
+        !check_access (call, &error)) {
+        if (g_error_matches (error, BAK_ERROR, BAK_ERROR_CONNECTION)) {
+            error->domain = RPC_ERROR;
+            error->code = RPC_ERROR_RPC;
+        }
+        call_finish (call, FALSE, error);
+        return;
+    }
+    if (procedure->flags & CALL_SLOW) {
+        server_queue_call (peer->server, call);
+        peer_throttle (peer);
+        return;
+    }
+    gboolean ok = procedure->run (call, &error);
+    call_finish (call, ok, error);
+}
+
+static const Program *find_program (const FrameHeader *header)
+{
+    for (guint i = 0; i < G_N_ELEMENTS (programs); i++)
+        if (programs[i]->number == header->program && programs[i]->version == header->version)
+            return programs[i];
+    return NULL;
+}
+
+static void peer_keepalive (Peer *peer, const FrameHeader *header)
+{
+    if (header->procedure == KEEPALIVE_PING)
+        peer_send_message (peer, PROGRAM_KEEPALIVE, 1, KEEPALIVE_PONG, NULL, NULL);
+}
+
+static void peer_packet (Link *link, const FrameHeader *header, const guint8 *payload, gsize length, gpointer data)
+{
+    Peer *peer = data;
+    const Program *program = find_program (header);
+    const Procedure *procedure = program ? program->find (header->procedure) : NULL;
+
+    peer->pings = 0;
+    if (header->program == PROGRAM_KEEPALIVE && header->version == 1)
+        peer_keepalive (peer, header);
+    else if (header->type == FRAME_MESSAGE || header->type == FRAME_STREAM)
+        return;
+    else if (!program)
+        send_rpc_error (peer, header, "Cannot find program %u version %u", header->program, header->version);
+    else if (!procedure)
+        send_rpc_error (peer, header, "unknown procedure: %d", header->procedure);
+    else if (header->type != FRAME_CALL || header->status != FRAME_OK)
+        send_rpc_error (peer, header, "Unexpected message type %u with status %u", header->type, header->status);
+    else
+        peer_call (peer, header, procedure, payload, length);
+}
+
+static void peer_drained (Link *link, gpointer data)
+{
+    peer_throttle (data);
+}
+
+static void peer_closed (Link *link, const GError *error, gpointer data)
+{
+    Peer *peer = data;
+    g_debug ("peer %" G_GUINT64_FORMAT " is gone: %s", peer->number, error ? error->message : "end");
+    g_atomic_int_set (&peer->gone, TRUE);
+    server_peer_gone (peer->server, peer);
+    peer_unref (peer);
+}
+
+const LinkFuncs peer_link_funcs = { .packet = peer_packet, .closed = peer_closed, .drained = peer_drained };
+
+void peer_add (Server *server, Link *link, Identity *identity, gboolean readonly)
+{
+    Peer *peer = g_new0 (Peer, 1);
+    g_atomic_ref_count_init (&peer->refs);
+    peer->server = server;
+    peer->link = link;
+    peer->identity = identity;
+    peer->readonly = readonly;
+    peer->since = g_get_monotonic_time ();
+    server_link_peer (server, peer);
+    g_debug ("peer %" G_GUINT64_FORMAT ": %s from %s", peer->number, identity->name, identity->address);
+    link_start (link, MAX_PACKET_BEFORE_OPEN, peer);
+}
+
+void peer_open (Peer *peer, gboolean readonly)
+{
+    peer->readonly |= readonly;
+    if (peer->opened)
+        return;
+    peer->opened = TRUE;
+    link_set_max_packet (peer->link, MAX_PACKET);
+    server_peer_opened (peer->server, peer);
+}
+
+static const char *peer_fault (Peer *peer, gint64 now)
+{
+    const ServerLimits *limits = server_limits (peer->server);
+    gint64 half = (gint64) limits->half_seconds * G_USEC_PER_SEC;
+    if (!peer->opened && now - peer->since > (gint64) limits->open_seconds * G_USEC_PER_SEC)
+        return "did not open the connection in time";
+    if (!peer->throttled && link_half (peer->link) > 0 && now - link_last_input (peer->link) > half)
+        return "left a packet unfinished";
+    if (link_queued (peer->link) > 0 && now - link_last_output (peer->link) > half)
+        return "does not read its replies";
+    if (peer->keepalive && peer->pings >= KEEPALIVE_COUNT)
+        return "does not answer keepalive";
+    return NULL;
+}
+
+void peer_sweep (Peer *peer, gint64 now)
+{
+    const char *fault = peer_fault (peer, now);
+    if (fault) {
+        g_message ("peer %" G_GUINT64_FORMAT " (%s from %s) is dropped: it %s", peer->number, peer->identity->name,
+                   peer->identity->address, fault);
+        link_close (peer->link, NULL);
+        return;
+    }
+    if (!peer->keepalive || now - link_last_input (peer->link) < KEEPALIVE_SECONDS * G_USEC_PER_SEC / 2)
+        return;
+    peer->pings++;
+    peer_send_message (peer, PROGRAM_KEEPALIVE, 1, KEEPALIVE_PING, NULL, NULL);
+}
+
+/* Registrations */
+
+int peer_register (Peer *peer, guint32 program, int kind, const char *domain, GError **error)
+{
+    if (!peer->registrations) {
+        peer->registrations = g_array_new (FALSE, FALSE, sizeof (Registration));
+        g_array_set_clear_func (peer->registrations, registration_clear);
+    }
+    if (peer->registrations->len >= MAX_REGISTRATIONS) {
+        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("more than %d event registrations on one connection"), MAX_REGISTRATIONS);
+        return -1;
+    }
+    Registration registration = { .id = server_next_id (peer->server), .program = program, .kind = kind, .domain = g_strdup (domain) };
+    g_array_append_val (peer->registrations, registration);
+    return registration.id;
+}
+
+gboolean peer_deregister (Peer *peer, guint32 program, int id, GError **error)
+{
+    for (guint i = 0; peer->registrations && i < peer->registrations->len; i++) {
+        const Registration *registration = &g_array_index (peer->registrations, Registration, i);
+        if (registration->id != id || registration->program != program)
+            continue;
+        g_array_remove_index (peer->registrations, i);
+        if (peer->registrations->len == 0)
+            g_clear_pointer (&peer->registrations, g_array_unref);
+        return TRUE;
+    }
+    return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("no event registration %d"), id);
+}

@@ -1,0 +1,100 @@
+/* What server.c, peer.c and calls-*.c share: one peer, one call in work, one row of a program. */
+#pragma once
+#include "remote/codec.h"
+#include "remote/error-map.h"
+#include "remote/link.h"
+#include "remote/server.h"
+
+typedef struct _Peer Peer;
+typedef struct _Call Call;
+
+enum { PROCEDURE_OPEN = 8 /* legal before the connection is open */ };
+
+/* One row: everything that is checked before run() is in it. */
+typedef struct {
+    gint32 number;
+    const char *name;
+    guint flags;                /* CallFlags, PROCEDURE_OPEN */
+    CallVerb verb;
+    gsize args_size, ret_size;
+    CodecFunc args_codec, ret_codec;
+    /* Runs on the server's context, or on a worker when CALL_SLOW. */
+    gboolean (*run) (Call *call, GError **error);
+    CallId id;                  /* rows of our own program */
+} Procedure;
+
+typedef struct {
+    guint32 number, version;
+    const Procedure *(*find) (gint32 procedure);        /* NULL: unknown */
+} Program;
+
+typedef struct {
+    int id;                     /* the peer knows it by this */
+    guint32 program;
+    int kind;                   /* event kind of that program; -1: all */
+    char *domain;               /* "": all */
+} Registration;
+
+struct _Peer {
+    Server *server;
+    gatomicrefcount refs;
+    guint64 number;             /* for logs */
+    Link *link;
+    Identity *identity;
+    gboolean readonly, opened, keepalive;
+    guint pings;                /* unanswered */
+    gint gone;                  /* atomic */
+    guint in_work;              /* calls */
+    gboolean throttled;
+    gint64 since;               /* monotonic */
+    GArray *registrations;      /* Registration; NULL: none */
+    GList *node;                /* in the server's list */
+};
+
+struct _Call {
+    Peer *peer;
+    FrameHeader header;
+    const Procedure *procedure;
+    char *guest;                /* whose queue it is in; NULL */
+    gpointer args, ret;
+    gint64 park_until;          /* set by run(): not finished, run again at an event of a job or at this monotonic time */
+    gint64 deadline;            /* run()'s own */
+    guint park_stamp;           /* the server's count of job events before run() looked */
+    gboolean queued;            /* a worker has it */
+    gboolean closes;            /* the peer goes away after the reply */
+    GList *node;                /* in the parked list */
+};
+
+/* peer.c */
+void peer_add (Server *server, Link *link, Identity *identity, gboolean readonly);
+void peer_unref (Peer *peer);
+gboolean peer_is_gone (Peer *peer);            /* any thread */
+extern const LinkFuncs peer_link_funcs;
+void peer_send_message (Peer *peer, guint32 program, guint32 version, gint32 procedure, CodecFunc codec, const void *data);
+void peer_sweep (Peer *peer, gint64 now);       /* keepalive, half packets, slow readers */
+void call_finish (Call *call, gboolean ok, GError *error);      /* any thread; takes error and call */
+/* The connection is open now; limits are those of an opened one. */
+void peer_open (Peer *peer, gboolean readonly);
+/* A registration of this peer; -1 on failure. */
+int peer_register (Peer *peer, guint32 program, int kind, const char *domain, GError **error);
+gboolean peer_deregister (Peer *peer, guint32 program, int id, GError **error);
+gboolean peer_may (Peer *peer, const char *guest, CallVerb verb);
+
+/* server.c */
+const ServerLimits *server_limits (const Server *server);
+void server_queue_call (Server *server, Call *call);            /* to a worker */
+void server_peer_opened (Server *server, Peer *peer);
+void server_peer_gone (Server *server, Peer *peer);
+void server_call_done (Server *server, Call *call);             /* context */
+gboolean server_accepts_peer (Server *server);
+void server_link_peer (Server *server, Peer *peer);
+Policy *server_get_policy (Server *server);     /* a reference */
+gboolean server_audits (Server *server);
+int server_next_id (Server *server);
+GMainContext *server_context (Server *server);
+guint server_job_stamp (Server *server);
+
+/* programs */
+extern const Program program_backup, program_libvirt;
+/* calls-back.c: event to the peers that asked for it in our own program. */
+void back_send_event (Peer *peer, const bak_event *event);

@@ -1,0 +1,523 @@
+#include <errno.h>
+#include <grp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <glib-unix.h>
+#include <glib/gi18n-lib.h>
+#include <glib/gstdio.h>
+#include "remote/address.h"
+#include "remote/peer.h"
+
+const ServerLimits server_default_limits = {
+    .max_peers = 5000, .max_anonymous = 500, .max_in_work = 5, .max_workers = 64, .max_per_guest = 8,
+    .open_seconds = 10, .half_seconds = 30, .max_queued = 4 * 1024 * 1024,
+};
+
+enum { SWEEP_SECONDS = 5 };
+
+typedef struct {
+    Server *server;
+    int fd;
+    ListenKind kind;
+    GSource *source;
+} Listener;
+
+/* Calls of one guest: at most max_per_guest run, the others wait here. */
+typedef struct {
+    char *name;
+    guint running;
+    GQueue waiting;             /* Call* */
+} GuestQueue;
+
+struct _Server {
+    DriverConn *conn;
+    ServerLimits limits;
+    GMainContext *context;
+    GPtrArray *listeners;
+    GQueue peers;               /* Peer* */
+    guint anonymous;
+    guint64 peers_ever;
+    GSource *sweep;
+    GThreadPool *workers;
+    GHashTable *guests;         /* name to GuestQueue */
+    guint in_work;              /* calls given to workers */
+    GQueue parked;              /* Call* */
+    GSource *park_timer;
+    gint job_stamp;             /* atomic: events about jobs so far */
+    gint next_id;
+    Policy *policy;
+    GMutex policy_lock;
+    gint audit;
+    ServerNotifyFunc notify;
+    gpointer notify_data;
+
+    GMutex event_lock;
+    GQueue events;              /* bak_event*, from any thread */
+    gboolean event_posted;
+};
+
+static void server_parked_look (Server *server, gboolean all);
+
+static void listener_free (Listener *listener)
+{
+    g_source_destroy (listener->source);
+    g_source_unref (listener->source);
+    close (listener->fd);
+    g_free (listener);
+}
+
+static void event_free (bak_event *event)
+{
+    bak_event_clear (event);
+    g_free (event);
+}
+
+static void guest_queue_free (GuestQueue *queue)
+{
+    g_free (queue->name);
+    g_queue_clear (&queue->waiting);
+    g_free (queue);
+}
+
+/* Accessors */
+
+const ServerLimits *server_limits (const Server *server) { return &server->limits; }
+GMainContext *server_context (Server *server) { return server->context; }
+DriverConn *server_get_conn (Server *server) { return server->conn; }
+guint server_count_peers (const Server *server) { return server->peers.length; }
+guint server_count_calls (const Server *server) { return server->in_work + server->parked.length; }
+guint server_job_stamp (Server *server) { return g_atomic_int_get (&server->job_stamp); }
+int server_next_id (Server *server) { return g_atomic_int_add (&server->next_id, 1); }
+void server_set_audit (Server *server, gboolean on) { g_atomic_int_set (&server->audit, on); }
+gboolean server_audits (Server *server) { return g_atomic_int_get (&server->audit); }
+
+void server_set_policy (Server *server, Policy *policy)
+{
+    g_mutex_lock (&server->policy_lock);
+    policy_unref (server->policy);
+    server->policy = policy_ref (policy);
+    g_mutex_unlock (&server->policy_lock);
+}
+
+Policy *server_get_policy (Server *server)
+{
+    g_mutex_lock (&server->policy_lock);
+    Policy *policy = policy_ref (server->policy);
+    g_mutex_unlock (&server->policy_lock);
+    return policy;
+}
+
+void server_set_notify (Server *server, ServerNotifyFunc func, gpointer data)
+{
+    server->notify = func;
+    server->notify_data = data;
+}
+
+static void server_notify (Server *server, const bak_event *event)
+{
+    if (server->notify)
+        server->notify (server, event, server->notify_data);
+}
+
+/* Events: any thread puts them into a queue, the context fans them out */
+
+static bak_event *event_copy (const bak_event *event)
+{
+    bak_event *copy = g_new0 (bak_event, 1);
+    *copy = *event;
+    copy->domain = ret_string (event->domain);
+    copy->uuid = ret_string (event->uuid);
+    copy->job = ret_string (event->job);
+    copy->disk = ret_string (event->disk);
+    copy->text = ret_string (event->text);
+    return copy;
+}
+
+static void server_fan_out (Server *server, const bak_event *event)
+{
+    for (GList *node = server->peers.head, *next; node; node = next) {
+        Peer *peer = node->data;
+        next = node->next;
+        if (!peer->registrations || !peer_may (peer, event->domain, VERB_SEE))
+            continue;
+        if (link_queued (peer->link) > server->limits.max_queued) {
+            g_message ("peer %" G_GUINT64_FORMAT " does not read its events: dropped", peer->number);
+            link_close (peer->link, NULL);
+            continue;
+        }
+        back_send_event (peer, event);
+    }
+    if (event->kind == EVENT_JOB_STATE || event->kind == EVENT_JOB_COMPLETED)
+        server_parked_look (server, FALSE);
+    server_notify (server, event);
+}
+
+static gboolean server_drain_events (gpointer data)
+{
+    Server *server = data;
+    for (;;) {
+        g_mutex_lock (&server->event_lock);
+        bak_event *event = g_queue_pop_head (&server->events);
+        server->event_posted = event != NULL;
+        g_mutex_unlock (&server->event_lock);
+        if (!event)
+            return G_SOURCE_REMOVE;
+        server_fan_out (server, event);
+        event_free (event);
+    }
+}
+
+static void server_event (DriverConn *conn, const bak_event *event, gpointer data)
+{
+    Server *server = data;
+    if (event->kind == EVENT_JOB_STATE || event->kind == EVENT_JOB_COMPLETED)
+        g_atomic_int_inc (&server->job_stamp);
+    g_mutex_lock (&server->event_lock);
+    g_queue_push_tail (&server->events, event_copy (event));
+    gboolean post = !server->event_posted;
+    server->event_posted = TRUE;
+    g_mutex_unlock (&server->event_lock);
+    if (post) {
+        GSource *source = g_idle_source_new ();
+        g_source_set_priority (source, G_PRIORITY_DEFAULT);
+        g_source_set_callback (source, server_drain_events, server, NULL);
+        g_source_attach (source, server->context);
+        g_source_unref (source);
+    }
+}
+
+/* Workers */
+
+static void server_start_call (Server *server, Call *call)
+{
+    call->queued = TRUE;
+    call->park_stamp = server_job_stamp (server);
+    server->in_work++;
+    g_thread_pool_push (server->workers, call, NULL);
+}
+
+void server_queue_call (Server *server, Call *call)
+{
+    if (!call->guest) {
+        server_start_call (server, call);
+        return;
+    }
+    GuestQueue *queue = g_hash_table_lookup (server->guests, call->guest);
+    if (!queue) {
+        queue = g_new0 (GuestQueue, 1);
+        queue->name = g_strdup (call->guest);
+        g_queue_init (&queue->waiting);
+        g_hash_table_insert (server->guests, queue->name, queue);
+    }
+    if (queue->running >= server->limits.max_per_guest) {
+        g_queue_push_tail (&queue->waiting, call);
+        return;
+    }
+    queue->running++;
+    server_start_call (server, call);
+}
+
+/* A worker has finished with this call (it may run again later). */
+static void server_leave_queue (Server *server, Call *call)
+{
+    if (!call->queued)
+        return;
+    call->queued = FALSE;
+    server->in_work--;
+    GuestQueue *queue = call->guest ? g_hash_table_lookup (server->guests, call->guest) : NULL;
+    if (!queue)
+        return;
+    queue->running--;
+    Call *next = g_queue_pop_head (&queue->waiting);
+    if (next) {
+        queue->running++;
+        server_start_call (server, next);
+    } else if (queue->running == 0) {
+        g_hash_table_remove (server->guests, call->guest);
+    }
+}
+
+static gboolean server_park_timeout (gpointer data)
+{
+    server_parked_look (data, FALSE);
+    return G_SOURCE_REMOVE;
+}
+
+/* One timer for the earliest of the parked calls. */
+static void server_arm_park_timer (Server *server)
+{
+    gint64 earliest = G_MAXINT64;
+    for (GList *node = server->parked.head; node; node = node->next)
+        earliest = MIN (earliest, ((Call *) node->data)->park_until);
+    if (server->park_timer) {
+        g_source_destroy (server->park_timer);
+        g_clear_pointer (&server->park_timer, g_source_unref);
+    }
+    if (earliest == G_MAXINT64)
+        return;
+    server->park_timer = g_timeout_source_new (MAX (0, (earliest - g_get_monotonic_time ()) / 1000 + 1));
+    g_source_set_callback (server->park_timer, server_park_timeout, server, NULL);
+    g_source_attach (server->park_timer, server->context);
+}
+
+static void server_unpark (Server *server, Call *call)
+{
+    g_queue_delete_link (&server->parked, call->node);
+    call->node = NULL;
+    if (peer_is_gone (call->peer))
+        call_finish (call, FALSE, g_error_new (BAK_ERROR, BAK_ERROR_CONNECTION, "the peer is gone"));
+    else
+        server_queue_call (server, call);
+}
+
+static void server_parked_look (Server *server, gboolean all)
+{
+    gint64 now = g_get_monotonic_time ();
+    for (GList *node = server->parked.head, *next; node; node = next) {
+        Call *call = node->data;
+        next = node->next;
+        if (all || call->park_until <= now || call->park_stamp != server_job_stamp (server) ||
+            peer_is_gone (call->peer))
+            server_unpark (server, call);
+    }
+    server_arm_park_timer (server);
+}
+
+/* On the context, when a worker has looked and the call is not done yet. */
+static gboolean server_park (gpointer data)
+{
+    Call *call = data;
+    Server *server = call->peer->server;
+    server_leave_queue (server, call);
+    g_queue_push_tail (&server->parked, call);
+    call->node = server->parked.tail;
+    server_parked_look (server, FALSE);
+    return G_SOURCE_REMOVE;
+}
+
+static void server_work (gpointer data, gpointer server)
+{
+    Call *call = data;
+    GError *error = NULL;
+    call->park_until = 0;
+    gboolean ok = peer_is_gone (call->peer) ? error_set (&error, BAK_ERROR_CONNECTION, "the peer is gone")
+                                            : call->procedure->run (call, &error);
+    if (ok && call->park_until)
+        g_main_context_invoke (((Server *) server)->context, server_park, call);
+    else
+        call_finish (call, ok, error);
+}
+
+void server_call_done (Server *server, Call *call)
+{
+    server_leave_queue (server, call);
+}
+
+/* Peers */
+
+static gboolean server_sweep (gpointer data)
+{
+    Server *server = data;
+    gint64 now = g_get_monotonic_time ();
+    for (GList *node = server->peers.head, *next; node; node = next) {
+        next = node->next;
+        peer_sweep (node->data, now);
+    }
+    if (server->peers.length > 0)
+        return G_SOURCE_CONTINUE;
+    g_clear_pointer (&server->sweep, g_source_unref);
+    return G_SOURCE_REMOVE;
+}
+
+gboolean server_accepts_peer (Server *server)
+{
+    return server->peers.length < server->limits.max_peers && server->anonymous < server->limits.max_anonymous;
+}
+
+void server_link_peer (Server *server, Peer *peer)
+{
+    peer->number = ++server->peers_ever;
+    g_queue_push_tail (&server->peers, peer);
+    peer->node = server->peers.tail;
+    server->anonymous++;
+    if (!server->sweep) {
+        server->sweep = g_timeout_source_new_seconds (SWEEP_SECONDS);
+        g_source_set_callback (server->sweep, server_sweep, server, NULL);
+        g_source_attach (server->sweep, server->context);
+    }
+    server_notify (server, NULL);
+}
+
+void server_peer_opened (Server *server, Peer *peer)
+{
+    server->anonymous--;
+}
+
+void server_peer_gone (Server *server, Peer *peer)
+{
+    g_queue_delete_link (&server->peers, peer->node);
+    peer->node = NULL;
+    if (!peer->opened)
+        server->anonymous--;
+    server_parked_look (server, FALSE);
+    server_notify (server, NULL);
+}
+
+void server_add_peer (Server *server, int in_fd, int out_fd, Identity *identity, gboolean readonly)
+{
+    peer_add (server, link_new_fds (in_fd, out_fd, server->context, &peer_link_funcs), identity, readonly);
+}
+
+void server_add_peer_stream (Server *server, GIOStream *stream, Identity *identity, gboolean readonly)
+{
+    peer_add (server, link_new_stream (stream, server->context, &peer_link_funcs), identity, readonly);
+}
+
+static void server_accept (Listener *listener, int fd)
+{
+    Server *server = listener->server;
+    g_autoptr (GError) error = NULL;
+    g_autoptr (Identity) identity = identity_from_socket (fd, &error);
+
+    if (!identity || !server_accepts_peer (server) ||
+        (listener->kind == LISTEN_PRIVATE && identity->kind != IDENTITY_TRUSTED)) {
+        g_message ("a connection was turned away: %s", error ? error->message
+                   : !server_accepts_peer (server) ? "too many peers" : "not our user");
+        close (fd);
+        return;
+    }
+    server_add_peer (server, fd, fd, g_steal_pointer (&identity), listener->kind == LISTEN_RO);
+}
+
+static gboolean listener_ready (int fd, GIOCondition condition, gpointer data)
+{
+    for (guint i = 0; i < 16; i++) {
+        int peer = accept4 (fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (peer >= 0) {
+            server_accept (data, peer);
+            continue;
+        }
+        /* Out of descriptors: the connection stays in the backlog; do not spin on it. */
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+            g_usleep (10000);
+        break;
+    }
+    return G_SOURCE_CONTINUE;
+}
+
+gboolean server_listen (Server *server, int fd, ListenKind kind, GError **error)
+{
+    if (!g_unix_set_fd_nonblocking (fd, TRUE, error)) {
+        close (fd);
+        return FALSE;
+    }
+    Listener *listener = g_new0 (Listener, 1);
+    *listener = (Listener) { .server = server, .fd = fd, .kind = kind, .source = g_unix_fd_source_new (fd, G_IO_IN) };
+    g_source_set_callback (listener->source, G_SOURCE_FUNC (listener_ready), listener, NULL);
+    g_source_attach (listener->source, server->context);
+    g_ptr_array_add (server->listeners, listener);
+    return TRUE;
+}
+
+void server_stop_listening (Server *server)
+{
+    g_ptr_array_set_size (server->listeners, 0);
+}
+
+/* A socket file that refuses connections is a dead server's. */
+static gboolean unlink_dead_socket (const char *path, GError **error)
+{
+    struct stat st;
+    g_autoptr (GError) refused = NULL;
+    if (lstat (path, &st) != 0)
+        return TRUE;
+    if (!S_ISSOCK (st.st_mode))
+        return error_set (error, BAK_ERROR_EXISTS, _("'%s' exists and is not a socket"), path);
+    int fd = unix_connect (path, &refused);
+    if (fd >= 0) {
+        close (fd);
+        return error_set (error, BAK_ERROR_BUSY, _("another process serves '%s'"), path);
+    }
+    if (g_unlink (path) != 0)
+        return error_set_errno (error, errno, _("cannot remove the dead socket '%s'"), path);
+    return TRUE;
+}
+
+int server_bind_unix (const char *path, int mode, const char *group, GError **error)
+{
+    if (!unlink_dead_socket (path, error))
+        return -1;
+    int fd = unix_bind (path, mode, error);
+    if (fd < 0)
+        return -1;
+    struct group *entry = group ? getgrnam (group) : NULL;
+    if (entry && chown (path, -1, entry->gr_gid) != 0)
+        g_message ("cannot give '%s' to the group %s: %s", path, group, g_strerror (errno));
+    if (listen (fd, 1024) == 0)
+        return fd;
+    error_set_errno (error, errno, _("cannot listen on '%s'"), path);
+    close (fd);
+    return -1;
+}
+
+Server *server_new (DriverConn *conn, const ServerLimits *limits)
+{
+    Server *server = g_new0 (Server, 1);
+    server->conn = conn;
+    server->limits = limits ? *limits : server_default_limits;
+    server->context = g_main_context_ref_thread_default ();
+    server->listeners = g_ptr_array_new_with_free_func ((GDestroyNotify) listener_free);
+    server->guests = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, (GDestroyNotify) guest_queue_free);
+    server->workers = g_thread_pool_new (server_work, server, server->limits.max_workers, FALSE, NULL);
+    server->policy = policy_parse (NULL, "", NULL);
+    server->next_id = 1;
+    g_mutex_init (&server->policy_lock);
+    g_mutex_init (&server->event_lock);
+    g_queue_init (&server->peers);
+    g_queue_init (&server->parked);
+    g_queue_init (&server->events);
+    driver_conn_set_events (conn, server_event, server);
+    return server;
+}
+
+static gboolean server_events_posted (Server *server)
+{
+    g_mutex_lock (&server->event_lock);
+    gboolean posted = server->event_posted;
+    g_mutex_unlock (&server->event_lock);
+    return posted;
+}
+
+static void source_stop (GSource **source)
+{
+    if (*source)
+        g_source_destroy (*source);
+    g_clear_pointer (source, g_source_unref);
+}
+
+void server_free (Server *server)
+{
+    if (!server)
+        return;
+    server->notify = NULL;
+    driver_conn_set_events (server->conn, NULL, NULL);
+    server_stop_listening (server);
+    while (server->peers.head)
+        link_close (((Peer *) server->peers.head->data)->link, NULL);
+    server_parked_look (server, TRUE);
+    /* Calls that run finish (their peers are gone); their completions come to our context. */
+    while (server->in_work > 0 || server_events_posted (server))
+        g_main_context_iteration (server->context, TRUE);
+    g_thread_pool_free (server->workers, FALSE, TRUE);
+    source_stop (&server->sweep);
+    source_stop (&server->park_timer);
+    g_ptr_array_unref (server->listeners);
+    g_hash_table_unref (server->guests);
+    policy_unref (server->policy);
+    g_mutex_clear (&server->policy_lock);
+    g_mutex_clear (&server->event_lock);
+    g_main_context_unref (server->context);
+    g_free (server);
+}
