@@ -1,0 +1,159 @@
+/* The daemon proper: owns a state directory, listens, and hands its guests over to whoever starts next. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <glib/gi18n.h>
+#include <glib/gstdio.h>
+#include "libbackupd.h"
+#include "remote/find.h"
+#include "util/config.h"
+#include "util/files.h"
+
+typedef struct {
+    const Options *options;
+    char *state_dir, *socket, *readonly_socket;
+    gboolean made_socket, made_readonly;        /* we unlink what we made */
+    int lock_fd;
+    DriverConn *conn;
+    Server *server;
+} Daemon;
+
+static char *option_or_config (const char *option, const char *key)
+{
+    return option ? g_strdup (option) : config_get_string (key);
+}
+
+/* What SIGHUP changes without a restart: access. */
+static gboolean daemon_apply_config (Daemon *daemon, GError **error)
+{
+    g_autofree char *path = config_get_string ("policy_file"), *audit = config_get_string ("audit_log");
+    g_autoptr (Policy) policy = policy_load (path, error);
+    if (!policy)
+        return FALSE;
+    server_set_policy (daemon->server, policy);
+    server_set_audit (daemon->server, g_strcmp0 (audit, "no") != 0);
+    return TRUE;
+}
+
+static void daemon_reload (gpointer data)
+{
+    g_autoptr (GError) error = NULL;
+    systemd_notify ("RELOADING=1");
+    if (config_reload (&error) && daemon_apply_config (data, &error))
+        g_message ("the configuration is read again");
+    else
+        g_warning ("the configuration stays as it was: %s", error->message);
+    systemd_notify ("READY=1");
+}
+
+static gboolean listen_unix (Daemon *daemon, const char *path, int mode, ListenKind kind, gboolean *ret_made, GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname (path), *group = option_or_config (NULL, "socket_group");
+    if (!files_make_dir (dir, 0755, error))
+        return FALSE;
+    int fd = server_bind_unix (path, mode, group ? group : "libbackup", error);
+    if (fd < 0)
+        return FALSE;
+    *ret_made = TRUE;
+    return server_listen (daemon->server, fd, kind, error);
+}
+
+/* A socket unit's file name tells which of the two it is; a name with "-ro" is the read-only one. */
+static gboolean listen_inherited (Daemon *daemon, int count, GError **error)
+{
+    for (int i = 0; i < count; i++) {
+        struct sockaddr_un address = { 0 };
+        socklen_t size = sizeof address - 1;
+        int fd = SYSTEMD_FIRST_FD + i;
+        if (getsockname (fd, (struct sockaddr *) &address, &size) != 0 || address.sun_family != AF_UNIX)
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("inherited descriptor %d is not a unix socket"), fd);
+        gboolean readonly = g_str_has_suffix (address.sun_path, "-ro") || g_str_has_suffix (address.sun_path, "-ro.sock");
+        char **slot = readonly ? &daemon->readonly_socket : &daemon->socket;
+        g_free (*slot);
+        *slot = g_strdup (address.sun_path);
+        if (!server_listen (daemon->server, fd, readonly ? LISTEN_RO : LISTEN_RW, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean daemon_listen (Daemon *daemon, GError **error)
+{
+    const Options *options = daemon->options;
+    int inherited = options->socket ? 0 : systemd_listen_fds ();
+    if (inherited > 0 && !listen_inherited (daemon, inherited, error))
+        return FALSE;
+    if (!daemon->socket) {
+        daemon->socket = option_or_config (options->socket, "socket");
+        if (!daemon->socket)
+            daemon->socket = files_default_socket (options->session);
+        if (!listen_unix (daemon, daemon->socket, 0660, LISTEN_RW, &daemon->made_socket, error))
+            return FALSE;
+    }
+    if (!daemon->readonly_socket) {
+        daemon->readonly_socket = option_or_config (options->readonly_socket, "readonly_socket");
+        if (daemon->readonly_socket &&
+            !listen_unix (daemon, daemon->readonly_socket, 0666, LISTEN_RO, &daemon->made_readonly, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean daemon_start (Daemon *daemon, GError **error)
+{
+    const Options *options = daemon->options;
+    if (!config_reload (error))
+        return FALSE;
+    daemon->state_dir = options->state_dir ? g_canonicalize_filename (options->state_dir, NULL) : files_state_dir (options->session);
+    daemon->lock_fd = daemon_claim (daemon->state_dir, error);
+    if (daemon->lock_fd < 0)
+        return FALSE;
+    const DriverOpenOptions open = { .role = DRIVER_ROLE_DAEMON, .state_dir = daemon->state_dir };
+    daemon->conn = driver_open (options->session ? "qemu:///session" : "qemu:///system", &open, error);
+    if (!daemon->conn)
+        return FALSE;
+    daemon->server = server_new (daemon->conn, NULL);
+    return daemon_apply_config (daemon, error) && daemon_listen (daemon, error) &&
+           daemon_announce (daemon->state_dir, daemon->socket, error);
+}
+
+static void daemon_stop (Daemon *daemon)
+{
+    if (daemon->lock_fd >= 0)
+        daemon_retire (daemon->state_dir);
+    if (daemon->made_socket)
+        g_unlink (daemon->socket);
+    if (daemon->made_readonly)
+        g_unlink (daemon->readonly_socket);
+    server_free (daemon->server);
+    driver_close (daemon->conn);
+    if (daemon->lock_fd >= 0)
+        close (daemon->lock_fd);
+    g_free (daemon->state_dir);
+    g_free (daemon->socket);
+    g_free (daemon->readonly_socket);
+}
+
+int run_daemon (const Options *options)
+{
+    g_autoptr (GError) error = NULL;
+    g_autoptr (GMainLoop) loop = g_main_loop_new (NULL, FALSE);
+    Daemon daemon = { .options = options, .lock_fd = -1 };
+    Signals signals = { .loop = loop, .hangup = daemon_reload, .data = &daemon };
+    gboolean ok = daemon_start (&daemon, &error);
+
+    if (ok) {
+        signals_watch (&signals);
+        g_message ("libbackupd %s owns %s and listens on %s", LIBBACKUP_VERSION, daemon.state_dir, daemon.socket);
+        systemd_notify ("READY=1");
+        g_main_loop_run (loop);
+        systemd_notify ("STOPPING=1");
+    } else {
+        fprintf (stderr, _("error: %s\n"), error->message);
+    }
+    daemon_stop (&daemon);
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}
