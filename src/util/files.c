@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -160,4 +161,24 @@ gboolean files_is_locked (const char *path)
     gboolean locked = flock (fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     close (fd);
     return locked;
+}
+
+static int remove_entry (const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+    (void) remove (path);
+    return 0;
+}
+
+void files_remove_tree (const char *path)
+{
+    nftw (path, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+}
+
+gboolean files_same (const char *one, const char *other)
+{
+    struct stat a, b;
+
+    if (g_str_equal (one, other))
+        return TRUE;
+    return stat (one, &a) == 0 && stat (other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }

@@ -18,3 +18,7 @@ gboolean files_fsync_parent (const char *path, GError **error);
  * BAK_ERROR_BUSY when another process has it. */
 int files_lock (const char *path, guint wait_ms, GError **error);
 gboolean files_is_locked (const char *path);
+/* rm -rf: follows no link, stays on the file system. What cannot be removed is left; nothing there is no error. */
+void files_remove_tree (const char *path);
+/* The same file or device (after links); FALSE when one of them is not there. */
+gboolean files_same (const char *one, const char *other);

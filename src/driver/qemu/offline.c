@@ -1,0 +1,479 @@
+/* A powered-off guest has no QEMU, so one is started for it: a qemu-storage-daemon that opens the images, holds their locks and
+ * outlives whoever started it. It is found again by its socket: whoever listens there is the daemon, the kernel says its pid. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <glib/gi18n-lib.h>
+#include <glib/gstdio.h>
+#include "driver/qemu/attach.h"
+#include "driver/qemu/image.h"
+#include "driver/qemu/monitor.h"
+#include "driver/qemu/offline.h"
+#include "util/files.h"
+#include "util/json.h"
+#include "util/process.h"
+
+enum { START_TIMEOUT_MS = 30000, ASK_TIMEOUT_MS = 2000, QUIT_WAIT_MS = 15000, KILL_WAIT_MS = 5000, MONITOR_FD = 3, LOG_MAX = 65536, NODE_NAME_MAX = 31,
+       PROTOCOL_NAME_MAX = NODE_NAME_MAX - 5 };
+
+/* Names and places */
+
+char *offline_socket (const Guest *guest)
+{
+    char *path = g_build_filename (guest->dir, "qsd.sock", NULL);
+
+    if (strlen (path) < sizeof ((struct sockaddr_un *) NULL)->sun_path)
+        return path;
+    g_free (path);
+    g_autofree char *file = g_strdup_printf ("qsd-%s.sock", guest->def->uuid);
+    return geteuid () == 0 ? g_build_filename ("/run/libbackup", file, NULL)
+                           : g_build_filename (g_get_user_runtime_dir (), "libbackup", file, NULL);
+}
+
+static char *own_file (const Guest *guest, const char *name)
+{
+    return g_build_filename (guest->dir, name, NULL);
+}
+
+/* Room is left for the node below ("-file"), and "bak-" is kept for what begins and ends with a job. */
+static gboolean node_name_legal (const char *name)
+{
+    gsize length = strlen (name);
+
+    return length > 0 && length <= PROTOCOL_NAME_MAX && g_ascii_isalpha (*name) && !g_str_has_prefix (name, "bak-")
+        && strspn (name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") == length;
+}
+
+static gboolean is_target (const GuestDef *def, const char *name)
+{
+    for (guint i = 0; i < def->images->len; i++)
+        if (g_str_equal (((GuestDiskDef *) def->images->pdata[i])->target, name))
+            return TRUE;
+    return FALSE;
+}
+
+char *offline_node_name (const GuestDef *def, guint i)
+{
+    const char *target = ((GuestDiskDef *) def->images->pdata[i])->target;
+    char *name;
+
+    if (node_name_legal (target))
+        return g_strdup (target);
+    for (guint number = i;; number += def->images->len) {
+        name = g_strdup_printf ("disk%u", number);
+        if (!is_target (def, name))
+            return name;
+        g_free (name);
+    }
+}
+
+/* A disk whose node cannot bear its target's name answers to it as if it had been given at attach. */
+static void name_disks (GuestDef *def)
+{
+    for (guint i = 0; i < def->images->len; i++) {
+        const GuestDiskDef *image = def->images->pdata[i];
+        g_autofree char *node = offline_node_name (def, i);
+        gboolean known = g_str_equal (node, image->target);
+        for (guint j = 0; j < def->disks->len; j++)
+            known |= g_str_equal (((GuestDiskDef *) def->disks->pdata[j])->target, image->target);
+        if (known)
+            continue;
+        GuestDiskDef *disk = g_new0 (GuestDiskDef, 1);
+        disk->target = g_strdup (image->target);
+        disk->id = g_steal_pointer (&node);
+        g_ptr_array_add (def->disks, disk);
+    }
+}
+
+/* The daemon that runs */
+
+/* 0: none. A connection is made and closed again at once; the monitor does not mind. */
+static pid_t daemon_pid (const Guest *guest)
+{
+    g_autofree char *socket = offline_socket (guest);
+    MonitorProbe probe = { .address = socket };
+
+    monitor_probe (&probe, 1, 0);
+    monitor_probe_clear (&probe, 1);
+    return probe.state == MONITOR_ABSENT || probe.state == MONITOR_DENIED ? 0 : probe.pid;
+}
+
+gboolean offline_running (const Guest *guest)
+{
+    return daemon_pid (guest) != 0;
+}
+
+char *offline_note (const Guest *guest)
+{
+    pid_t pid = daemon_pid (guest);
+
+    if (pid == 0)
+        return NULL;
+    return g_strdup_printf (_("the images are held by a storage daemon (pid %d); a guest started meanwhile would fail to start; "
+                              "'backup-stop %s --abort' frees them"), (int) pid, guest->def->name);
+}
+
+static void remove_files (const Guest *guest)
+{
+    static const char *const names[] = { "qsd.pid", "qsd.log" };
+    g_autofree char *socket = offline_socket (guest);
+
+    g_unlink (socket);
+    for (guint i = 0; i < G_N_ELEMENTS (names); i++) {
+        g_autofree char *path = own_file (guest, names[i]);
+        g_unlink (path);
+    }
+}
+
+static gboolean ask_to_quit (const Guest *guest)
+{
+    g_autofree char *socket = offline_socket (guest);
+    g_autoptr (Qmp) qmp = qmp_connect (socket, NULL, ASK_TIMEOUT_MS, NULL);
+
+    return qmp && qmp_run (qmp, "quit", NULL, ASK_TIMEOUT_MS, NULL);
+}
+
+/* quit and SIGTERM both close the images cleanly; SIGKILL does not, and what then remains of bitmaps is marked inconsistent. */
+static void stop_process (const Guest *guest, pid_t pid)
+{
+    if (!ask_to_quit (guest))
+        kill (pid, SIGTERM);
+    if (process_wait_gone (pid, QUIT_WAIT_MS))
+        return;
+    g_warning ("storage daemon (pid %d) of guest '%s' does not end; it is killed", (int) pid, guest->def->name);
+    kill (pid, SIGKILL);
+    process_wait_gone (pid, KILL_WAIT_MS);
+}
+
+void offline_stop (Guest *guest)
+{
+    pid_t pid = daemon_pid (guest);
+
+    if (pid > 0)
+        stop_process (guest, pid);
+    remove_files (guest);
+}
+
+/* Starting it */
+
+static JsonObject *object_new (const char *driver, const char *node)
+{
+    JsonObject *object = json_object_new ();
+
+    json_object_set_string_member (object, "driver", driver);
+    if (node)
+        json_object_set_string_member (object, "node-name", node);
+    return object;
+}
+
+static JsonObject *protocol_node (const char *file, const char *node)
+{
+    struct stat st;
+    gboolean device = stat (file, &st) == 0 && S_ISBLK (st.st_mode);
+    g_autofree char *name = g_strconcat (node, "-file", NULL);
+    JsonObject *object = object_new (device ? "host_device" : "file", name);
+
+    json_object_set_string_member (object, "filename", file);
+    return object;
+}
+
+/* A raw node asks for no permission of its own, so nothing would lock the image: this node does, as a format would. */
+static JsonObject *lock_node (JsonObject *protocol, const char *node)
+{
+    static const char *const permissions[] = { "write", "resize" };
+    g_autofree char *name = g_strconcat (node, "-lock", NULL);
+    JsonObject *object = object_new ("blkdebug", name);
+    JsonArray *take = json_array_new (), *unshare = json_array_new ();
+
+    for (guint i = 0; i < G_N_ELEMENTS (permissions); i++) {
+        json_array_add_string_element (take, permissions[i]);
+        json_array_add_string_element (unshare, permissions[i]);
+    }
+    json_object_set_object_member (object, "image", protocol);
+    json_object_set_array_member (object, "take-child-perms", take);
+    json_object_set_array_member (object, "unshare-child-perms", unshare);
+    return object;
+}
+
+/* The value of --blockdev for one image. */
+static char *blockdev (const char *file, const char *format, const char *node)
+{
+    JsonObject *object = object_new (format, node);
+    JsonObject *protocol = protocol_node (file, node);
+    g_autoptr (JsonNode) root = json_node_new (JSON_NODE_OBJECT);
+
+    json_object_set_object_member (object, "file", g_str_equal (format, "raw") ? lock_node (protocol, node) : protocol);
+    json_node_take_object (root, object);
+    return json_to_string (root, FALSE);
+}
+
+/* What a guest has written into a raw disk since it was attached must not be taken for a format, with file names in it. */
+static char *image_format (const Guest *guest, const GuestDiskDef *image, GError **error)
+{
+    g_autofree char *format = attach_image_format (guest->dir, image->target);
+    g_autoptr (ImageInfo) info = format ? image_probe (image->id, format, error) : NULL;
+
+    if (!format)
+        error_set (error, BAK_ERROR_IO, _("the format that image '%s' had when it was attached is not known any more: '%s/attach.json' is "
+                                          "damaged; detach the guest and attach it again"), image->id, guest->dir);
+    return info ? g_steal_pointer (&format) : NULL;
+}
+
+static gboolean add_images (const Guest *guest, GPtrArray *argv, GError **error)
+{
+    const GuestDef *def = guest->def;
+
+    for (guint i = 0; i < def->images->len; i++) {
+        const GuestDiskDef *image = def->images->pdata[i];
+        g_autofree char *format = image_format (guest, image, error);
+        g_autofree char *node = offline_node_name (def, i);
+        if (!format)
+            return error_note (error, _("disk '%s'"), image->target);
+        g_ptr_array_add (argv, g_strdup ("--blockdev"));
+        g_ptr_array_add (argv, blockdev (image->id, format, node));
+    }
+    return TRUE;
+}
+
+static void add_option (GPtrArray *argv, const char *option, const char *value)
+{
+    g_ptr_array_add (argv, g_strdup (option));
+    g_ptr_array_add (argv, g_strdup (value));
+}
+
+/* Images come first: when the monitor answers, they are open. A comma in a path is doubled. */
+static GPtrArray *make_argv (const Guest *guest, GError **error)
+{
+    g_autoptr (GPtrArray) argv = g_ptr_array_new_with_free_func (g_free);
+    g_autofree char *pidfile = own_file (guest, "qsd.pid");
+
+    g_ptr_array_add (argv, process_find ("LIBBACKUP_QSD", "storage_daemon", "qemu-storage-daemon"));
+    if (!add_images (guest, argv, error))
+        return NULL;
+    add_option (argv, "--chardev", "socket,id=bak-monitor,fd=3,server=on,wait=off");
+    add_option (argv, "--monitor", "chardev=bak-monitor");
+    add_option (argv, "--pidfile", pidfile);
+    g_ptr_array_add (argv, NULL);
+    return g_steal_pointer (&argv);
+}
+
+/* In the child: only what may be called between fork and exec. It is the child that listens, so that the kernel tells those who
+ * connect its pid; the parent's bind before and exec behind it let nobody connect too early. */
+static void child_setup (gpointer data)
+{
+    setsid ();
+    if (listen (MONITOR_FD, 4) != 0)
+        _exit (126);
+}
+
+static int bind_socket (const char *path, GError **error)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    g_autofree char *dir = g_path_get_dirname (path);
+
+    if (strlen (path) >= sizeof address.sun_path) {
+        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("the path of a socket has at most 107 bytes: '%s'"), path);
+        return -1;
+    }
+    if (!files_make_dir (dir, 0700, error))
+        return -1;
+    strcpy (address.sun_path, path);
+    g_unlink (path);
+    int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && bind (fd, (struct sockaddr *) &address, sizeof address) == 0 && chmod (path, 0600) == 0)
+        return fd;
+    error_set_errno (error, errno, _("cannot make socket '%s'"), path);
+    if (fd >= 0)
+        close (fd);
+    return -1;
+}
+
+/* Without a child to reap: the daemon is nobody's child, init's in the end. */
+static gboolean spawn (char **argv, int monitor, int log, GError **error)
+{
+    g_autoptr (GError) why = NULL;
+    const int from[] = { monitor }, to[] = { MONITOR_FD };
+    int null = g_open ("/dev/null", O_RDWR | O_CLOEXEC, 0);
+
+    gboolean ok = g_spawn_async_with_pipes_and_fds ("/", (const char *const *) argv, NULL, G_SPAWN_SEARCH_PATH, child_setup, NULL,
+                                                    null, log, log, from, to, 1, NULL, NULL, NULL, NULL, &why);
+    if (null >= 0)
+        close (null);
+    return ok || error_set (error, BAK_ERROR_NOT_SUPPORTED, _("cannot run '%s': %s"), argv[0], why->message);
+}
+
+/* The image in a message like: Failed to get "write" lock / Is another process using the image [/path]? */
+static char *locked_image (const char *text)
+{
+    const char *mark = strstr (text, "using the image ["), *end;
+
+    if (!mark)
+        return NULL;
+    mark += strlen ("using the image [");
+    if (!(end = strstr (mark, "]?")))
+        return NULL;
+    g_autofree char *path = g_strndup (mark, end - mark);
+    return text_sanitize (path, 0);
+}
+
+/* Why the daemon ended: the last thing that it said, without its own name and our options. */
+static gboolean set_reason (const char *log, GError **error)
+{
+    g_autofree char *text = NULL, *image = NULL;
+
+    if (!files_read (log, LOG_MAX, &text, NULL, NULL))
+        text = g_strdup ("");
+    image = locked_image (text);
+    if (image || strstr (text, "\" lock"))
+        return error_set (error, BAK_ERROR_BUSY, _("image '%s' is in use: a running QEMU holds it. A guest that runs is backed up "
+                                                   "by its monitor (attach it with --qmp)"), image ? image : "?");
+    g_strstrip (text);
+    const char *line = strrchr (text, '\n'), *colon = line ? strstr (line, "}: ") : strstr (text, "}: ");
+    g_autofree char *shown = text_sanitize (colon ? colon + 3 : line ? line + 1 : text, 1024);
+    return error_set (error, error_code_from_text (shown), _("the storage daemon did not start: %s"), *shown ? shown : _("it said nothing"));
+}
+
+/* No greeting is waited for with a sleep: the socket exists already, and is closed if the daemon ends. */
+static gboolean wait_ready (const Guest *guest, const char *socket, const char *log, GError **error)
+{
+    g_autoptr (GError) why = NULL;
+    g_autoptr (Qmp) qmp = qmp_connect (socket, NULL, START_TIMEOUT_MS, &why);
+    pid_t pid = qmp ? 0 : daemon_pid (guest);
+
+    if (qmp)
+        return TRUE;
+    if (pid > 0) {
+        stop_process (guest, pid);
+        return error_set (error, BAK_ERROR_TIMEOUT, _("the storage daemon did not open its images within %d s"), START_TIMEOUT_MS / 1000);
+    }
+    return set_reason (log, error);
+}
+
+static gboolean start (Guest *guest, const char *socket, GError **error)
+{
+    g_autofree char *log_path = own_file (guest, "qsd.log");
+    g_autoptr (GPtrArray) argv = make_argv (guest, error);
+    int monitor = argv ? bind_socket (socket, error) : -1;
+
+    if (monitor < 0)
+        return FALSE;
+    int log = g_open (log_path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    gboolean ok = log >= 0 ? spawn ((char **) argv->pdata, monitor, log, error) : error_set_errno (error, errno, "'%s'", log_path);
+    close (monitor);
+    if (log >= 0)
+        close (log);
+    ok = ok && wait_ready (guest, socket, log_path, error);
+    if (!ok)
+        remove_files (guest);
+    return ok;
+}
+
+char *offline_start (Guest *guest, GError **error)
+{
+    g_autofree char *socket = offline_socket (guest);
+
+    name_disks (guest->def);
+    if (!offline_running (guest) && !start (guest, socket, error)) {
+        error_note (error, _("guest '%s'"), guest->def->name);
+        return NULL;
+    }
+    return g_steal_pointer (&socket);
+}
+
+/* Without it */
+
+static void fill_sizes (const ImageInfo *info, bak_disk *disk)
+{
+    struct stat st;
+
+    disk->capacity = info->virtual_size;
+    disk->allocation = disk->physical = info->actual_size;
+    if (stat (info->file, &st) != 0)
+        return;
+    if (S_ISBLK (st.st_mode))
+        disk->allocation = disk->physical = info->virtual_size;
+    else
+        disk->physical = st.st_size;
+}
+
+static char *image_note (const ImageInfo *info)
+{
+    GString *text = g_string_new (info->corrupt ? _("the image is marked corrupt") : NULL);
+
+    for (guint i = 0; i < info->bitmaps->len; i++) {
+        const ImageBitmap *bitmap = info->bitmaps->pdata[i];
+        g_autofree char *name = text_sanitize (bitmap->name, 64);
+        if (text->len > BAK_MESSAGE_MAX / 2)
+            break;
+        g_string_append_printf (text, "%s%s%s", i > 0 ? ", " : text->len ? _("; bitmaps: ") : _("bitmaps: "), name,
+                                bitmap->in_use ? _(" (in use or inconsistent)") : "");
+    }
+    char *note = ret_string (text->str);
+    g_string_free (text, TRUE);
+    return note;
+}
+
+static void fill_disk (const GuestDef *def, guint i, const ImageInfo *info, bak_disk *disk)
+{
+    const GuestDiskDef *image = def->images->pdata[i];
+    g_autofree char *node = offline_node_name (def, i), *file = text_sanitize (image->id, BAK_PATH_MAX);
+    const char *names[] = { image->target, node, file };
+    struct stat st;
+
+    disk->names.names_val = ret_array (G_N_ELEMENTS (names), sizeof (bak_path));
+    for (guint n = 0; n < G_N_ELEMENTS (names); n++)
+        if (n != 1 || !g_str_equal (node, image->target))
+            disk->names.names_val[disk->names.names_len++] = ret_string (names[n]);
+    disk->target = ret_string (image->target);
+    disk->node = ret_string (node);
+    disk->source = ret_string (file);
+    disk->type = ret_string (stat (image->id, &st) == 0 && S_ISBLK (st.st_mode) ? "block" : "file");
+    disk->device = ret_string ("disk");
+    disk->format = ret_string (info->format);
+    disk->bus = ret_string ("virtio");
+    disk->iothread = ret_string ("");
+    disk->selected = TRUE;
+    disk->depth = info->depth;
+    disk->note = image_note (info);
+    fill_sizes (info, disk);
+}
+
+gboolean offline_disks (Guest *guest, bak_disks_ret *ret, GError **error)
+{
+    const GuestDef *def = guest->def;
+
+    ret->disks.disks_val = ret_array (def->images->len, sizeof (bak_disk));
+    for (guint i = 0; i < def->images->len; i++) {
+        const GuestDiskDef *image = def->images->pdata[i];
+        g_autofree char *format = attach_image_format (guest->dir, image->target);
+        g_autoptr (ImageInfo) info = image_probe (image->id, format, error);
+        if (!info) {
+            call_clear_ret (CALL_ID_domain_disks, ret);
+            return error_note (error, _("disk '%s'"), image->target);
+        }
+        fill_disk (def, i, info, &ret->disks.disks_val[i]);
+        ret->disks.disks_len = i + 1;
+    }
+    return TRUE;
+}
+
+gboolean offline_bitmap_remove (const char *file, const char *format, const char *bitmap, GError **error)
+{
+    g_autoptr (ImageInfo) info = image_probe (file, format, error);
+    const char *const args[] = { "bitmap", "--remove", "-f", info ? info->format : "", "--", file, bitmap, NULL };
+    gboolean found = FALSE;
+
+    if (!info)
+        return FALSE;
+    for (guint i = 0; i < info->bitmaps->len; i++)
+        found |= g_str_equal (((ImageBitmap *) info->bitmaps->pdata[i])->name, bitmap);
+    if (!found || image_tool (args, NULL, error))
+        return TRUE;
+    return error_note (error, _("image '%s': bitmap '%s'"), file, bitmap);
+}
