@@ -23,8 +23,8 @@ static const GOptionEntry entries[] = {
     { "session", 0, 0, G_OPTION_ARG_NONE, &options.session, N_("Serve qemu:///session instead of qemu:///system"), NULL },
     { "stdio", 0, 0, G_OPTION_ARG_NONE, &options.stdio, N_("Serve one peer on standard input and output (for ssh)"), NULL },
     { "version", 'V', 0, G_OPTION_ARG_NONE, &options.version, N_("Print the version and exit"), NULL },
-    { NULL, 'U', 0, G_OPTION_ARG_FILENAME, &options.splice, N_("Join standard input and output to this socket, as netcat does"), "SOCKET" },
-    { NULL, 'q', 0, G_OPTION_ARG_NONE, &options.probe, N_("Exit with 0: libvirt's clients ask what kind of netcat this is"), NULL },
+    { "join", 'U', 0, G_OPTION_ARG_FILENAME, &options.splice, N_("Join standard input and output to this socket, as netcat does"), "SOCKET" },
+    { "probe", 'q', 0, G_OPTION_ARG_NONE, &options.probe, N_("Exit with 0: libvirt's clients ask which options this netcat has"), NULL },
     { "watch", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_STRING, &options.watch, NULL, NULL },
     { "socket-fd", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_INT, &options.socket_fd, NULL, NULL },
     { "ready-fd", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_INT, &options.ready_fd, NULL, NULL },
@@ -75,11 +75,9 @@ static int run (void)
         return config_status ();
     if (options.splice)
         return run_splice (options.splice);
-    /* What `nc -q` without its argument says: libvirt's clients look for this to learn that -q is known. */
-    if (options.probe) {
-        fprintf (stderr, "libbackupd: option requires an argument -- 'q'\n");
-        return EXIT_FAILURE;
-    }
+    /* A netcat that says "requires an argument" would be called with -q0; we do without. */
+    if (options.probe)
+        return EXIT_SUCCESS;
     if (options.watch)
         return run_watcher (&options);
     return options.stdio ? run_stdio (&options) : run_daemon (&options);
