@@ -500,6 +500,54 @@ class Guest(Qemu):
         self.qmp.sock.close()
 
 
+class NbdServer:
+    """An nbdkit on a unix socket, to be a target that misbehaves on order.
+
+    NbdServer(test, 'memory', '64M')                      a good one
+    NbdServer(test, 'memory', '64M', filters=['rate'], options=['rate=80M'])
+    NbdServer(test, *failing_server(test, size, …))       one that fails at a chosen point
+    """
+
+    def __init__(self, test, *plugin, filters=(), options=(), name='nbd'):
+        self.path = test.path(f'{name}.sock')
+        self.uri = f'nbd+unix:///?socket={self.path}'
+        self.log = test.path(f'{name}.log')
+        listener = listen_unix(self.path)
+        # socket activation: it listens from the start, so nobody waits for it
+        argv = [need('nbdkit', 'nbdkit'), '--foreground', '--exit-with-parent', *(f'--filter={f}' for f in filters),
+                *map(str, plugin), *map(str, options)]
+        script = 'exec 3<&%d; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"' % listener.fileno()
+        with open(self.log, 'wb') as log:
+            self.process = test.popen('sh', '-c', script, 'sh', *argv, stdout=log, stderr=log,
+                                      pass_fds=[listener.fileno()])
+        listener.close()
+
+    def stop(self):
+        """SIGSTOP: it holds its connections and answers nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def failing_server(test, image, flush_fails=False, writes_until=None, name='failing'):
+    """Arguments of an nbdkit plugin that serves a raw file and fails: every flush, or every write after so many bytes."""
+    written = test.path(f'{name}.written')
+    with open(written, 'w') as f:
+        f.write('0')
+    limit = -1 if writes_until is None else writes_until
+    pwrite = (f'n=$(cat {written}); if [ {limit} -ge 0 ] && [ $n -ge {limit} ]; then cat >/dev/null; echo "EIO broken" >&2; exit 1; fi; '
+              f'echo $((n + $3)) > {written}; dd of={image} oflag=seek_bytes seek=$4 conv=notrunc bs=1M iflag=fullblock status=none')
+    return ('eval', 'thread_model=echo serialize_all_requests', f'get_size=stat -c %s {image}',
+            f'pread=dd if={image} iflag=skip_bytes,count_bytes,fullblock skip=$4 count=$3 bs=1M status=none',
+            f'pwrite={pwrite}', 'can_write=exit 0', 'can_flush=exit 0',
+            f'flush={"echo EIO broken >&2; exit 1" if flush_fails else "exit 0"}')
+
+
 class Agent:
     """The guest agent, for what a test must see with its own eyes (is it thawed?). One client at a time, so: with Agent(guest)."""
 
@@ -728,6 +776,37 @@ class LiveTest(unittest.TestCase):
             arguments += ['-blockdev', f'driver=file,node-name={node}-file,filename={path},discard=unmap',
                           '-blockdev', f'driver={fmt},node-name={node},file={node}-file,discard=unmap']
         return Qemu(self, [*arguments, *extra], name=name, **kw)
+
+    def machine(self, *arguments, name='machine', **kw):
+        """A real machine with device models that never runs a guest (-S): for drives, CD-ROMs, read-only disks."""
+        return Qemu(self, ['-machine', 'pc', '-accel', 'tcg', '-m', '32', '-S', *arguments], name=name, **kw)
+
+    def small_fs(self, size, name='small'):
+        """A file system of so many bytes (tmpfs), to be filled; needs root."""
+        path = self.path(name)
+        os.makedirs(path)
+        if os.geteuid() != 0:
+            raise unittest.SkipTest('mounting a small file system needs root')
+        done = run('mount', '-t', 'tmpfs', '-o', f'size={size_of(size)},mode=0700', 'bak-test', path, check=False)
+        if done.returncode:
+            raise unittest.SkipTest(f'cannot mount a tmpfs here: {done.stderr.strip()}')
+        self.addCleanup(lambda: run('umount', '-l', path, check=False))
+        return path
+
+    def nbd_reader(self, uri):
+        """A libnbd handle on an export."""
+        try:
+            import nbd
+        except ImportError:
+            raise unittest.SkipTest('python3-libnbd is not installed')
+        handle = nbd.NBD()
+        handle.set_request_structured_replies(True)
+        handle.connect_uri(uri)
+        return handle
+
+    def nbdcopy(self, source, target):
+        """Read an export to the end, as a user does."""
+        return run(need('nbdcopy', 'libnbd-bin'), source, target)
 
     # What must hold
 

@@ -46,6 +46,51 @@ class BedTest(bed.LiveTest):
             self.assert_never_paused(engine)
 
 
+class NbdTest(bed.LiveTest):
+    def target(self, server):
+        engine = self.engine(self.make_image('a.qcow2', '8M', data=[(0, '8M', 5)]))
+        engine.qmp.execute('blockdev-add', driver='raw', node_name='target',
+                           file={'driver': 'nbd', 'server': {'type': 'unix', 'path': server.path}})
+        return engine
+
+    def copy(self, engine):
+        return engine.qmp.run_job('blockdev-backup', 'copy', device='disk0', target='target', sync='full', auto_dismiss=False)
+
+    def flush(self, engine):
+        """What the reopen as read-only says, which flushes first; None: nothing."""
+        options = {'driver': 'raw', 'node-name': 'target', 'read-only': True,
+                   'file': next(n for n in engine.nodes() if n['drv'] == 'nbd')['node-name']}
+        try:
+            if bed.version_tuple(self.version) >= (6, 1):
+                engine.qmp.execute('blockdev-reopen', options=[options])
+            else:
+                engine.qmp.execute('x-blockdev-reopen', **options)
+        except bed.QmpError as e:
+            return e.desc
+        return None
+
+    def test_a_good_server_takes_a_copy(self):
+        self.make_image('raw', '8M', 'raw')
+        server = bed.NbdServer(self, *bed.failing_server(self, self.path('raw')))
+        engine = self.target(server)
+        self.assertIsNone(self.copy(engine))
+        self.assertIsNone(self.flush(engine))
+        engine.quit()
+        self.assert_same(self.path('a.qcow2'), self.path('raw'), 'qcow2', 'raw')
+
+    def test_a_server_fails_at_flush_only(self):
+        self.make_image('raw', '8M', 'raw')
+        server = bed.NbdServer(self, *bed.failing_server(self, self.path('raw'), flush_fails=True))
+        engine = self.target(server)
+        self.assertIsNone(self.copy(engine))
+        self.assertIn('Input/output error', self.flush(engine))
+
+    def test_a_server_fails_after_so_many_bytes(self):
+        self.make_image('raw', '8M', 'raw')
+        server = bed.NbdServer(self, *bed.failing_server(self, self.path('raw'), writes_until=4 << 20))
+        self.assertIn('Input/output error', self.copy(self.target(server)))
+
+
 class GuestTest(bed.LiveTest):
     def copy_by_qemu(self, guest, *names):
         """A reference backup by bare QMP: one transaction, copy-before-write."""
@@ -79,7 +124,7 @@ class GuestTest(bed.LiveTest):
     def test_the_guest_writes_and_copies_by_qemu_verify(self):
         begin = time.monotonic()
         guest = self.guest(disks=2)
-        print(f'\n  guest of QEMU {self.version} up and writing in {time.monotonic() - begin:.1f} s')
+        print(f'guest of QEMU {self.version} up and writing in {time.monotonic() - begin:.1f} s')
         guest.wait_rounds(100)
         with self.subTest('one instant'):
             self.assert_one_instant(*self.copy_by_qemu(guest, 'a1', 'b1'), quiesced=False)
