@@ -20,7 +20,7 @@ typedef struct {
     char *engine;               /* NULL or "qemu" */
     char *secret_uuid;          /* exactly one of uuid, usage */
     char *secret_usage;
-    char *cipher_xml, *ivgen_xml; /* kept verbatim for output; NULL */
+    char *cipher_xml, *ivgen_xml; /* kept as elements, for output; NULL */
 } EncryptionDef;
 
 /* A <target> or <scratch>. */
@@ -35,7 +35,7 @@ typedef struct {
     Tristate tls;               /* <target ... tls='yes'> */
     char *tls_dir;
     EncryptionDef *encryption;  /* NULL */
-    GPtrArray *seclabels;       /* char*: each <seclabel> verbatim, for output */
+    GPtrArray *seclabels;       /* char*: each <seclabel> as an element, for output; NULL: none */
 } StoreDef;
 
 typedef struct {
@@ -56,9 +56,9 @@ typedef struct {
     guint64 cluster_size;       /* bytes, 0: QEMU's default */
     char *backing;              /* <backing file=''>: previous backup that this increment is laid on */
     guint64 limit;              /* bytes a second, 0: none */
-    guint64 granularity;        /* 2016 <bitmap granularity>; bytes, 0: default */
-    char *index;                /* output-only attribute of libvirt, accepted and ignored */
-    char *state;                /* idem */
+    guint64 granularity;        /* of the bitmap that is made; bytes, 0: default. 2016 <bitmap granularity>, granularity='' */
+    char *index;                /* output-only attribute of libvirt, written when set, on input accepted and ignored */
+    char *state;                /* idem: running complete failed cancelling cancelled */
 } BackupDiskDef;
 
 typedef enum { SERVER_TCP, SERVER_UNIX, SERVER_FD } ServerTransport;
@@ -67,7 +67,7 @@ typedef struct {
     ServerTransport transport;
     char *name;                 /* tcp: address to listen on */
     guint port;                 /* tcp: 0 means absent; the plan chooses or refuses */
-    char *socket;               /* unix: absolute */
+    char *socket;               /* unix: absolute; NULL: generated in the state directory (transport='auto') */
     char *fdgroup;
     Tristate tls;
     char *tls_dir;              /* x509 directory of this job */
@@ -80,8 +80,8 @@ typedef struct {
     BackupDialect dialect;      /* of the text that was parsed; output is always modern */
     BackupMode mode;
     char *incremental;          /* base checkpoint for all disks; NULL */
-    char *series;               /* 2016 <branch name=''>; NULL */
-    ServerDef *server;          /* pull; NULL: unix socket generated in the state directory */
+    char *series;               /* 2016 <branch name=''>, today series=''; NULL. Never together with incremental */
+    ServerDef *server;          /* pull; never NULL after parsing. NULL is written as transport='auto' */
     gboolean has_disks;         /* <disks> present: unlisted disks are left out (2016: an error) */
     GPtrArray *disks;           /* BackupDiskDef*, document order; never NULL */
     guint64 limit;              /* <limit bytes_per_sec=''/> at the root, 0: none */
@@ -102,20 +102,30 @@ void backup_def_free (BackupDef *def);
 BackupDef *backup_def_copy (const BackupDef *def);
 BackupDiskDef *backup_disk_def_new (const char *name);
 void backup_disk_def_free (BackupDiskDef *disk);
+BackupDiskDef *backup_disk_def_copy (const BackupDiskDef *disk);
+ServerDef *server_def_new (ServerTransport transport);
+void server_def_free (ServerDef *server);
+ServerDef *server_def_copy (const ServerDef *server);
 StoreDef *store_def_new (StoreType type);
 void store_def_free (StoreDef *store);
 StoreDef *store_def_copy (const StoreDef *store);
 /* "nbd://host:port/name", a path, ...: for messages and records. Caller frees. */
 char *store_def_describe (const StoreDef *store);
 /* A target from one string of the command line: an absolute path (file; block when it starts with /dev/),
- * or nbd://HOST[:PORT]/NAME, nbd+unix:///NAME?socket=PATH, ssh://..., gluster://..., rbd:..., iscsi://..., nfs://... */
+ * or nbd://HOST[:PORT]/NAME (nbds:// with TLS), nbd+unix:///NAME?socket=PATH, ssh://HOST/PATH, gluster://HOST/VOLUME/PATH,
+ * rbd:POOL/IMAGE, iscsi://HOST/IQN/LUN, nfs://HOST/PATH. What store_def_describe says is understood again. */
 StoreDef *store_def_from_string (const char *text, GError **error);
 
+/* Names as the XML spells them; NULL for DEFAULT. */
 const char *sync_mode_to_string (SyncMode mode);       /* "full" ...; DEFAULT gives NULL */
 gboolean sync_mode_from_string (const char *text, SyncMode *ret_mode);
 const char *store_protocol_to_string (StoreProtocol protocol);
 const char *protect_to_string (Protect protect);
+gboolean protect_from_string (const char *text, Protect *ret_protect);
+const char *fallback_to_string (Fallback fallback);
+gboolean fallback_from_string (const char *text, Fallback *ret_fallback);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BackupDef, backup_def_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BackupDiskDef, backup_disk_def_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (ServerDef, server_def_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (StoreDef, store_def_free)

@@ -32,9 +32,11 @@ CheckpointDef *checkpoint_def_parse (const char *xml, CheckpointParseFlags flags
 char *checkpoint_def_format (const CheckpointDef *def, const char *domain_xml, CheckpointFormatFlags flags);
 CheckpointDef *checkpoint_def_new (void);
 void checkpoint_def_free (CheckpointDef *def);
+CheckpointDef *checkpoint_def_copy (const CheckpointDef *def);
 CheckpointDiskDef *checkpoint_disk_def_new (const char *name);
 void checkpoint_disk_def_free (CheckpointDiskDef *disk);
-/* [a-zA-Z0-9_-][a-zA-Z0-9_.-]*: the name becomes a file name and a bitmap name. */
+/* [a-zA-Z0-9_-][a-zA-Z0-9_.-]*, at most 200 bytes, not beginning with "bak-": it becomes a file name and a bitmap's name, and
+ * what begins with bak- in a QEMU is ours to remove. BAK_ERROR_XML. */
 gboolean checkpoint_name_check (const char *name, GError **error);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (CheckpointDef, checkpoint_def_free)
