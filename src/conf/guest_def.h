@@ -18,6 +18,10 @@ typedef struct {
 
 GuestDef *guest_def_new (const char *name);
 void guest_def_free (GuestDef *def);
+GuestDef *guest_def_copy (const GuestDef *def);
+/* Either may be NULL in what comes from outside; guest_def_check says so. */
+GuestDiskDef *guest_disk_def_new (const char *target, const char *id);
+void guest_disk_def_free (GuestDiskDef *disk);
 gboolean guest_name_check (const char *name, GError **error);
 /* Everything about the definition that can be checked without I/O: name, addresses, duplicate targets. */
 gboolean guest_def_check (const GuestDef *def, GError **error);
