@@ -1,0 +1,286 @@
+/* Plans as JSON (journal, --dry-run --json) and as text (--dry-run). Reading is of untrusted input. */
+#include <string.h>
+#include <glib/gi18n-lib.h>
+#include "driver/qemu/build.h"
+
+static void step_free (Step *step)
+{
+    g_free (step->title);
+    g_free (step->disk);
+    action_free (step->action);
+    g_ptr_array_unref (step->undo);
+    g_free (step);
+}
+
+/* The string members of a PlanDisk, for copying to and from JSON. */
+static const struct { const char *key; gsize offset; } disk_strings[] = {
+#define S(key, member) { key, G_STRUCT_OFFSET (PlanDisk, member) }
+    S ("target", target), S ("node", node), S ("job", job), S ("export", export_id), S ("export-name", export_name),
+    S ("bitmap", bitmap), S ("path", path), S ("scratch", scratch), S ("scratch-node", scratch_node), S ("filter", filter),
+    S ("format", format), S ("type", type), S ("reason", reason), S ("protection", protection), S ("export-node", export_node),
+#undef S
+};
+
+static void disk_free (PlanDisk *disk)
+{
+    for (guint i = 0; i < G_N_ELEMENTS (disk_strings); i++)
+        g_free (G_STRUCT_MEMBER (char *, disk, disk_strings[i].offset));
+    g_free (disk);
+}
+
+static Plan *plan_empty (void)
+{
+    Plan *plan = g_new0 (Plan, 1);
+    plan->steps = g_ptr_array_new_with_free_func ((GDestroyNotify) step_free);
+    plan->finish = g_ptr_array_new_with_free_func ((GDestroyNotify) action_free);
+    plan->disks = g_ptr_array_new_with_free_func ((GDestroyNotify) disk_free);
+    plan->notes = g_ptr_array_new_with_free_func (g_free);
+    return plan;
+}
+
+Plan *plan_new (const char *job, BackupMode mode)
+{
+    Plan *plan = plan_empty ();
+    plan->job = g_strdup (job);
+    plan->mode = mode;
+    return plan;
+}
+
+void plan_free (Plan *plan)
+{
+    if (!plan)
+        return;
+    g_ptr_array_unref (plan->steps);
+    g_ptr_array_unref (plan->finish);
+    g_ptr_array_unref (plan->disks);
+    g_ptr_array_unref (plan->notes);
+    g_free (plan->job);
+    g_free (plan->server);
+    g_free (plan->server_socket);
+    g_free (plan->server_host);
+    g_free (plan->checkpoint);
+    g_free (plan);
+}
+
+/* ---- out ---- */
+
+JsonObject *action_to_json (const Action *action)
+{
+    JsonObject *object = json_object_new ();
+    json_object_set_string_member (object, action->qmp ? "execute" : "action", action->verb);
+    json_object_set_object_member (object, "arguments", json_object_ref (action->args));
+    if (action->guard)
+        json_object_set_object_member (object, "if", json_object_ref (action->guard));
+    if (action->timeout_ms)
+        json_object_set_int_member (object, "timeout-ms", action->timeout_ms);
+    if (action->keep)
+        json_object_set_boolean_member (object, "keep", TRUE);
+    return object;
+}
+
+static JsonArray *actions_to_json (GPtrArray *actions)
+{
+    JsonArray *array = json_array_new ();
+    for (guint i = 0; i < actions->len; i++)
+        json_array_add_object_element (array, action_to_json (actions->pdata[i]));
+    return array;
+}
+
+static JsonObject *step_to_json (const Step *step)
+{
+    return obj ("title", "s", step->title, "disk", "s", step->disk, "do", "o", action_to_json (step->action),
+                "undo", "a", actions_to_json (step->undo), NULL);
+}
+
+static JsonObject *disk_to_json (const PlanDisk *disk)
+{
+    JsonObject *object = obj ("size", "i", (gint64) disk->size, "limit", "i", (gint64) disk->limit, NULL);
+    for (guint i = 0; i < G_N_ELEMENTS (disk_strings); i++) {
+        const char *text = G_STRUCT_MEMBER (char *, disk, disk_strings[i].offset);
+        if (text)
+            json_object_set_string_member (object, disk_strings[i].key, text);
+    }
+    return object;
+}
+
+JsonNode *plan_to_json (const Plan *plan)
+{
+    JsonArray *steps = json_array_new (), *disks = json_array_new (), *notes = json_array_new ();
+    for (guint i = 0; i < plan->steps->len; i++)
+        json_array_add_object_element (steps, step_to_json (plan->steps->pdata[i]));
+    for (guint i = 0; i < plan->disks->len; i++)
+        json_array_add_object_element (disks, disk_to_json (plan->disks->pdata[i]));
+    for (guint i = 0; i < plan->notes->len; i++)
+        json_array_add_string_element (notes, plan->notes->pdata[i]);
+    JsonObject *object = obj ("job", "s", plan->job, "mode", "s", plan->mode == BACKUP_MODE_PULL ? "pull" : "push",
+                              "server", "s", plan->server, "server-socket", "s", plan->server_socket,
+                              "server-host", "s", plan->server_host, "server-port", "i", (gint64) plan->server_port,
+                              "checkpoint", "s", plan->checkpoint, "partial", "b", plan->partial,
+                              "idle-timeout", "i", (gint64) plan->idle_timeout,
+                              "steps", "a", steps, "finish", "a", actions_to_json (plan->finish), "disks", "a", disks,
+                              "notes", "a", notes, NULL);
+    JsonNode *node = json_node_alloc ();
+    json_node_init_object (node, object);
+    json_object_unref (object);
+    return node;
+}
+
+char *action_to_text (const Action *action)
+{
+    g_autoptr (JsonNode) node = json_node_alloc ();
+    JsonObject *object = json_object_new ();
+    json_object_set_string_member (object, action->qmp ? "execute" : "action", action->verb);
+    if (json_object_get_size (action->args) > 0)
+        json_object_set_object_member (object, "arguments", json_object_ref (action->args));
+    json_node_take_object (node, object);
+    return json_to_string (node, FALSE);
+}
+
+static void append_action (GString *out, const char *prefix, const Action *action)
+{
+    g_autofree char *text = action_to_text (action);
+    g_string_append_printf (out, "%s%s\n", prefix, text);
+}
+
+char *plan_to_text (const Plan *plan)
+{
+    GString *out = g_string_new (NULL);
+    for (guint i = 0; i < plan->notes->len; i++)
+        g_string_append_printf (out, "# %s\n", (char *) plan->notes->pdata[i]);
+    for (guint i = 0; i < plan->steps->len; i++) {
+        const Step *step = plan->steps->pdata[i];
+        g_string_append_printf (out, "# %u. %s\n", i + 1, step->title);
+        append_action (out, "", step->action);
+        for (guint k = 0; k < step->undo->len; k++) {
+            const Action *undo = step->undo->pdata[k];
+            append_action (out, undo->keep ? "  undo after a failure: " : "  undo: ", undo);
+        }
+    }
+    if (plan->finish->len)
+        g_string_append_printf (out, "# %s\n", _("at the end, before the undos of what does not stay:"));
+    for (guint i = 0; i < plan->finish->len; i++)
+        append_action (out, "", plan->finish->pdata[i]);
+    return g_string_free (out, FALSE);
+}
+
+/* ---- in ---- */
+
+static const char *get_string (JsonObject *object, const char *key)
+{
+    JsonNode *node = json_object_get_member (object, key);
+    return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_STRING ? json_node_get_string (node) : NULL;
+}
+
+static gint64 get_int (JsonObject *object, const char *key)
+{
+    JsonNode *node = json_object_get_member (object, key);
+    return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_INT64 ? json_node_get_int (node) : 0;
+}
+
+static gboolean get_bool (JsonObject *object, const char *key)
+{
+    JsonNode *node = json_object_get_member (object, key);
+    return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_BOOLEAN && json_node_get_boolean (node);
+}
+
+static JsonObject *get_object (JsonObject *object, const char *key)
+{
+    JsonNode *node = json_object_get_member (object, key);
+    return node && JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
+}
+
+static JsonArray *get_array (JsonObject *object, const char *key)
+{
+    JsonNode *node = json_object_get_member (object, key);
+    return node && JSON_NODE_HOLDS_ARRAY (node) ? json_node_get_array (node) : NULL;
+}
+
+static JsonObject *element_object (JsonArray *array, guint i)
+{
+    JsonNode *node = json_array_get_element (array, i);
+    return JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
+}
+
+static Action *action_from_json (JsonObject *object)
+{
+    const char *command = object ? get_string (object, "execute") : NULL;
+    const char *verb = object ? get_string (object, "action") : NULL;
+    JsonObject *args = object ? get_object (object, "arguments") : NULL;
+    if (!args || (!command) == (!verb))
+        return NULL;
+    Action *action = command ? qmp_action (command, json_object_ref (args)) : own_action (verb, json_object_ref (args));
+    JsonObject *guard = get_object (object, "if");
+    if (guard)
+        action->guard = json_object_ref (guard);
+    action->timeout_ms = CLAMP (get_int (object, "timeout-ms"), 0, 3600 * 1000);
+    action->keep = get_bool (object, "keep");
+    return action;
+}
+
+static gboolean actions_from_json (JsonArray *array, GPtrArray *actions)
+{
+    for (guint i = 0; array && i < json_array_get_length (array); i++) {
+        Action *action = action_from_json (element_object (array, i));
+        if (!action)
+            return FALSE;
+        g_ptr_array_add (actions, action);
+    }
+    return array != NULL;
+}
+
+static gboolean step_from_json (Plan *plan, JsonObject *object)
+{
+    const char *title = object ? get_string (object, "title") : NULL;
+    Action *action = object ? action_from_json (get_object (object, "do")) : NULL;
+    if (!title || !action) {
+        action_free (action);
+        return FALSE;
+    }
+    Step *step = plan_add (plan, title, get_string (object, "disk"), action, NULL);
+    return actions_from_json (get_array (object, "undo"), step->undo);
+}
+
+static gboolean disk_from_json (Plan *plan, JsonObject *object)
+{
+    if (!object || !get_string (object, "target"))
+        return FALSE;
+    PlanDisk *disk = g_new0 (PlanDisk, 1);
+    for (guint i = 0; i < G_N_ELEMENTS (disk_strings); i++)
+        G_STRUCT_MEMBER (char *, disk, disk_strings[i].offset) = g_strdup (get_string (object, disk_strings[i].key));
+    disk->size = get_int (object, "size");
+    disk->limit = get_int (object, "limit");
+    g_ptr_array_add (plan->disks, disk);
+    return TRUE;
+}
+
+Plan *plan_from_json (JsonNode *node, GError **error)
+{
+    g_autoptr (Plan) plan = plan_empty ();
+    JsonObject *object = node && JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
+    const char *mode = object ? get_string (object, "mode") : NULL;
+    JsonArray *steps = object ? get_array (object, "steps") : NULL, *disks = object ? get_array (object, "disks") : NULL;
+    JsonArray *notes = object ? get_array (object, "notes") : NULL;
+    gboolean ok = steps && disks && mode && record_id_check (get_string (object, "job"))
+        && actions_from_json (get_array (object, "finish"), plan->finish);
+
+    for (guint i = 0; ok && i < json_array_get_length (steps); i++)
+        ok = step_from_json (plan, element_object (steps, i));
+    for (guint i = 0; ok && i < json_array_get_length (disks); i++)
+        ok = disk_from_json (plan, element_object (disks, i));
+    if (!ok) {
+        error_set (error, BAK_ERROR_IO, _("the plan in the journal is damaged"));
+        return NULL;
+    }
+    for (guint i = 0; notes && i < json_array_get_length (notes); i++)
+        g_ptr_array_add (plan->notes, g_strdup (json_array_get_string_element (notes, i)));
+    plan->job = g_strdup (get_string (object, "job"));
+    plan->mode = g_str_equal (mode, "pull") ? BACKUP_MODE_PULL : BACKUP_MODE_PUSH;
+    plan->server = g_strdup (get_string (object, "server"));
+    plan->server_socket = g_strdup (get_string (object, "server-socket"));
+    plan->server_host = g_strdup (get_string (object, "server-host"));
+    plan->server_port = get_int (object, "server-port");
+    plan->checkpoint = g_strdup (get_string (object, "checkpoint"));
+    plan->partial = get_bool (object, "partial");
+    plan->idle_timeout = get_int (object, "idle-timeout");
+    return g_steal_pointer (&plan);
+}

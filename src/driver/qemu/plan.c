@@ -1,0 +1,1071 @@
+/* From what is wanted, what there is and what this QEMU can do, to the list of steps. Pure. */
+#include <string.h>
+#include <glib/gi18n-lib.h>
+#include "driver/qemu/build.h"
+
+enum { DEFAULT_WORKERS = 8, NBD_OPEN_TIMEOUT = 10, MIN_CHUNK = 65536, MAX_CHUNK = 1048576, CREATE_TIMEOUT_MS = 120000,
+       TRANSACTION_TIMEOUT_MS = 60000 };
+
+/* One disk of the plan in the making. */
+typedef struct {
+    const GraphDisk *disk;
+    const BackupDiskDef *def;   /* borrowed; NULL: nothing said about it */
+    PlanDisk *out;
+    guint index;
+    SyncMode sync;
+    JsonArray *changes;         /* bitmaps to merge; NULL: full */
+    StoreDef *store;            /* target of a push, scratch of a pull */
+    const char *format;
+    gboolean generated;
+} Item;
+
+typedef struct {
+    const PlanInput *in;
+    const Caps *caps;
+    Plan *plan;
+    GPtrArray *items;           /* Item* */
+    JsonArray *actions;         /* of the transaction */
+    GPtrArray *undo;            /* of the transaction, Action* */
+    gboolean hybrid;            /* pull: snapshot-access on the job's filter, else an overlay */
+} Planner;
+
+static void item_free (Item *item)
+{
+    g_clear_pointer (&item->changes, json_array_unref);
+    store_def_free (item->store);
+    g_free (item);
+}
+
+static char *own_name (Planner *p, const char *role, const Item *item)
+{
+    return item ? g_strdup_printf ("bak-%s-%s%u", p->in->job, role, item->index) : g_strdup_printf ("bak-%s-%s", p->in->job, role);
+}
+
+static void note (Planner *p, const char *format, ...) G_GNUC_PRINTF (2, 3);
+static void note (Planner *p, const char *format, ...)
+{
+    va_list args;
+    va_start (args, format);
+    g_ptr_array_add (p->plan->notes, g_strdup_vprintf (format, args));
+    va_end (args);
+}
+
+/* ---- commands that changed their form over the years ---- */
+
+static Action *node_add (Planner *p, JsonObject *options)
+{
+    if (p->caps->blockdev_add_flat)
+        return timed (qmp_action ("blockdev-add", options), CREATE_TIMEOUT_MS);
+    json_object_set_string_member (options, "id", json_object_get_string_member (options, "node-name"));
+    return qmp_action ("blockdev-add", obj ("options", "o", options, NULL));
+}
+
+static Action *node_del (Planner *p, const char *name)
+{
+    if (p->caps->blockdev_del)
+        return guarded (qmp_action ("blockdev-del", obj ("node-name", "s", name, NULL)), "node", name);
+    return guarded (qmp_action ("x-blockdev-del", obj ("id", "s", name, NULL)), "node", name);
+}
+
+static Action *job_cancel (Planner *p, const char *job)
+{
+    if (p->caps->jobs)
+        return guarded (qmp_action ("job-cancel", obj ("id", "s", job, NULL)), "job", job);
+    return guarded (qmp_action ("block-job-cancel", obj ("device", "s", job, "force", "b", TRUE, NULL)), "job", job);
+}
+
+static Action *job_dismiss (const char *job)
+{
+    return guarded (qmp_action ("job-dismiss", obj ("id", "s", job, NULL)), "job", job);
+}
+
+static Action *object_add (Planner *p, const char *type, const char *id, JsonObject *properties)
+{
+    if (p->caps->object_add_props)
+        return qmp_action ("object-add", obj ("qom-type", "s", type, "id", "s", id, "props", "o", properties, NULL));
+    json_object_set_string_member (properties, "qom-type", type);
+    json_object_set_string_member (properties, "id", id);
+    return qmp_action ("object-add", properties);
+}
+
+static void add_create_job (Planner *p, const char *title, Item *item, const char *job, JsonObject *options)
+{
+    const char *target = item->disk->target;
+    plan_add (p->plan, title, target,
+              qmp_action ("blockdev-create", obj ("job-id", "s", job, "options", "o", options, NULL)),
+              job_cancel (p, job), guarded (own_action ("job-wait-end", obj ("job", "s", job, NULL)), "job", job),
+              job_dismiss (job), NULL);
+    g_autofree char *wait_title = g_strdup_printf (_("wait until that is done (%s)"), target);
+    plan_add (p->plan, wait_title, target, timed (own_action ("job-wait", obj ("job", "s", job, NULL)), CREATE_TIMEOUT_MS), NULL);
+    plan_add (p->plan, _("take note of its result"), target, qmp_action ("job-dismiss", obj ("id", "s", job, NULL)), NULL);
+}
+
+/* ---- which disks ---- */
+
+static gboolean item_add (Planner *p, const GraphDisk *disk, const BackupDiskDef *def, GError **error)
+{
+    for (guint i = 0; i < p->items->len; i++) {
+        const Item *other = p->items->pdata[i];
+        if (other->disk == disk)
+            return error_set (error, BAK_ERROR_XML, _("disk '%s' is named twice (also as '%s')"), def ? def->name : disk->target,
+                              other->def ? other->def->name : disk->target);
+    }
+    Item *item = g_new0 (Item, 1);
+    item->disk = disk;
+    item->def = def;
+    item->index = p->items->len;
+    item->out = g_new0 (PlanDisk, 1);
+    item->out->target = g_strdup (disk->target);
+    item->out->node = g_strdup (disk->node);
+    item->out->size = disk->size;
+    g_ptr_array_add (p->plan->disks, item->out);
+    g_ptr_array_add (p->items, item);
+    return TRUE;
+}
+
+static gboolean select_named (Planner *p, GError **error)
+{
+    const BackupDef *def = p->in->def;
+    g_autoptr (GHashTable) seen = g_hash_table_new (NULL, NULL);
+
+    for (guint i = 0; i < def->disks->len; i++) {
+        const BackupDiskDef *disk_def = def->disks->pdata[i];
+        const GraphDisk *disk = graph_disk (p->in->graph, disk_def->name, error);
+        if (!disk)
+            return FALSE;
+        if (!g_hash_table_add (seen, (gpointer) disk))
+            return error_set (error, BAK_ERROR_XML, _("disk '%s' is named twice"), disk_def->name);
+        if (disk_def->backup == TRISTATE_NO)
+            continue;
+        const char *rule = graph_disk_excluded (disk);
+        if (rule)
+            return error_set (error, BAK_ERROR_NO_DISK, _("disk '%s' cannot be backed up: it %s"), disk_def->name, rule);
+        if (!item_add (p, disk, disk_def, error))
+            return FALSE;
+    }
+    for (guint i = 0; def->dialect == DIALECT_2016 && i < p->in->graph->disks->len; i++) {
+        const GraphDisk *disk = p->in->graph->disks->pdata[i];
+        if (!graph_disk_excluded (disk) && !g_hash_table_contains (seen, disk))
+            return error_set (error, BAK_ERROR_XML, _("disk '%s' is not named: a document of the 2016 form must name every writable "
+                              "disk, with present='no' for one that is left out"), disk->target);
+    }
+    return TRUE;
+}
+
+static gboolean select_disks (Planner *p, GError **error)
+{
+    if (p->in->def->has_disks) {
+        if (!select_named (p, error))
+            return FALSE;
+    } else {
+        for (guint i = 0; i < p->in->graph->disks->len; i++) {
+            const GraphDisk *disk = p->in->graph->disks->pdata[i];
+            if (!graph_disk_excluded (disk) && !item_add (p, disk, NULL, error))
+                return FALSE;
+        }
+    }
+    if (p->items->len == 0)
+        return error_set (error, BAK_ERROR_NO_DISK, p->in->graph->disks->len
+                          ? _("no disk is left to back up: all are excluded, empty or read-only")
+                          : _("the guest has no disk"));
+    for (guint i = 0; i < p->items->len; i++) {
+        const Item *item = p->items->pdata[i];
+        if (item->disk->size == 0 || item->disk->size > G_MAXINT64)
+            return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': QEMU reports a size of %" G_GUINT64_FORMAT " bytes"),
+                              item->disk->target, item->disk->size);
+    }
+    return TRUE;
+}
+
+/* ---- full or incremental ---- */
+
+static const Checkpoint *find_checkpoint (const PlanInput *in, const char *name)
+{
+    for (guint i = 0; in->checkpoints && i < in->checkpoints->len; i++) {
+        const Checkpoint *checkpoint = in->checkpoints->pdata[i];
+        if (g_str_equal (checkpoint->name, name))
+            return checkpoint;
+    }
+    return NULL;
+}
+
+static const Checkpoint *newest_of_series (const PlanInput *in, const char *series)
+{
+    const Checkpoint *newest = NULL;
+    for (guint i = 0; in->checkpoints && i < in->checkpoints->len; i++) {
+        const Checkpoint *checkpoint = in->checkpoints->pdata[i];
+        if (g_strcmp0 (checkpoint->series, series) == 0 && (!newest || checkpoint->sequence > newest->sequence))
+            newest = checkpoint;
+    }
+    return newest;
+}
+
+static const CheckpointDisk *checkpoint_disk (const Checkpoint *checkpoint, const GraphDisk *disk)
+{
+    for (guint i = 0; i < checkpoint->disks->len; i++) {
+        const CheckpointDisk *candidate = checkpoint->disks->pdata[i];
+        if (g_str_equal (candidate->disk, disk->target))
+            return candidate;
+    }
+    for (guint i = 0; i < checkpoint->disks->len; i++) {
+        const CheckpointDisk *candidate = checkpoint->disks->pdata[i];
+        for (guint k = 0; k < disk->names->len; k++)
+            if (g_str_equal (candidate->disk, disk->names->pdata[k]))
+                return candidate;
+    }
+    return NULL;
+}
+
+static gboolean bitmap_usable (const GraphBitmap *bitmap, const CheckpointDisk *recorded, gboolean active, char **ret_reason)
+{
+    const char *reason = NULL;
+    if (bitmap->inconsistent)
+        reason = _("bitmap inconsistent");
+    else if (bitmap->busy)
+        reason = _("bitmap in use by another operation");
+    else if (active && !bitmap->recording)
+        reason = _("bitmap not recording");
+    else if (recorded->granularity && bitmap->granularity != recorded->granularity)
+        reason = _("bitmap has another granularity than the checkpoint's");
+    if (reason)
+        *ret_reason = g_strdup (reason);
+    return reason == NULL;
+}
+
+JsonArray *plan_changes_since (const Graph *graph, const GraphDisk *disk, const Checkpoint *since, char **ret_reason)
+{
+    const CheckpointDisk *recorded = checkpoint_disk (since, disk);
+    *ret_reason = NULL;
+    if (!recorded) {
+        *ret_reason = g_strdup (_("disk not in the checkpoint"));
+        return NULL;
+    }
+    if (recorded->size && recorded->size != disk->size) {
+        *ret_reason = g_strdup_printf (_("disk resized from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT " bytes"), recorded->size, disk->size);
+        return NULL;
+    }
+    g_autoptr (JsonArray) list = json_array_new ();
+    gboolean reached = FALSE, active = TRUE;
+    for (const GraphNode *node = graph_node (graph, disk->node); node && !reached; node = node->backing ? graph_node (graph, node->backing) : NULL) {
+        const GraphBitmap *bitmap = graph_bitmap (node, recorded->bitmap);
+        if (!bitmap) {
+            if (active && node->backing && graph_node (graph, node->backing) && graph_bitmap (graph_node (graph, node->backing), recorded->bitmap))
+                *ret_reason = g_strdup (_("an external snapshot was taken and the overlay does not track changes"));
+            else
+                *ret_reason = g_strdup (active ? _("bitmap missing") : _("gap in the image chain: a layer has no bitmap"));
+            return NULL;
+        }
+        if (!bitmap_usable (bitmap, recorded, active, ret_reason))
+            return NULL;
+        json_array_add_object_element (list, obj ("node", "s", node->name, "name", "s", recorded->bitmap, NULL));
+        reached = !recorded->file || !*recorded->file || g_strcmp0 (recorded->file, node->filename) == 0;
+        active = FALSE;
+    }
+    if (!reached) {
+        *ret_reason = g_strdup_printf (_("image replaced: the checkpoint was made on '%s'"), recorded->file);
+        return NULL;
+    }
+    return g_steal_pointer (&list);
+}
+
+static SyncMode wanted_sync (Planner *p, const Item *item)
+{
+    if (item->def && item->def->sync != SYNC_DEFAULT)
+        return item->def->sync;
+    return (item->def && item->def->incremental) || p->in->def->incremental ? SYNC_INCREMENTAL : SYNC_FULL;
+}
+
+static Fallback wanted_fallback (Planner *p, const Item *item)
+{
+    if (item->def && item->def->fallback != FALLBACK_DEFAULT)
+        return item->def->fallback;
+    return p->in->def->fallback == FALLBACK_DEFAULT ? FALLBACK_REFUSE : p->in->def->fallback;
+}
+
+/* Sets item->changes, or falls back to full with the reason, or refuses. */
+static gboolean resolve_incremental (Planner *p, Item *item, GError **error)
+{
+    const BackupDef *def = p->in->def;
+    const char *name = item->def && item->def->incremental ? item->def->incremental : def->incremental;
+    const Checkpoint *since = name ? find_checkpoint (p->in, name) : def->series ? newest_of_series (p->in, def->series) : NULL;
+    g_autofree char *reason = NULL;
+    BakErrorCode code = BAK_ERROR_INEXACT;
+
+    if (!name && !def->series)
+        return error_set (error, BAK_ERROR_XML, _("disk '%s': an incremental backup needs the checkpoint that it starts from: "
+                          "set incremental='CHECKPOINT' for the disk or <incremental>CHECKPOINT</incremental> for all (--since)"), item->disk->target);
+    if (since) {
+        item->changes = plan_changes_since (p->in->graph, item->disk, since, &reason);
+    } else {
+        code = BAK_ERROR_NO_CHECKPOINT;
+        reason = name ? g_strdup_printf (_("checkpoint '%s' does not exist"), name)
+                      : g_strdup_printf (_("series '%s' has no checkpoint yet"), def->series);
+    }
+    if (item->changes)
+        return TRUE;
+    if (wanted_fallback (p, item) == FALLBACK_FULL) {
+        item->sync = SYNC_FULL;
+        item->out->reason = g_steal_pointer (&reason);
+        note (p, _("disk '%s': full instead of incremental: %s"), item->disk->target, item->out->reason);
+        return TRUE;
+    }
+    return error_set (error, code, _("disk '%s': no exact increment since '%s' is possible: %s; make a full backup, or allow one for such "
+                      "disks with fallback='full' (--fallback full)"), item->disk->target, name ? name : def->series, reason);
+}
+
+/* ---- where the data goes ---- */
+
+static char *generated_path (Planner *p, const Item *item, const char *dir, const char *suffix)
+{
+    g_autofree char *target = g_strdelimit (g_strdup (item->disk->target), "/ :", '_');
+    g_autofree char *file = g_strdup_printf ("%s-%s-%s.%s", p->in->domain, target, p->in->job, suffix);
+    return g_build_filename (dir, file, NULL);
+}
+
+static gboolean check_store (const char *disk, const StoreDef *store, const char *format, GError **error)
+{
+    if (store->encryption)
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': encrypted targets (luks) are not supported yet"), disk);
+    if (store->type == STORE_NETWORK && store->protocol != PROTOCOL_NBD)
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': targets over %s are not supported yet; use nbd, file or block"),
+                          disk, store_protocol_to_string (store->protocol));
+    if (g_strcmp0 (format, "raw") != 0 && g_strcmp0 (format, "qcow2") != 0)
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': format '%s' is not supported yet; use qcow2 or raw"), disk, format);
+    if (store->type != STORE_NETWORK && (!store->path || !g_path_is_absolute (store->path)))
+        return error_set (error, BAK_ERROR_XML, _("disk '%s': '%s' is not an absolute path"), disk, store->path ? store->path : "");
+    return TRUE;
+}
+
+static gboolean same_place (const StoreDef *a, const StoreDef *b)
+{
+    g_autofree char *x = store_def_describe (a);
+    g_autofree char *y = store_def_describe (b);
+    return g_str_equal (x, y);
+}
+
+static gboolean check_collisions (Planner *p, const Item *item, GError **error)
+{
+    for (guint i = 0; i < p->items->len; i++) {
+        const Item *other = p->items->pdata[i];
+        if (other != item && other->store && same_place (item->store, other->store)) {
+            g_autofree char *place = store_def_describe (item->store);
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disks '%s' and '%s' would both be written to '%s'"),
+                              other->disk->target, item->disk->target, place);
+        }
+    }
+    for (guint i = 0; item->store->path && i < p->in->graph->nodes->len; i++) {
+        const GraphNode *node = p->in->graph->nodes->pdata[i];
+        if (g_strcmp0 (node->filename, item->store->path) == 0)
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': '%s' is in use by the guest itself (node '%s')"),
+                              item->disk->target, item->store->path, node->name);
+    }
+    return TRUE;
+}
+
+static gboolean resolve_store (Planner *p, Item *item, GError **error)
+{
+    gboolean pull = p->plan->mode == BACKUP_MODE_PULL;
+    const StoreDef *given = !item->def ? NULL : pull ? item->def->scratch : item->def->target;
+
+    if (given && (given->type == STORE_NETWORK || given->path)) {
+        item->store = store_def_copy (given);
+    } else {
+        const char *dir = pull ? p->in->scratch_dir : p->in->target_dir;
+        if (!dir)
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s' has no target: name one (<target file='…'/>, --target %s=FILE) "
+                              "or set target_dir in the configuration"), item->disk->target, item->disk->target);
+        item->store = store_def_new (STORE_FILE);
+        const char *suffix = pull ? "scratch" : item->def && g_strcmp0 (item->def->format, "raw") == 0 ? "raw" : "qcow2";
+        item->store->path = generated_path (p, item, dir, suffix);
+        item->generated = TRUE;
+    }
+    item->format = item->def && item->def->format ? item->def->format : item->store->type == STORE_NETWORK ? "raw" : "qcow2";
+    if (pull && !g_str_equal (item->format, "qcow2"))
+        return error_set (error, BAK_ERROR_XML, _("disk '%s': scratch of a pull backup has format qcow2, not '%s'"), item->disk->target, item->format);
+    if (!check_store (item->disk->target, item->store, item->format, error) || !check_collisions (p, item, error))
+        return FALSE;
+    char **place = pull ? &item->out->scratch : &item->out->path;
+    *place = item->store->path ? g_strdup (item->store->path) : store_def_describe (item->store);
+    item->out->format = g_strdup (item->format);
+    return TRUE;
+}
+
+static const char *const sync_types[] = { "full", "full", "top", "none", "incremental" };
+
+static gboolean resolve (Planner *p, Item *item, GError **error)
+{
+    item->sync = wanted_sync (p, item);
+    if (item->sync == SYNC_INCREMENTAL && !resolve_incremental (p, item, error))
+        return FALSE;
+    if (p->plan->mode == BACKUP_MODE_PULL && (item->sync == SYNC_TOP || item->sync == SYNC_NONE))
+        return error_set (error, BAK_ERROR_XML, _("disk '%s': sync='%s' is for push; a pull exports the whole point in time"),
+                          item->disk->target, sync_mode_to_string (item->sync));
+    if (item->sync == SYNC_TOP || item->sync == SYNC_NONE)
+        p->plan->partial = TRUE;
+    item->out->type = g_strdup (sync_types[item->sync]);
+    if (!resolve_store (p, item, error))
+        return FALSE;
+    if (item->sync == SYNC_INCREMENTAL && p->plan->mode == BACKUP_MODE_PUSH && g_str_equal (item->format, "raw")
+        && !(p->in->flags & BEGIN_REUSE_EXTERNAL))
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': an increment in a new raw file cannot tell what changed from what did not; "
+                          "use qcow2, or --reuse-external with the previous raw backup"), item->disk->target);
+    guint64 limit = item->def && item->def->limit ? item->def->limit : p->in->def->limit ? MAX (1, p->in->def->limit / p->items->len) : 0;
+    item->out->limit = limit;
+    return TRUE;
+}
+
+/* ---- nodes of target and scratch ---- */
+
+static JsonObject *protocol_options (Planner *p, const Item *item, const char *node)
+{
+    const StoreDef *store = item->store;
+    if (store->type != STORE_NETWORK)
+        return obj ("driver", "s", store->type == STORE_BLOCK ? "host_device" : "file", "filename", "s", store->path,
+                    "node-name", "s", node, NULL);
+    g_autofree char *port = g_strdup_printf ("%u", store->port ? store->port : 10809);
+    JsonObject *server = store->socket ? obj ("type", "s", "unix", "path", "s", store->socket, NULL)
+                                       : obj ("type", "s", "inet", "host", "s", store->host, "port", "s", port, NULL);
+    g_autofree char *tls = store->tls == TRISTATE_YES ? own_name (p, "tlt", item) : NULL;
+    JsonObject *options = obj ("driver", "s", "nbd", "server", "o", server, "export", "s", store->name ? store->name : "",
+                               "tls-creds", "s", tls, "node-name", "s", node, NULL);
+    if (p->caps->nbd_open_timeout)
+        json_object_set_int_member (options, "open-timeout", NBD_OPEN_TIMEOUT);
+    return options;
+}
+
+/* The same set is used for blockdev-add and, with read-only, for the reopen that flushes. */
+static JsonObject *format_options (Planner *p, const Item *item, const char *node, const char *file, gboolean overlay)
+{
+    JsonObject *options = obj ("driver", "s", item->format, "node-name", "s", node, "file", "s", file, NULL);
+    if (g_str_equal (item->format, "raw"))
+        json_object_set_int_member (options, "size", item->disk->size);
+    else if (overlay)
+        json_object_set_string_member (options, "backing", item->disk->node);
+    else if (p->caps->blockdev_add_flat)
+        json_object_set_null_member (options, "backing");
+    if (p->plan->mode == BACKUP_MODE_PULL)
+        json_object_set_string_member (options, "discard", "unmap");
+    return options;
+}
+
+static JsonObject *create_options (Planner *p, const Item *item, const char *file)
+{
+    const BackupDiskDef *def = item->def;
+    const char *compression = def && def->compression && !g_str_equal (def->compression, "none") ? def->compression : NULL;
+    JsonObject *options = obj ("driver", "s", "qcow2", "file", "s", file, "size", "i", (gint64) item->disk->size, NULL);
+    if (def && def->cluster_size)
+        json_object_set_int_member (options, "cluster-size", def->cluster_size);
+    if (compression && g_str_equal (compression, "zstd"))
+        json_object_set_string_member (options, "compression-type", "zstd");
+    if (p->plan->mode == BACKUP_MODE_PUSH && def && def->backing) {
+        g_autofree char *target_dir = item->store->path ? g_path_get_dirname (item->store->path) : NULL;
+        g_autofree char *backing_dir = g_path_get_dirname (def->backing);
+        g_autofree char *base = g_path_get_basename (def->backing);
+        json_object_set_string_member (options, "backing-file", g_strcmp0 (target_dir, backing_dir) == 0 ? base : def->backing);
+        json_object_set_string_member (options, "backing-fmt", "qcow2");
+    }
+    return options;
+}
+
+static void add_target_tls (Planner *p, Item *item)
+{
+    if (item->store->type != STORE_NETWORK || item->store->tls != TRISTATE_YES)
+        return;
+    const char *dir = item->store->tls_dir ? item->store->tls_dir : p->in->tls_dir;
+    g_autofree char *id = own_name (p, "tlt", item);
+    plan_add (p->plan, _("check that the certificates are there"), item->disk->target,
+              own_action ("tls-check", obj ("dir", "s", dir, "endpoint", "s", "client", NULL)), NULL);
+    plan_add (p->plan, _("load the certificates for the target"), item->disk->target,
+              object_add (p, "tls-creds-x509", id, obj ("endpoint", "s", "client", "dir", "s", dir, NULL)),
+              guarded (qmp_action ("object-del", obj ("id", "s", id, NULL)), "object", id), NULL);
+}
+
+/* The file (or what stands for it), its protocol node, the image in it and its format node. overlay: the guest's node is its backing. */
+static void add_store (Planner *p, Item *item, const char *role, const char *file_role, gboolean overlay)
+{
+    const char *target = item->disk->target, *path = item->store->path;
+    g_autofree char *node = own_name (p, role, item), *file = own_name (p, file_role, item);
+    gboolean scratch = p->plan->mode == BACKUP_MODE_PULL, is_file = item->store->type == STORE_FILE;
+    gboolean reuse = (p->in->flags & BEGIN_REUSE_EXTERNAL) && !item->generated;
+    gboolean raw = g_str_equal (item->format, "raw");
+    g_autofree char *place = store_def_describe (item->store);
+    g_autofree char *title = NULL;
+
+    add_target_tls (p, item);
+    if (is_file && !reuse) {
+        Action *remove = own_action ("file-remove", obj ("path", "s", path, NULL));
+        title = g_strdup_printf (_("make the file '%s'"), path);
+        plan_add (p->plan, title, target, own_action ("file-create", obj ("path", "s", path, NULL)), scratch ? remove : kept (remove), NULL);
+    } else if (path) {
+        title = g_strdup_printf (_("check that '%s' is there"), path);
+        plan_add (p->plan, title, target, own_action ("file-check", obj ("path", "s", path, "kind", "s", is_file ? "file" : "block", NULL)), NULL);
+    }
+    if (!p->caps->blockdev_create && is_file && !reuse)
+        plan_add (p->plan, _("format it"), target, own_action ("image-create", obj ("path", "s", path, "format", "s", item->format,
+                  "size", "i", (gint64) item->disk->size, NULL)), NULL);
+    else if (raw && is_file && !reuse) {
+        g_autofree char *job = own_name (p, "crf", item);
+        add_create_job (p, _("give it its size"), item, job, obj ("driver", "s", "file", "filename", "s", path, "size", "i", (gint64) item->disk->size, NULL));
+    }
+    g_clear_pointer (&title, g_free);
+    title = g_strdup_printf (_("open '%s'"), place);
+    plan_add (p->plan, title, target, node_add (p, protocol_options (p, item, file)), node_del (p, file), NULL);
+    if (path)
+        plan_add (p->plan, _("check that QEMU opened the file that we see"), target,
+                  own_action ("file-same", obj ("path", "s", path, "node", "s", file, NULL)), NULL);
+    if (raw)
+        plan_add (p->plan, _("check that it is large enough"), target, own_action ("size-check", obj ("node", "s", file, "at-least", "b", TRUE,
+                  "size", "i", (gint64) item->disk->size, "place", "s", place, NULL)), NULL);
+    if (!raw && !reuse && p->caps->blockdev_create) {
+        g_autofree char *job = own_name (p, "cri", item);
+        add_create_job (p, _("format it"), item, job, create_options (p, item, file));
+    }
+    plan_add (p->plan, _("open the image"), target, node_add (p, format_options (p, item, node, file, overlay)), node_del (p, node), NULL);
+    if (reuse && !raw)
+        plan_add (p->plan, _("check that it has the size of the disk"), target, own_action ("size-check", obj ("node", "s", node, "at-least", "b", FALSE,
+                  "size", "i", (gint64) item->disk->size, "place", "s", place, NULL)), NULL);
+    if (scratch)
+        item->out->scratch_node = g_strdup (file);
+}
+
+/* ---- the transaction ---- */
+
+static void tx (Planner *p, const char *type, JsonObject *data)
+{
+    json_array_add_object_element (p->actions, obj ("type", "s", type, "data", "o", data, NULL));
+}
+
+static void tx_undo (Planner *p, Action *action)
+{
+    g_ptr_array_add (p->undo, action);
+}
+
+static Action *bitmap_remove (const char *node, const char *bitmap)
+{
+    Action *action = qmp_action ("block-dirty-bitmap-remove", obj ("node", "s", node, "name", "s", bitmap, NULL));
+    action->guard = obj ("bitmap", "s", bitmap, "node", "s", node, NULL);
+    return action;
+}
+
+/* A merged, disabled copy of what changed, on the given node: tracked bitmaps are never consumed. */
+static void tx_changes (Planner *p, Item *item, const char *node, const char *name)
+{
+    JsonObject *first = json_array_get_object_element (item->changes, 0);
+    const GraphNode *active = graph_node (p->in->graph, json_object_get_string_member (first, "node"));
+    const GraphBitmap *bitmap = active ? graph_bitmap (active, json_object_get_string_member (first, "name")) : NULL;
+    JsonObject *add = obj ("node", "s", node, "name", "s", name, "disabled", "b", TRUE, NULL);
+
+    if (bitmap && bitmap->granularity)
+        json_object_set_int_member (add, "granularity", bitmap->granularity);
+    tx (p, "block-dirty-bitmap-add", add);
+    tx (p, "block-dirty-bitmap-merge", obj ("node", "s", node, "target", "s", name, "bitmaps", "a", json_array_ref (item->changes), NULL));
+    tx_undo (p, bitmap_remove (node, name));
+}
+
+static JsonObject *x_perf (Planner *p, const Item *item)
+{
+    if (!p->caps->backup_x_perf)
+        return NULL;
+    guint64 limit = item->out->limit;
+    guint64 chunk = limit && limit < 8 * MAX_CHUNK ? MIN_CHUNK : MAX_CHUNK;
+    if (item->def && item->def->cluster_size > chunk)
+        chunk = item->def->cluster_size;
+    return obj ("max-workers", "i", (gint64) DEFAULT_WORKERS, "max-chunk", "i", (gint64) chunk, NULL);
+}
+
+static Protect wanted_protect (Planner *p)
+{
+    return p->in->def->protect == PROTECT_DEFAULT ? PROTECT_YES : p->in->def->protect;
+}
+
+/* A fresh raw file reads as zeroes, so what the only layer of a qcow2 does not hold need not be written: it stays sparse. */
+static gboolean copy_top_only (Planner *p, const Item *item)
+{
+    const GraphNode *node = graph_node (p->in->graph, item->disk->node);
+    return item->sync == SYNC_FULL && g_str_equal (item->format, "raw") && item->store->type == STORE_FILE
+        && (!(p->in->flags & BEGIN_REUSE_EXTERNAL) || item->generated)
+        && node && g_strcmp0 (node->driver, "qcow2") == 0 && !node->backing && !node->backing_filename;
+}
+
+static void tx_backup (Planner *p, Item *item, const char *target_node)
+{
+    gboolean pull = p->plan->mode == BACKUP_MODE_PULL;
+    const char *sync = pull ? "none" : copy_top_only (p, item) ? "top" : sync_types[item->sync];
+    g_autofree char *bitmap = !pull && item->changes ? own_name (p, "inc", item) : NULL;
+    const char *compression = item->def ? item->def->compression : NULL;
+    const char *device = p->caps->blockdev_add_flat || !item->disk->device ? item->disk->node : item->disk->device;
+
+    item->out->job = own_name (p, "job", item);
+    if (p->caps->backup_filter_node_name)
+        item->out->filter = own_name (p, "flt", item);
+    if (bitmap)
+        tx_changes (p, item, item->disk->node, bitmap);
+    JsonObject *data = obj ("job-id", "s", item->out->job, "device", "s", device, "target", "s", target_node, "sync", "s", sync,
+                            "bitmap", "s", bitmap, "bitmap-mode", "s", bitmap && p->caps->backup_bitmap_mode ? "on-success" : NULL,
+                            "filter-node-name", "s", item->out->filter, NULL);
+    if (p->caps->backup_auto_dismiss) {
+        json_object_set_boolean_member (data, "auto-finalize", TRUE);
+        json_object_set_boolean_member (data, "auto-dismiss", FALSE);
+    }
+    if (!pull) {
+        JsonObject *perf = x_perf (p, item);
+        if (item->out->limit)
+            json_object_set_int_member (data, "speed", item->out->limit);
+        if (compression && !g_str_equal (compression, "none"))
+            json_object_set_boolean_member (data, "compress", TRUE);
+        if (perf)
+            json_object_set_object_member (data, "x-perf", perf);
+    }
+    if (p->caps->backup_on_cbw_error && wanted_protect (p) != PROTECT_NO)
+        json_object_set_string_member (data, "on-cbw-error", "break-snapshot");
+    tx (p, "blockdev-backup", data);
+}
+
+/* ---- checkpoint ---- */
+
+static const CheckpointDiskDef *checkpoint_disk_def (Planner *p, const GraphDisk *disk)
+{
+    for (guint i = 0; i < p->in->checkpoint->disks->len; i++) {
+        const CheckpointDiskDef *def = p->in->checkpoint->disks->pdata[i];
+        for (guint k = 0; k < disk->names->len; k++)
+            if (g_str_equal (def->name, disk->names->pdata[k]))
+                return def;
+    }
+    return NULL;
+}
+
+static gboolean tx_checkpoint_disk (Planner *p, const GraphDisk *disk, const CheckpointDiskDef *def, guint64 granularity, GError **error)
+{
+    const char *name = p->in->checkpoint->name;
+    const GraphNode *node = graph_node (p->in->graph, disk->node);
+    gboolean can_persist = node && g_strcmp0 (node->driver, "qcow2") == 0;
+    gboolean memory = def && def->persistent == TRISTATE_NO;
+
+    if (def && def->bitmap && !g_str_equal (def->bitmap, name))
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': the bitmap is named like its checkpoint, '%s', not '%s'"), disk->target, name, def->bitmap);
+    if (!can_persist && !memory) {
+        if (def || p->in->graph->disks->len == 1)
+            return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': an image in format '%s' cannot keep a bitmap; "
+                              "ask for one in memory with persistent='no' (--memory-bitmap): it dies with the QEMU process"),
+                              disk->target, node && node->driver ? node->driver : "?");
+        note (p, _("disk '%s' is not in checkpoint '%s': its image format '%s' cannot keep a bitmap"), disk->target, name, node && node->driver ? node->driver : "?");
+        return TRUE;
+    }
+    for (const GraphNode *layer = node; layer; layer = layer->backing ? graph_node (p->in->graph, layer->backing) : NULL)
+        if (graph_bitmap (layer, name))
+            return error_set (error, BAK_ERROR_EXISTS, _("disk '%s': the image '%s' has a bitmap '%s' already; see checkpoint-check"),
+                              disk->target, layer->filename, name);
+    JsonObject *add = obj ("node", "s", disk->node, "name", "s", name, NULL);
+    if (def && def->granularity)
+        granularity = def->granularity;
+    if (granularity)
+        json_object_set_int_member (add, "granularity", granularity);
+    json_object_set_boolean_member (add, "persistent", !memory);
+    if (memory)
+        note (p, _("disk '%s': the bitmap of checkpoint '%s' is in memory only: it dies with the QEMU process"), disk->target, name);
+    tx (p, "block-dirty-bitmap-add", add);
+    tx_undo (p, kept (bitmap_remove (disk->node, name)));
+    return TRUE;
+}
+
+static Item *item_of (Planner *p, const GraphDisk *disk)
+{
+    for (guint i = 0; i < p->items->len; i++)
+        if (((Item *) p->items->pdata[i])->disk == disk)
+            return p->items->pdata[i];
+    return NULL;
+}
+
+static gboolean check_checkpoint_names (Planner *p, GError **error)
+{
+    const CheckpointDef *checkpoint = p->in->checkpoint;
+    g_autoptr (GHashTable) seen = g_hash_table_new (NULL, NULL);
+    for (guint i = 0; i < checkpoint->disks->len; i++) {
+        const CheckpointDiskDef *def = checkpoint->disks->pdata[i];
+        const GraphDisk *disk = graph_disk (p->in->graph, def->name, error);
+        if (!disk)
+            return FALSE;
+        if (!g_hash_table_add (seen, (gpointer) disk))
+            return error_set (error, BAK_ERROR_XML, _("disk '%s' is named twice in the checkpoint"), def->name);
+        if (def->checkpoint == TRISTATE_NO)
+            continue;
+        const char *rule = graph_disk_excluded (disk);
+        if (rule)
+            return error_set (error, BAK_ERROR_NO_DISK, _("disk '%s' cannot have a checkpoint: it %s"), def->name, rule);
+    }
+    return TRUE;
+}
+
+/* alone: every disk that is not excluded; with a backup: the disks of the backup whose copy will be whole. */
+static gboolean tx_checkpoint (Planner *p, gboolean alone, GError **error)
+{
+    const CheckpointDef *checkpoint = p->in->checkpoint;
+    if (!checkpoint)
+        return TRUE;
+    if (!checkpoint_name_check (checkpoint->name, error) || !check_checkpoint_names (p, error))
+        return FALSE;
+    if (find_checkpoint (p->in, checkpoint->name))
+        return error_set (error, BAK_ERROR_EXISTS, _("checkpoint '%s' exists already"), checkpoint->name);
+    guint before = json_array_get_length (p->actions);
+    for (guint i = 0; i < p->in->graph->disks->len; i++) {
+        const GraphDisk *disk = p->in->graph->disks->pdata[i];
+        const CheckpointDiskDef *def = checkpoint_disk_def (p, disk);
+        Item *item = item_of (p, disk);
+        if (graph_disk_excluded (disk) || (def ? def->checkpoint == TRISTATE_NO : checkpoint->has_disks))
+            continue;
+        if (!alone && !def && !item)
+            continue;
+        if (!alone && !item)
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s' is in the checkpoint but not in the backup: an increment from it would have no base"), disk->target);
+        if (item && (item->sync == SYNC_TOP || item->sync == SYNC_NONE)) {
+            note (p, _("disk '%s' is not in checkpoint '%s': a copy with sync='%s' is no base of an increment"), disk->target, checkpoint->name, sync_types[item->sync]);
+            continue;
+        }
+        if (!tx_checkpoint_disk (p, disk, def, item && item->def ? item->def->granularity : 0, error))
+            return FALSE;
+    }
+    if (json_array_get_length (p->actions) == before)
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("checkpoint '%s' would cover no disk: no image can keep a bitmap"), checkpoint->name);
+    p->plan->checkpoint = g_strdup (checkpoint->name);
+    return TRUE;
+}
+
+static gboolean add_transaction (Planner *p, GError **error)
+{
+    gboolean quiesce = (p->in->flags & BEGIN_QUIESCE) != 0;
+    if (quiesce && !p->in->agent)
+        return error_set (error, BAK_ERROR_AGENT, _("cannot freeze the file systems: the guest was attached without a guest agent (attach --agent PATH)"));
+    if (!p->caps->transaction)
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("this QEMU has no transactions (since 1.1): disks of one instant are not possible"));
+    if (quiesce)
+        plan_add (p->plan, _("freeze the guest's file systems"), NULL, own_action ("freeze", NULL), own_action ("thaw", NULL), NULL);
+    Step *step = plan_add (p->plan, _("the point in time: all disks at one instant"), NULL,
+                           timed (qmp_action ("transaction", obj ("actions", "a", json_array_ref (p->actions), NULL)), TRANSACTION_TIMEOUT_MS), NULL);
+    for (guint i = 0; i < p->undo->len; i++)
+        g_ptr_array_add (step->undo, p->undo->pdata[i]);
+    g_ptr_array_set_free_func (p->undo, NULL);
+    g_ptr_array_set_size (p->undo, 0);
+    if (quiesce)
+        plan_add (p->plan, _("thaw the guest's file systems"), NULL, own_action ("thaw", NULL), NULL);
+    return TRUE;
+}
+
+/* The end of QEMU's job, whatever its state: in this order before any bitmap or node of it goes. */
+static void tx_undo_job (Planner *p, const char *job)
+{
+    tx_undo (p, job_cancel (p, job));
+    tx_undo (p, guarded (own_action ("job-wait-end", obj ("job", "s", job, NULL)), "job", job));
+    if (p->caps->jobs)
+        tx_undo (p, job_dismiss (job));
+}
+
+/* ---- push ---- */
+
+static void finish_push (Planner *p, Item *item)
+{
+    GPtrArray *finish = p->plan->finish;
+    g_autofree char *node = own_name (p, "tgt", item), *file = own_name (p, "tgf", item);
+    gboolean fresh_file = item->store->type == STORE_FILE && (!(p->in->flags & BEGIN_REUSE_EXTERNAL) || item->generated);
+
+    if (p->caps->jobs)
+        g_ptr_array_add (finish, job_dismiss (item->out->job));
+    if (p->caps->reopen || p->caps->x_reopen) {
+        JsonObject *options = format_options (p, item, node, file, FALSE);
+        json_object_set_boolean_member (options, "read-only", TRUE);
+        g_ptr_array_add (finish, timed (p->caps->reopen ? qmp_action ("blockdev-reopen", obj ("options", "a", arr (options, NULL), NULL))
+                                                        : qmp_action ("x-blockdev-reopen", options), CREATE_TIMEOUT_MS));
+    }
+    g_ptr_array_add (finish, timed (node_del (p, node), CREATE_TIMEOUT_MS));
+    g_ptr_array_add (finish, timed (node_del (p, file), CREATE_TIMEOUT_MS));
+    if (fresh_file && g_str_equal (item->format, "raw"))
+        g_ptr_array_add (finish, own_action ("file-punch", obj ("path", "s", item->store->path, NULL)));
+    if (item->store->path)
+        g_ptr_array_add (finish, own_action ("file-sync", obj ("path", "s", item->store->path, NULL)));
+}
+
+static gboolean check_durability (Planner *p, GError **error)
+{
+    if (p->caps->reopen || p->caps->x_reopen)
+        return TRUE;
+    if (!(p->in->flags & BEGIN_ALLOW_UNPROVED))
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("this QEMU (%s) cannot show that the target was flushed (blockdev-reopen, since 4.0): "
+                          "the copy would be unproved; allow that with --allow-unproved"), p->caps->version_text ? p->caps->version_text : "?");
+    note (p, _("durability: unproved: this QEMU cannot show that the target was flushed"));
+    return TRUE;
+}
+
+static gboolean check_compression (Planner *p, const Item *item, GError **error)
+{
+    const char *compression = item->def ? item->def->compression : NULL;
+    if (!compression || g_str_equal (compression, "none"))
+        return TRUE;
+    if (!g_str_equal (item->format, "qcow2"))
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': compression needs format qcow2, not '%s'"), item->disk->target, item->format);
+    if (!p->caps->backup_compress || (g_str_equal (compression, "zstd") && !p->caps->qcow2_zstd))
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': this QEMU cannot compress a backup with %s (%s)"), item->disk->target, compression,
+                          g_str_equal (compression, "zstd") ? _("since 5.1") : _("since 2.8"));
+    return TRUE;
+}
+
+static gboolean check_backing (Planner *p, const Item *item, GError **error)
+{
+    if (!item->def || !item->def->backing)
+        return TRUE;
+    if (!g_str_equal (item->format, "qcow2") || item->store->type == STORE_NETWORK)
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': only an increment in a qcow2 file or device can be laid on '%s'"), item->disk->target, item->def->backing);
+    if (item->sync != SYNC_INCREMENTAL && !item->out->reason)
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': a full backup is not laid on another ('%s'): --onto goes with --since"), item->disk->target, item->def->backing);
+    for (guint i = 0; i < p->in->graph->nodes->len; i++) {
+        const GraphNode *node = p->in->graph->nodes->pdata[i];
+        if (g_strcmp0 (node->filename, item->def->backing) == 0)
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': '%s' is an image of the running guest, not a previous backup"), item->disk->target, item->def->backing);
+    }
+    return TRUE;
+}
+
+static gboolean plan_push (Planner *p, GError **error)
+{
+    if (!check_durability (p, error))
+        return FALSE;
+    for (guint i = 0; i < p->items->len; i++) {
+        Item *item = p->items->pdata[i];
+        if (!check_compression (p, item, error) || !check_backing (p, item, error))
+            return FALSE;
+        if (item->sync == SYNC_INCREMENTAL && item->def && item->def->backing)
+            plan_add (p->plan, _("check the previous backup"), item->disk->target,
+                      own_action ("backing-check", obj ("path", "s", item->def->backing, "size", "i", (gint64) item->disk->size, NULL)), NULL);
+    }
+    for (guint i = 0; i < p->items->len; i++)
+        add_store (p, p->items->pdata[i], "tgt", "tgf", FALSE);
+    if (!tx_checkpoint (p, FALSE, error))
+        return FALSE;
+    for (guint i = 0; i < p->items->len; i++) {
+        Item *item = p->items->pdata[i];
+        g_autofree char *node = own_name (p, "tgt", item);
+        tx_backup (p, item, node);
+        tx_undo_job (p, item->out->job);
+    }
+    /* jobs end before the bitmaps that they hold go */
+    GPtrArray *jobs_first = g_ptr_array_new ();
+    for (guint pass = 0; pass < 2; pass++)
+        for (guint i = 0; i < p->undo->len; i++) {
+            Action *action = p->undo->pdata[i];
+            gboolean is_bitmap = g_str_equal (action->verb, "block-dirty-bitmap-remove");
+            if (is_bitmap == (pass == 1))
+                g_ptr_array_add (jobs_first, action);
+        }
+    g_ptr_array_set_free_func (p->undo, NULL);
+    g_ptr_array_unref (p->undo);
+    p->undo = jobs_first;
+    if (!add_transaction (p, error))
+        return FALSE;
+    for (guint i = 0; i < p->items->len; i++)
+        finish_push (p, p->items->pdata[i]);
+    return TRUE;
+}
+
+/* ---- pull ---- */
+
+static gboolean is_loopback (const char *host)
+{
+    return g_str_equal (host, "localhost") || g_str_has_prefix (host, "127.") || g_str_equal (host, "::1");
+}
+
+static gboolean check_server (Planner *p, GError **error)
+{
+    const ServerDef *server = p->in->def->server;
+    if (!p->caps->export_add)
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("pull backups need block-export-add (QEMU 5.2); this is %s"), p->caps->version_text ? p->caps->version_text : "?");
+    if (server && server->transport == SERVER_FD)
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("<server transport='fd'> is not supported yet; use unix or tcp"));
+    if (server && server->transport == SERVER_TCP) {
+        if (!is_loopback (server->name) && server->tls != TRISTATE_YES && server->allow_insecure != TRISTATE_YES)
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("the export would be readable by anyone who reaches '%s': use TLS (tls='yes'), a unix socket or "
+                              "a loopback address, or say that this is wanted (allow-insecure='yes', --allow-insecure)"), server->name);
+        if (!server->port && !p->in->free_port)
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("no free TCP port was found; give one (port='…')"));
+    }
+    if (server && server->tls == TRISTATE_YES && !server->tls_psk && !server->tls_dir && !p->in->tls_dir)
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("TLS was asked for, but there is no directory of certificates: set tls_x509_dir in the configuration, tls-dir='' or tls-psk=''"));
+    for (guint i = 0; !p->caps->iothread_nbd_safe && i < p->items->len; i++) {
+        const Item *item = p->items->pdata[i];
+        if (item->disk->iothread && *item->disk->iothread)
+            return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s' is served by iothread '%s': QEMU %s crashes, and the guest with it, when an NBD client leaves "
+                              "such an export; use push, take the iothread off, or use QEMU 8.0 or later"), item->disk->target, item->disk->iothread, p->caps->version_text);
+    }
+    return TRUE;
+}
+
+static void add_server (Planner *p)
+{
+    const ServerDef *server = p->in->def->server;
+    gboolean tcp = server && server->transport == SERVER_TCP;
+    g_autofree char *tls = server && server->tls == TRISTATE_YES ? own_name (p, "tls", NULL) : NULL;
+    JsonObject *addr;
+
+    if (tls) {
+        const char *dir = server->tls_psk ? server->tls_psk : server->tls_dir ? server->tls_dir : p->in->tls_dir;
+        JsonObject *properties = obj ("endpoint", "s", "server", "dir", "s", dir, NULL);
+        if (!server->tls_psk)
+            json_object_set_boolean_member (properties, "verify-peer", TRUE);
+        plan_add (p->plan, _("check that the certificates are there"), NULL,
+                  own_action ("tls-check", obj ("dir", "s", dir, "endpoint", "s", server->tls_psk ? "psk" : "server", NULL)), NULL);
+        plan_add (p->plan, _("load the certificates"), NULL, object_add (p, server->tls_psk ? "tls-creds-psk" : "tls-creds-x509", tls, properties),
+                  guarded (qmp_action ("object-del", obj ("id", "s", tls, NULL)), "object", tls), NULL);
+    }
+    if (tcp) {
+        p->plan->server_host = g_strdup (server->name);
+        p->plan->server_port = server->port ? server->port : p->in->free_port;
+        p->plan->server = g_strdup_printf (strchr (server->name, ':') ? "nbd%s://[%s]:%u" : "nbd%s://%s:%u", tls ? "s" : "", server->name, p->plan->server_port);
+        g_autofree char *port = g_strdup_printf ("%u", p->plan->server_port);
+        addr = obj ("type", "s", "inet", "data", "o", obj ("host", "s", server->name, "port", "s", port, NULL), NULL);
+    } else {
+        g_autofree char *file = g_strdup_printf ("nbd-%s.sock", p->in->job);
+        p->plan->server_socket = server && server->socket ? g_strdup (server->socket) : g_build_filename (p->in->job_dir, file, NULL);
+        p->plan->server = g_strdup_printf ("nbd%s+unix:///?socket=%s", tls ? "s" : "", p->plan->server_socket);
+        addr = obj ("type", "s", "unix", "data", "o", obj ("path", "s", p->plan->server_socket, NULL), NULL);
+        plan_add (p->plan, _("check that the socket's path is free"), NULL, own_action ("socket-check", obj ("path", "s", p->plan->server_socket, NULL)),
+                  own_action ("socket-remove", obj ("path", "s", p->plan->server_socket, NULL)), NULL);
+    }
+    Step *step = plan_add (p->plan, _("start the NBD server"), NULL, qmp_action ("nbd-server-start", obj ("addr", "o", addr, "tls-creds", "s", tls, NULL)),
+                           qmp_action ("nbd-server-stop", NULL), NULL);
+    (void) step;
+}
+
+static void add_export (Planner *p, Item *item, const char *node)
+{
+    g_autofree char *scratch = own_name (p, "scr", item);
+    PlanDisk *out = item->out;
+    JsonArray *bitmaps = NULL;
+    if (out->bitmap) {
+        bitmaps = json_array_new ();
+        if (p->hybrid)
+            json_array_add_object_element (bitmaps, obj ("node", "s", scratch, "name", "s", out->bitmap, NULL));
+        else
+            json_array_add_string_element (bitmaps, out->bitmap);
+    }
+    out->export_id = own_name (p, "exp", item);
+    out->export_node = g_strdup (node);
+    g_autofree char *title = g_strdup_printf (_("export disk '%s' as '%s'"), item->disk->target, out->export_name);
+    plan_add (p->plan, title, item->disk->target,
+              qmp_action ("block-export-add", obj ("id", "s", out->export_id, "type", "s", "nbd", "node-name", "s", node, "name", "s", out->export_name,
+                          "writable", "b", FALSE, "bitmaps", "a", bitmaps, NULL)),
+              guarded (qmp_action ("block-export-del", obj ("id", "s", out->export_id, "mode", "s", "hard", NULL)), "export", out->export_id),
+              guarded (own_action ("export-wait-gone", obj ("export", "s", out->export_id, NULL)), "export", out->export_id), NULL);
+}
+
+static gboolean name_exports (Planner *p, GError **error)
+{
+    for (guint i = 0; i < p->items->len; i++) {
+        Item *item = p->items->pdata[i];
+        const BackupDiskDef *def = item->def;
+        item->out->export_name = g_strdup (def && def->exportname && *def->exportname ? def->exportname : item->disk->target);
+        if (item->changes)
+            item->out->bitmap = def && def->exportbitmap && *def->exportbitmap ? g_strdup (def->exportbitmap) : g_strconcat ("backup-", item->disk->target, NULL);
+        for (guint k = 0; k < i; k++) {
+            const Item *other = p->items->pdata[k];
+            if (g_str_equal (other->out->export_name, item->out->export_name))
+                return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disks '%s' and '%s' would both be exported as '%s'"),
+                                  other->disk->target, item->disk->target, item->out->export_name);
+        }
+    }
+    return TRUE;
+}
+
+static gboolean plan_pull (Planner *p, GError **error)
+{
+    if (!check_server (p, error) || !name_exports (p, error))
+        return FALSE;
+    p->hybrid = p->caps->snapshot_access && p->caps->snapshot_access_exact && p->caps->backup_filter_node_name && p->caps->export_bitmap_node;
+    p->plan->idle_timeout = p->in->def->server ? p->in->def->server->idle_timeout : 0;
+    for (guint i = 0; i < p->items->len; i++)
+        add_store (p, p->items->pdata[i], "scr", "scf", !p->hybrid);
+    add_server (p);
+    if (!tx_checkpoint (p, FALSE, error))
+        return FALSE;
+    g_autoptr (GPtrArray) bitmaps = g_steal_pointer (&p->undo);
+    p->undo = g_ptr_array_new_with_free_func ((GDestroyNotify) action_free);
+    for (guint i = 0; i < p->items->len; i++) {
+        Item *item = p->items->pdata[i];
+        g_autofree char *scratch = own_name (p, "scr", item);
+        if (item->changes)
+            tx_changes (p, item, scratch, item->out->bitmap);
+        tx_backup (p, item, scratch);
+        tx_undo_job (p, item->out->job);
+    }
+    g_ptr_array_set_free_func (bitmaps, NULL);
+    for (guint i = 0; i < bitmaps->len; i++)
+        tx_undo (p, bitmaps->pdata[i]);
+    if (!add_transaction (p, error))
+        return FALSE;
+    for (guint i = 0; i < p->items->len; i++) {
+        Item *item = p->items->pdata[i];
+        g_autofree char *scratch = own_name (p, "scr", item), *snapshot = own_name (p, "snp", item);
+        if (p->hybrid)
+            plan_add (p->plan, _("open the point in time"), item->disk->target,
+                      node_add (p, obj ("driver", "s", "snapshot-access", "node-name", "s", snapshot, "file", "s", item->out->filter, NULL)),
+                      node_del (p, snapshot), NULL);
+        add_export (p, item, p->hybrid ? snapshot : scratch);
+    }
+    return TRUE;
+}
+
+/* ---- entries ---- */
+
+static gboolean check_protection (Planner *p, GError **error)
+{
+    Protect protect = wanted_protect (p);
+    const char *text;
+    if (protect == PROTECT_NO)
+        text = _("none (asked for)");
+    else if (p->caps->backup_on_cbw_error)
+        text = _("a failing target or scratch breaks the backup, not the guest's write");
+    else
+        text = _("none: this QEMU lets the guest's write fail when the target or scratch fails");
+    if (protect == PROTECT_STRICT && !p->caps->backup_on_cbw_error)
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("protect='strict': QEMU %s cannot keep a failing target or scratch away from the guest (on-cbw-error, since 10.1)"),
+                          p->caps->version_text ? p->caps->version_text : "?");
+    if (protect != PROTECT_NO && !p->caps->backup_on_cbw_error)
+        note (p, _("protection of the guest: %s"), text);
+    for (guint i = 0; i < p->items->len; i++)
+        ((Item *) p->items->pdata[i])->out->protection = g_strdup (text);
+    return TRUE;
+}
+
+static Plan *planner_end (Planner *p, gboolean ok)
+{
+    g_ptr_array_unref (p->items);
+    json_array_unref (p->actions);
+    g_ptr_array_unref (p->undo);
+    if (!ok)
+        g_clear_pointer (&p->plan, plan_free);
+    return p->plan;
+}
+
+static void planner_begin (Planner *p, const PlanInput *input)
+{
+    *p = (Planner) { .in = input, .caps = input->caps, .plan = plan_new (input->job, input->def ? input->def->mode : BACKUP_MODE_PUSH) };
+    p->items = g_ptr_array_new_with_free_func ((GDestroyNotify) item_free);
+    p->actions = json_array_new ();
+    p->undo = g_ptr_array_new_with_free_func ((GDestroyNotify) action_free);
+}
+
+Plan *plan_backup (const PlanInput *input, GError **error)
+{
+    Planner p;
+    planner_begin (&p, input);
+    gboolean ok = select_disks (&p, error);
+    for (guint i = 0; ok && i < p.items->len; i++)
+        ok = resolve (&p, p.items->pdata[i], error);
+    ok = ok && check_protection (&p, error);
+    ok = ok && (input->def->mode == BACKUP_MODE_PULL ? plan_pull (&p, error) : plan_push (&p, error));
+    return planner_end (&p, ok);
+}
+
+Plan *plan_checkpoint (const PlanInput *input, GError **error)
+{
+    Planner p;
+    planner_begin (&p, input);
+    gboolean ok = tx_checkpoint (&p, TRUE, error) && add_transaction (&p, error);
+    return planner_end (&p, ok);
+}

@@ -1,0 +1,100 @@
+/* A plan: definition + graph + capabilities -> an ordered list of steps, each an action with the undo beside it.
+ * plan_backup() is a pure function: it touches nothing. What it returns is printed by --dry-run, written to the journal,
+ * performed by run.c, and undone in reverse by run.c or, after a crash, by recover.c from the journal.
+ *
+ * An action is a verb with JSON arguments: a QMP command, or one of the verbs of run.c's table ("file-create", ...).
+ * Undo actions are idempotent: each bears a guard, the object that must exist for the action to make sense. */
+#pragma once
+#include <json-glib/json-glib.h>
+#include "conf/backup_def.h"
+#include "conf/checkpoint_def.h"
+#include "driver/driver.h"
+#include "driver/qemu/graph.h"
+#include "driver/record.h"
+
+typedef struct {
+    gboolean qmp;               /* verb is a QMP command */
+    char *verb;
+    JsonObject *args;           /* never NULL */
+    JsonObject *guard;          /* {"node":N} {"job":N} {"export":N} {"object":N} {"bitmap":B,"node":N}; NULL: always */
+    guint timeout_ms;           /* 0: default */
+    gboolean keep;              /* of an undo: for failures only, what the step made stays after a success */
+} Action;
+
+typedef struct {
+    char *title;
+    char *disk;                 /* target of the disk that it is for; NULL: all */
+    Action *action;
+    GPtrArray *undo;            /* Action*, in the order in which they run */
+} Step;
+
+/* What the job has to know about a disk once it runs. */
+typedef struct {
+    char *target;               /* name of the disk */
+    char *node;                 /* the guest's node */
+    char *job;                  /* QEMU's job id; NULL: none */
+    char *export_id, *export_name, *bitmap; /* pull; bitmap NULL: full */
+    char *path;                 /* target (or its description) */
+    char *scratch;
+    char *scratch_node;         /* protocol node of the scratch: write threshold, fill level; NULL */
+    char *filter;               /* node-name of our filter above the disk; NULL */
+    char *format;
+    char *type;                 /* full, incremental, top, none */
+    char *reason;               /* why the type is not what was asked for; NULL */
+    char *protection;           /* what protects the guest, in words */
+    char *export_node;          /* node to probe; NULL */
+    guint64 size, limit;
+} PlanDisk;
+
+typedef struct {
+    char *job;                  /* id */
+    BackupMode mode;
+    GPtrArray *steps;           /* Step* */
+    GPtrArray *finish;          /* Action*: after every QEMU job has ended well, before the undos of a success; a failure here fails the backup */
+    GPtrArray *disks;           /* PlanDisk* */
+    GPtrArray *notes;           /* char*: what a person should be told at begin */
+    char *server;               /* description of the export's address; NULL */
+    char *server_socket;        /* unix path; NULL */
+    char *server_host; guint server_port;
+    char *checkpoint;           /* name of the provisional checkpoint; NULL */
+    gboolean partial;           /* top, none */
+    guint idle_timeout;
+} Plan;
+
+typedef struct {
+    const char *job;            /* id: 8 hex digits */
+    const char *domain;
+    const BackupDef *def;
+    const CheckpointDef *checkpoint;    /* NULL: none */
+    const Graph *graph;
+    const Caps *caps;
+    GPtrArray *checkpoints;     /* Checkpoint*: all that are recorded; NULL: none */
+    guint flags;                /* BEGIN_* */
+    const char *job_dir;        /* for sockets of ours, absolute */
+    const char *scratch_dir;    /* never NULL */
+    const char *target_dir;     /* NULL: not configured */
+    const char *tls_dir;        /* NULL */
+    gint64 now;                 /* seconds: names of generated targets */
+    gboolean offline;           /* a storage daemon of ours does the work */
+    guint free_port;            /* for an export over TCP without a port */
+    gboolean agent;             /* the guest has an agent */
+} PlanInput;
+
+Plan *plan_backup (const PlanInput *input, GError **error);
+/* A checkpoint alone: one transaction. */
+Plan *plan_checkpoint (const PlanInput *input, GError **error);
+void plan_free (Plan *plan);
+
+/* Which bitmaps say what changed on this disk since the checkpoint, oldest image first ({"node","name"} objects), or NULL and why not
+ * (a short reason: "bitmap inconsistent"). */
+JsonArray *plan_changes_since (const Graph *graph, const GraphDisk *disk, const Checkpoint *since, char **ret_reason);
+
+JsonNode *plan_to_json (const Plan *plan);
+Plan *plan_from_json (JsonNode *node, GError **error);      /* untrusted: a journal */
+char *plan_to_text (const Plan *plan);                      /* --dry-run */
+JsonObject *action_to_json (const Action *action);
+char *action_to_text (const Action *action);
+void action_free (Action *action);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Plan, plan_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Action, action_free)
