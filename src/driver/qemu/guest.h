@@ -40,7 +40,11 @@ struct _Guest {
     Caps *caps;
     Job *job;                   /* the running job; NULL */
     gint64 release_at;          /* monotonic: let go of the monitor then; 0 */
-    GPtrArray *pending;         /* events that came in, taken by the tick */
+    GPtrArray *pending;         /* GuestEvent*: what came in, taken by the tick */
+    GHashTable *job_status;     /* QEMU's job id -> last status seen in an event */
+    GHashTable *job_errors;     /* QEMU's job id -> error of BLOCK_JOB_COMPLETED or _CANCELLED ("" = none) */
+    GHashTable *exports_gone;   /* set of export ids seen in BLOCK_EXPORT_DELETED */
+    gboolean recovering;
 
     /* any thread, under snapshot_lock */
     GMutex snapshot_lock;
@@ -48,6 +52,8 @@ struct _Guest {
     bak_job snapshot;           /* of the running or last job of this process; id "" or NULL: none */
     gint cancel;                /* atomic: an abort was asked for */
 };
+
+typedef struct { char *name; JsonObject *data; } GuestEvent;
 
 typedef gboolean (*GuestFunc) (Guest *guest, gpointer data, GError **error);
 
@@ -59,6 +65,8 @@ gboolean guest_do (Guest *guest, gboolean acquire, GuestFunc func, gpointer data
 /* On the guest's thread: lock, connect, capabilities, recover. Idempotent. BAK_ERROR_MONITOR_HELD, BAK_ERROR_CONNECTION. */
 gboolean guest_acquire (Guest *guest, GError **error);
 void guest_release (Guest *guest);
+/* FALSE with CONNECTION and why, when the monitor is not connected or has died. */
+gboolean guest_monitor_alive (Guest *guest, GError **error);
 Graph *guest_graph (Guest *guest, GError **error);      /* fresh; guest_acquire first */
 gboolean guest_is_offline (const Guest *guest);         /* attached by images */
 void guest_emit (Guest *guest, bak_event *event);       /* fills domain, uuid, when; clears event */

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/build.h"
+#include "util/json.h"
 
 static void step_free (Step *step)
 {
@@ -35,6 +36,7 @@ static Plan *plan_empty (void)
     plan->finish = g_ptr_array_new_with_free_func ((GDestroyNotify) action_free);
     plan->disks = g_ptr_array_new_with_free_func ((GDestroyNotify) disk_free);
     plan->notes = g_ptr_array_new_with_free_func (g_free);
+    plan->checkpoint_disks = json_array_new ();
     return plan;
 }
 
@@ -58,7 +60,9 @@ void plan_free (Plan *plan)
     g_free (plan->server);
     g_free (plan->server_socket);
     g_free (plan->server_host);
+    g_free (plan->server_tls);
     g_free (plan->checkpoint);
+    json_array_unref (plan->checkpoint_disks);
     g_free (plan);
 }
 
@@ -115,7 +119,8 @@ JsonNode *plan_to_json (const Plan *plan)
     JsonObject *object = obj ("job", "s", plan->job, "mode", "s", plan->mode == BACKUP_MODE_PULL ? "pull" : "push",
                               "server", "s", plan->server, "server-socket", "s", plan->server_socket,
                               "server-host", "s", plan->server_host, "server-port", "i", (gint64) plan->server_port,
-                              "checkpoint", "s", plan->checkpoint, "partial", "b", plan->partial,
+                              "server-tls", "s", plan->server_tls, "server-psk", "b", plan->server_psk,
+                              "checkpoint", "s", plan->checkpoint, "checkpoint-disks", "a", json_array_ref (plan->checkpoint_disks), "partial", "b", plan->partial,
                               "idle-timeout", "i", (gint64) plan->idle_timeout,
                               "steps", "a", steps, "finish", "a", actions_to_json (plan->finish), "disks", "a", disks,
                               "notes", "a", notes, NULL);
@@ -165,62 +170,26 @@ char *plan_to_text (const Plan *plan)
 
 /* ---- in ---- */
 
-static const char *get_string (JsonObject *object, const char *key)
-{
-    JsonNode *node = json_object_get_member (object, key);
-    return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_STRING ? json_node_get_string (node) : NULL;
-}
-
-static gint64 get_int (JsonObject *object, const char *key)
-{
-    JsonNode *node = json_object_get_member (object, key);
-    return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_INT64 ? json_node_get_int (node) : 0;
-}
-
-static gboolean get_bool (JsonObject *object, const char *key)
-{
-    JsonNode *node = json_object_get_member (object, key);
-    return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_BOOLEAN && json_node_get_boolean (node);
-}
-
-static JsonObject *get_object (JsonObject *object, const char *key)
-{
-    JsonNode *node = json_object_get_member (object, key);
-    return node && JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
-}
-
-static JsonArray *get_array (JsonObject *object, const char *key)
-{
-    JsonNode *node = json_object_get_member (object, key);
-    return node && JSON_NODE_HOLDS_ARRAY (node) ? json_node_get_array (node) : NULL;
-}
-
-static JsonObject *element_object (JsonArray *array, guint i)
-{
-    JsonNode *node = json_array_get_element (array, i);
-    return JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
-}
-
 static Action *action_from_json (JsonObject *object)
 {
-    const char *command = object ? get_string (object, "execute") : NULL;
-    const char *verb = object ? get_string (object, "action") : NULL;
-    JsonObject *args = object ? get_object (object, "arguments") : NULL;
+    const char *command = object ? json_get_string (object, "execute") : NULL;
+    const char *verb = object ? json_get_string (object, "action") : NULL;
+    JsonObject *args = object ? json_get_object (object, "arguments") : NULL;
     if (!args || (!command) == (!verb))
         return NULL;
     Action *action = command ? qmp_action (command, json_object_ref (args)) : own_action (verb, json_object_ref (args));
-    JsonObject *guard = get_object (object, "if");
+    JsonObject *guard = json_get_object (object, "if");
     if (guard)
         action->guard = json_object_ref (guard);
-    action->timeout_ms = CLAMP (get_int (object, "timeout-ms"), 0, 3600 * 1000);
-    action->keep = get_bool (object, "keep");
+    action->timeout_ms = CLAMP (json_get_int (object, "timeout-ms", 0), 0, 3600 * 1000);
+    action->keep = json_get_bool (object, "keep", FALSE);
     return action;
 }
 
 static gboolean actions_from_json (JsonArray *array, GPtrArray *actions)
 {
     for (guint i = 0; array && i < json_array_get_length (array); i++) {
-        Action *action = action_from_json (element_object (array, i));
+        Action *action = action_from_json (json_get_element (array, i));
         if (!action)
             return FALSE;
         g_ptr_array_add (actions, action);
@@ -230,25 +199,25 @@ static gboolean actions_from_json (JsonArray *array, GPtrArray *actions)
 
 static gboolean step_from_json (Plan *plan, JsonObject *object)
 {
-    const char *title = object ? get_string (object, "title") : NULL;
-    Action *action = object ? action_from_json (get_object (object, "do")) : NULL;
+    const char *title = object ? json_get_string (object, "title") : NULL;
+    Action *action = object ? action_from_json (json_get_object (object, "do")) : NULL;
     if (!title || !action) {
         action_free (action);
         return FALSE;
     }
-    Step *step = plan_add (plan, title, get_string (object, "disk"), action, NULL);
-    return actions_from_json (get_array (object, "undo"), step->undo);
+    Step *step = plan_add (plan, title, json_get_string (object, "disk"), action, NULL);
+    return actions_from_json (json_get_array (object, "undo"), step->undo);
 }
 
 static gboolean disk_from_json (Plan *plan, JsonObject *object)
 {
-    if (!object || !get_string (object, "target"))
+    if (!object || !json_get_string (object, "target"))
         return FALSE;
     PlanDisk *disk = g_new0 (PlanDisk, 1);
     for (guint i = 0; i < G_N_ELEMENTS (disk_strings); i++)
-        G_STRUCT_MEMBER (char *, disk, disk_strings[i].offset) = g_strdup (get_string (object, disk_strings[i].key));
-    disk->size = get_int (object, "size");
-    disk->limit = get_int (object, "limit");
+        G_STRUCT_MEMBER (char *, disk, disk_strings[i].offset) = g_strdup (json_get_string (object, disk_strings[i].key));
+    disk->size = json_get_int (object, "size", 0);
+    disk->limit = json_get_int (object, "limit", 0);
     g_ptr_array_add (plan->disks, disk);
     return TRUE;
 }
@@ -257,30 +226,37 @@ Plan *plan_from_json (JsonNode *node, GError **error)
 {
     g_autoptr (Plan) plan = plan_empty ();
     JsonObject *object = node && JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
-    const char *mode = object ? get_string (object, "mode") : NULL;
-    JsonArray *steps = object ? get_array (object, "steps") : NULL, *disks = object ? get_array (object, "disks") : NULL;
-    JsonArray *notes = object ? get_array (object, "notes") : NULL;
-    gboolean ok = steps && disks && mode && record_id_check (get_string (object, "job"))
-        && actions_from_json (get_array (object, "finish"), plan->finish);
+    const char *mode = object ? json_get_string (object, "mode") : NULL;
+    JsonArray *steps = object ? json_get_array (object, "steps") : NULL, *disks = object ? json_get_array (object, "disks") : NULL;
+    JsonArray *notes = object ? json_get_array (object, "notes") : NULL;
+    gboolean ok = steps && disks && mode && record_id_check (json_get_string (object, "job"))
+        && actions_from_json (json_get_array (object, "finish"), plan->finish);
 
     for (guint i = 0; ok && i < json_array_get_length (steps); i++)
-        ok = step_from_json (plan, element_object (steps, i));
+        ok = step_from_json (plan, json_get_element (steps, i));
     for (guint i = 0; ok && i < json_array_get_length (disks); i++)
-        ok = disk_from_json (plan, element_object (disks, i));
+        ok = disk_from_json (plan, json_get_element (disks, i));
     if (!ok) {
         error_set (error, BAK_ERROR_IO, _("the plan in the journal is damaged"));
         return NULL;
     }
     for (guint i = 0; notes && i < json_array_get_length (notes); i++)
-        g_ptr_array_add (plan->notes, g_strdup (json_array_get_string_element (notes, i)));
-    plan->job = g_strdup (get_string (object, "job"));
+        if (JSON_NODE_HOLDS_VALUE (json_array_get_element (notes, i)))
+            g_ptr_array_add (plan->notes, g_strdup (json_node_get_string (json_array_get_element (notes, i))));
+    plan->job = g_strdup (json_get_string (object, "job"));
     plan->mode = g_str_equal (mode, "pull") ? BACKUP_MODE_PULL : BACKUP_MODE_PUSH;
-    plan->server = g_strdup (get_string (object, "server"));
-    plan->server_socket = g_strdup (get_string (object, "server-socket"));
-    plan->server_host = g_strdup (get_string (object, "server-host"));
-    plan->server_port = get_int (object, "server-port");
-    plan->checkpoint = g_strdup (get_string (object, "checkpoint"));
-    plan->partial = get_bool (object, "partial");
-    plan->idle_timeout = get_int (object, "idle-timeout");
+    plan->server = g_strdup (json_get_string (object, "server"));
+    plan->server_socket = g_strdup (json_get_string (object, "server-socket"));
+    plan->server_host = g_strdup (json_get_string (object, "server-host"));
+    plan->server_port = json_get_int (object, "server-port", 0);
+    plan->server_tls = g_strdup (json_get_string (object, "server-tls"));
+    plan->server_psk = json_get_bool (object, "server-psk", FALSE);
+    plan->checkpoint = g_strdup (json_get_string (object, "checkpoint"));
+    if (json_get_array (object, "checkpoint-disks")) {
+        json_array_unref (plan->checkpoint_disks);
+        plan->checkpoint_disks = json_array_ref (json_get_array (object, "checkpoint-disks"));
+    }
+    plan->partial = json_get_bool (object, "partial", FALSE);
+    plan->idle_timeout = json_get_int (object, "idle-timeout", 0);
     return g_steal_pointer (&plan);
 }

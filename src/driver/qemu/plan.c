@@ -665,6 +665,8 @@ static gboolean tx_checkpoint_disk (Planner *p, const GraphDisk *disk, const Che
         note (p, _("disk '%s': the bitmap of checkpoint '%s' is in memory only: it dies with the QEMU process"), disk->target, name);
     tx (p, "block-dirty-bitmap-add", add);
     tx_undo (p, kept (bitmap_remove (disk->node, name)));
+    json_array_add_object_element (p->plan->checkpoint_disks, obj ("disk", "s", disk->target, "node", "s", disk->node, "file", "s", node->filename,
+                                   "format", "s", node->driver, "size", "i", (gint64) disk->size, "persistent", "b", !memory, NULL));
     return TRUE;
 }
 
@@ -906,6 +908,8 @@ static void add_server (Planner *p)
     if (tls) {
         const char *dir = server->tls_psk ? server->tls_psk : server->tls_dir ? server->tls_dir : p->in->tls_dir;
         JsonObject *properties = obj ("endpoint", "s", "server", "dir", "s", dir, NULL);
+        p->plan->server_tls = g_strdup (dir);
+        p->plan->server_psk = server->tls_psk != NULL;
         if (!server->tls_psk)
             json_object_set_boolean_member (properties, "verify-peer", TRUE);
         plan_add (p->plan, _("check that the certificates are there"), NULL,
@@ -927,9 +931,8 @@ static void add_server (Planner *p)
         plan_add (p->plan, _("check that the socket's path is free"), NULL, own_action ("socket-check", obj ("path", "s", p->plan->server_socket, NULL)),
                   own_action ("socket-remove", obj ("path", "s", p->plan->server_socket, NULL)), NULL);
     }
-    Step *step = plan_add (p->plan, _("start the NBD server"), NULL, qmp_action ("nbd-server-start", obj ("addr", "o", addr, "tls-creds", "s", tls, NULL)),
-                           qmp_action ("nbd-server-stop", NULL), NULL);
-    (void) step;
+    plan_add (p->plan, _("start the NBD server"), NULL, qmp_action ("nbd-server-start", obj ("addr", "o", addr, "tls-creds", "s", tls, NULL)),
+              qmp_action ("nbd-server-stop", NULL), NULL);
 }
 
 static void add_export (Planner *p, Item *item, const char *node)

@@ -56,7 +56,10 @@ typedef struct {
     char *server;               /* description of the export's address; NULL */
     char *server_socket;        /* unix path; NULL */
     char *server_host; guint server_port;
+    char *server_tls;           /* directory of the certificates or of keys.psk; NULL: no TLS */
+    gboolean server_psk;
     char *checkpoint;           /* name of the provisional checkpoint; NULL */
+    JsonArray *checkpoint_disks; /* {"disk","node","file","size","persistent","format"}; never NULL */
     gboolean partial;           /* top, none */
     guint idle_timeout;
 } Plan;

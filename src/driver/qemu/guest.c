@@ -1,0 +1,352 @@
+/* Guests: their threads, their monitors, who owns them. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+#include <glib/gi18n-lib.h>
+#include "driver/qemu/build.h"
+#include "driver/qemu/guest.h"
+#include "driver/qemu/job.h"
+#include "util/files.h"
+
+enum { LOCK_WAIT_MS = 8000, LINGER_MS = 3000 };
+
+typedef struct {
+    GuestFunc func;
+    gpointer data;
+    gboolean acquire;
+    gboolean result;
+    GError **error;
+    GMutex lock;
+    GCond done;
+    gboolean finished;
+} Closure;
+
+/* ---- events: only notes, they may come in the middle of a call ---- */
+
+static void event_free (GuestEvent *event)
+{
+    g_free (event->name);
+    g_clear_pointer (&event->data, json_object_unref);
+    g_free (event);
+}
+
+static const char *event_string (JsonObject *data, const char *key)
+{
+    JsonNode *node = data ? json_object_get_member (data, key) : NULL;
+    return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_STRING ? json_node_get_string (node) : NULL;
+}
+
+static void on_event (Qmp *qmp, const char *name, JsonObject *data, gpointer user_data)
+{
+    Guest *guest = user_data;
+    const char *id = event_string (data, "id"), *device = event_string (data, "device");
+
+    if (g_str_equal (name, "JOB_STATUS_CHANGE") && id && g_str_has_prefix (id, "bak-"))
+        g_hash_table_replace (guest->job_status, g_strdup (id), g_strdup (event_string (data, "status")));
+    else if (g_str_has_prefix (name, "BLOCK_JOB_CO") || g_str_has_prefix (name, "BLOCK_JOB_CA")) {
+        const char *error = event_string (data, "error");
+        if (device && g_str_has_prefix (device, "bak-"))
+            g_hash_table_replace (guest->job_errors, g_strdup (device), g_strdup (error ? error : g_str_equal (name, "BLOCK_JOB_CANCELLED") ? "Operation canceled" : ""));
+    } else if (g_str_equal (name, "BLOCK_EXPORT_DELETED") && id)
+        g_hash_table_add (guest->exports_gone, g_strdup (id));
+    if (guest->pending->len < 1000 && (guest->job || g_str_equal (name, "SHUTDOWN"))) {
+        GuestEvent *event = g_new0 (GuestEvent, 1);
+        event->name = g_strdup (name);
+        event->data = data ? json_object_ref (data) : NULL;
+        g_ptr_array_add (guest->pending, event);
+    }
+}
+
+/* ---- the thread ---- */
+
+static void closure_run (Guest *guest, Closure *closure)
+{
+    closure->result = (!closure->acquire || guest_acquire (guest, closure->error)) && closure->func (guest, closure->data, closure->error);
+    g_mutex_lock (&closure->lock);
+    closure->finished = TRUE;
+    g_cond_signal (&closure->done);
+    g_mutex_unlock (&closure->lock);
+}
+
+static gboolean wake (gpointer data)
+{
+    return G_SOURCE_CONTINUE;
+}
+
+/* The monitor is let go when no job runs: another program may want it. A daemon keeps it for a moment, for the next call. */
+static void release_when_idle (Guest *guest)
+{
+    if (!guest->qmp || guest->job)
+        return;
+    gint64 now = g_get_monotonic_time ();
+    if (guest->owner->role != DRIVER_ROLE_DAEMON || (guest->release_at && now >= guest->release_at) || !qmp_is_alive (guest->qmp, NULL))
+        guest_release (guest);
+    else if (!guest->release_at)
+        guest->release_at = now + LINGER_MS * 1000;
+}
+
+static gpointer guest_main (gpointer data)
+{
+    Guest *guest = data;
+    g_main_context_push_thread_default (guest->context);
+    GSource *timer = g_timeout_source_new (250);
+    g_source_set_callback (timer, wake, NULL, NULL);
+
+    while (!g_atomic_int_get (&guest->quit)) {
+        Closure *closure = g_async_queue_try_pop (guest->queue);
+        if (closure) {
+            guest->release_at = 0;
+            closure_run (guest, closure);
+        }
+        if (guest->job)
+            job_tick (guest);
+        if (g_async_queue_length (guest->queue) > 0)
+            continue;
+        release_when_idle (guest);
+        gboolean ticking = guest->job || guest->release_at;
+        if (ticking && !g_source_get_context (timer))
+            g_source_attach (timer, guest->context);
+        if (!ticking && g_source_get_context (timer)) {
+            g_source_destroy (timer);
+            g_source_unref (timer);
+            timer = g_timeout_source_new (250);
+            g_source_set_callback (timer, wake, NULL, NULL);
+        }
+        if (g_async_queue_length (guest->queue) == 0 && !g_atomic_int_get (&guest->quit))
+            g_main_context_iteration (guest->context, TRUE);
+    }
+    g_source_destroy (timer);
+    g_source_unref (timer);
+    g_clear_pointer (&guest->job, job_free);
+    guest_release (guest);
+    g_main_context_pop_thread_default (guest->context);
+    return NULL;
+}
+
+gboolean guest_do (Guest *guest, gboolean acquire, GuestFunc func, gpointer data, GError **error)
+{
+    Closure closure = { .func = func, .data = data, .acquire = acquire, .error = error };
+    if (g_thread_self () == guest->thread)
+        return (!acquire || guest_acquire (guest, error)) && func (guest, data, error);
+    g_mutex_init (&closure.lock);
+    g_cond_init (&closure.done);
+    g_mutex_lock (&guest->snapshot_lock);
+    if (!guest->thread)
+        guest->thread = g_thread_new ("guest", guest_main, guest);
+    g_mutex_unlock (&guest->snapshot_lock);
+    g_async_queue_push (guest->queue, &closure);
+    g_main_context_wakeup (guest->context);
+    g_mutex_lock (&closure.lock);
+    while (!closure.finished)
+        g_cond_wait (&closure.done, &closure.lock);
+    g_mutex_unlock (&closure.lock);
+    g_mutex_clear (&closure.lock);
+    g_cond_clear (&closure.done);
+    return closure.result;
+}
+
+/* ---- life ---- */
+
+static Guest *guest_new (QemuConn *owner, GuestDef *def)
+{
+    Guest *guest = g_new0 (Guest, 1);
+    guest->owner = owner;
+    guest->def = def;
+    guest->dir = g_build_filename (owner->state_dir, "guests", def->name, NULL);
+    guest->refs = 1;
+    guest->lock_fd = -1;
+    guest->context = g_main_context_new ();
+    guest->queue = g_async_queue_new ();
+    guest->pending = g_ptr_array_new_with_free_func ((GDestroyNotify) event_free);
+    guest->job_status = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+    guest->job_errors = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+    guest->exports_gone = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+    g_mutex_init (&guest->snapshot_lock);
+    g_cond_init (&guest->changed);
+    return guest;
+}
+
+static void guest_free (Guest *guest)
+{
+    if (guest->thread) {
+        g_atomic_int_set (&guest->quit, TRUE);
+        g_main_context_wakeup (guest->context);
+        g_thread_join (guest->thread);
+    }
+    guest_def_free (guest->def);
+    g_free (guest->dir);
+    g_main_context_unref (guest->context);
+    g_async_queue_unref (guest->queue);
+    g_ptr_array_unref (guest->pending);
+    g_hash_table_unref (guest->job_status);
+    g_hash_table_unref (guest->job_errors);
+    g_hash_table_unref (guest->exports_gone);
+    bak_job_clear (&guest->snapshot);
+    g_mutex_clear (&guest->snapshot_lock);
+    g_cond_clear (&guest->changed);
+    g_free (guest);
+}
+
+void guest_unref (Guest *guest)
+{
+    if (guest && g_atomic_int_dec_and_test (&guest->refs))
+        guest_free (guest);
+}
+
+static GuestDef *read_definition (QemuConn *owner, const char *name, GError **error)
+{
+    g_autofree char *path = g_build_filename (owner->state_dir, "guests", name, "guest.json", NULL);
+    g_autofree char *text = NULL;
+    if (!g_file_test (path, G_FILE_TEST_EXISTS)) {
+        error_set (error, BAK_ERROR_NO_DOMAIN, _("no guest '%s' is attached"), name);
+        return NULL;
+    }
+    if (!files_read (path, 1024 * 1024, &text, NULL, error))
+        return NULL;
+    GuestDef *def = guest_def_parse (text, error);
+    if (!def)
+        error_note (error, "'%s'", path);
+    return def;
+}
+
+Guest *guest_get (QemuConn *owner, const char *name, GError **error)
+{
+    if (!guest_name_check (name, NULL)) {
+        g_autofree char *shown = text_sanitize (name, 128);
+        error_set (error, BAK_ERROR_NO_DOMAIN, _("no guest '%s' is attached"), shown);
+        return NULL;
+    }
+    g_mutex_lock (&owner->lock);
+    Guest *guest = g_hash_table_lookup (owner->guests, name);
+    g_autoptr (GuestDef) def = read_definition (owner, name, error);
+    if (guest && (!def || g_strcmp0 (guest->def->uuid, def->uuid) != 0)) {
+        g_hash_table_remove (owner->guests, name);      /* detached, or another of this name was attached */
+        guest = NULL;
+    }
+    if (!guest && def) {
+        guest = guest_new (owner, g_steal_pointer (&def));
+        g_hash_table_replace (owner->guests, g_strdup (name), guest);
+    }
+    if (guest)
+        g_atomic_int_inc (&guest->refs);
+    g_mutex_unlock (&owner->lock);
+    return guest;
+}
+
+gboolean guest_is_offline (const Guest *guest)
+{
+    return guest->def->images->len > 0;
+}
+
+/* ---- the monitor ---- */
+
+gboolean guest_monitor_alive (Guest *guest, GError **error)
+{
+    const char *why = NULL;
+    if (!guest->qmp)
+        return error_set (error, BAK_ERROR_CONNECTION, _("the monitor of guest '%s' is not connected"), guest->def->name);
+    if (!qmp_is_alive (guest->qmp, &why))
+        return error_set (error, BAK_ERROR_CONNECTION, _("the monitor of guest '%s' is gone: %s"), guest->def->name, why ? why : "?");
+    return TRUE;
+}
+
+static gboolean take_lock (Guest *guest, GError **error)
+{
+    g_autofree char *path = g_build_filename (guest->dir, "lock", NULL);
+    g_autoptr (GError) failure = NULL;
+    guest->lock_fd = files_lock (path, LOCK_WAIT_MS, &failure);
+    if (guest->lock_fd >= 0)
+        return TRUE;
+    if (error_code (failure) == BAK_ERROR_BUSY)
+        return error_set (error, BAK_ERROR_MONITOR_HELD, _("another libbackup process works with guest '%s'"), guest->def->name);
+    g_propagate_error (error, g_steal_pointer (&failure));
+    return FALSE;
+}
+
+static gboolean connect_monitor (Guest *guest, GError **error)
+{
+    g_autofree char *address = guest_is_offline (guest) ? offline_start (guest, error) : g_strdup (guest->def->qmp);
+    if (!address)
+        return FALSE;
+    guest->qmp = qmp_connect (address, guest->context, 0, error);
+    if (!guest->qmp)
+        return FALSE;
+    qmp_set_event_func (guest->qmp, on_event, guest);
+    caps_free (guest->caps);
+    guest->caps = caps_load (guest->qmp, error);
+    return guest->caps != NULL;
+}
+
+static gboolean refused (const GError *error)
+{
+    return error_code (error) == BAK_ERROR_CONNECTION;
+}
+
+gboolean guest_acquire (Guest *guest, GError **error)
+{
+    g_autoptr (GError) failure = NULL;
+    if (guest->qmp && qmp_is_alive (guest->qmp, NULL))
+        return TRUE;
+    g_clear_pointer (&guest->qmp, qmp_close);
+    if (guest->lock_fd < 0 && !take_lock (guest, error))
+        return FALSE;
+    if (!connect_monitor (guest, &failure)) {
+        g_clear_pointer (&guest->qmp, qmp_close);
+        if (!guest->job && refused (failure) && journal_exists (guest->dir))
+            job_recover_gone (guest, failure->message);
+        if (!guest->job)
+            guest_release (guest);
+        g_propagate_error (error, g_steal_pointer (&failure));
+        return FALSE;
+    }
+    if (!guest->job && !guest->recovering && journal_exists (guest->dir)) {
+        guest->recovering = TRUE;
+        gboolean ok = job_recover (guest, error);
+        guest->recovering = FALSE;
+        if (!ok) {
+            guest_release (guest);
+            return FALSE;
+        }
+        if (!guest->qmp || !qmp_is_alive (guest->qmp, NULL))
+            return error_set (error, BAK_ERROR_CONNECTION, _("the monitor of guest '%s' was lost"), guest->def->name);
+    }
+    return TRUE;
+}
+
+void guest_release (Guest *guest)
+{
+    gboolean offline_idle = guest->qmp && !guest->job && guest_is_offline (guest) && !journal_exists (guest->dir);
+    guest->release_at = 0;
+    g_clear_pointer (&guest->qmp, qmp_close);
+    g_clear_pointer (&guest->caps, caps_free);
+    g_hash_table_remove_all (guest->job_status);
+    g_hash_table_remove_all (guest->job_errors);
+    g_hash_table_remove_all (guest->exports_gone);
+    g_ptr_array_set_size (guest->pending, 0);
+    if (offline_idle)
+        offline_stop (guest);   /* the images are free again */
+    if (guest->lock_fd >= 0)
+        close (guest->lock_fd);
+    guest->lock_fd = -1;
+}
+
+Graph *guest_graph (Guest *guest, GError **error)
+{
+    if (!guest_monitor_alive (guest, error))
+        return NULL;
+    return graph_load (guest->qmp, guest->caps, guest->def->disks, error);
+}
+
+void guest_emit (Guest *guest, bak_event *event)
+{
+    free (event->domain);
+    free (event->uuid);
+    event->domain = ret_string (guest->def->name);
+    event->uuid = ret_string (guest->def->uuid);
+    event->job = event->job ? event->job : ret_string ("");
+    event->disk = event->disk ? event->disk : ret_string ("");
+    event->text = event->text ? event->text : ret_string ("");
+    event->when = g_get_real_time ();
+    driver_conn_emit (guest->owner->conn, event);
+    bak_event_clear (event);
+}

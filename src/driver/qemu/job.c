@@ -1,0 +1,937 @@
+/* Begin, run and end of a backup. States move by one table; every end goes through job_end(). */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <netinet/in.h>
+#include <unistd.h>
+#include <glib/gi18n-lib.h>
+#include "driver/qemu/build.h"
+#include "driver/qemu/job.h"
+#include "driver/qemu/probe.h"
+#include "util/config.h"
+#include "util/files.h"
+#include "util/json.h"
+
+enum { TICK_MS = 1000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, LOST_MONITOR_TRIES = 5 };
+enum { KNOWN_FLAGS = BEGIN_REUSE_EXTERNAL | BEGIN_QUIESCE | BEGIN_ALLOW_UNPROVED };
+
+/* ---- the table of moves ---- */
+
+static const gint8 moves[][JOB_EVENTS] = {
+    /*                         BEGUN_PUSH          BEGUN_PULL       END                 GOOD                 BAD                ABORTED */
+    [JOB_STATE_NONE]      = { -1,                 -1,              -1,                 -1,                  -1,                -1 },
+    [JOB_STATE_PREPARING] = { JOB_STATE_RUNNING,  JOB_STATE_READY, JOB_STATE_STOPPING, -1,                  JOB_STATE_FAILED,  JOB_STATE_ABORTED },
+    [JOB_STATE_RUNNING]   = { -1,                 -1,              JOB_STATE_STOPPING, -1,                  -1,                -1 },
+    [JOB_STATE_READY]     = { -1,                 -1,              JOB_STATE_STOPPING, -1,                  -1,                -1 },
+    [JOB_STATE_STOPPING]  = { -1,                 -1,              JOB_STATE_STOPPING, JOB_STATE_COMPLETED, JOB_STATE_FAILED,  JOB_STATE_ABORTED },
+    [JOB_STATE_COMPLETED] = { -1,                 -1,              -1,                 -1,                  -1,                -1 },
+    [JOB_STATE_FAILED]    = { -1,                 -1,              -1,                 -1,                  -1,                -1 },
+    [JOB_STATE_ABORTED]   = { -1,                 -1,              -1,                 -1,                  -1,                -1 },
+};
+
+int job_next_state (int state, JobEvent event)
+{
+    if (state < 0 || state >= (int) G_N_ELEMENTS (moves) || event >= JOB_EVENTS)
+        return -1;
+    return moves[state][event];
+}
+
+/* ---- record and snapshot ---- */
+
+static void set_text (char **field, const char *text)
+{
+    free (*field);
+    g_autofree char *clean = text_sanitize (text, BAK_MESSAGE_MAX - 8);
+    *field = ret_string (clean);
+}
+
+static void publish (Job *job)
+{
+    Guest *guest = job->guest;
+    job->record.elapsed = g_get_monotonic_time () - job->began;
+    g_mutex_lock (&guest->snapshot_lock);
+    bak_job_clear (&guest->snapshot);
+    bak_job_copy (&job->record, &guest->snapshot);
+    g_cond_broadcast (&guest->changed);
+    g_mutex_unlock (&guest->snapshot_lock);
+}
+
+static void save_record (Job *job)
+{
+    g_autoptr (GError) error = NULL;
+    publish (job);
+    if (!record_save (job->guest->dir, &job->record, &error)) {
+        bak_event event = { .kind = EVENT_WARNING, .job = ret_string (job->record.id), .text = ret_string (error->message) };
+        g_warning ("job %s: %s", job->record.id, error->message);
+        guest_emit (job->guest, &event);
+    }
+}
+
+static void emit_state (Job *job)
+{
+    bak_event event = { .kind = EVENT_JOB_STATE, .state = job->record.state, .job = ret_string (job->record.id), .text = ret_string (job->record.error) };
+    guest_emit (job->guest, &event);
+}
+
+static void emit_disk (Job *job, const bak_job_disk *disk)
+{
+    bak_event event = { .kind = EVENT_JOB_DISK, .state = disk->state, .job = ret_string (job->record.id), .disk = ret_string (disk->target),
+                        .text = ret_string (*disk->error ? disk->error : disk->reason), .bytes = disk->bytes, .total = disk->total };
+    guest_emit (job->guest, &event);
+}
+
+static gboolean move (Job *job, JobEvent event)
+{
+    int next = job_next_state (job->record.state, event);
+    if (next < 0) {
+        g_critical ("job %s: no move from %s by event %d", job->record.id, job_state_to_string (job->record.state), event);
+        return FALSE;
+    }
+    job->record.state = next;
+    return TRUE;
+}
+
+static void record_from_plan (bak_job *record, const Plan *plan, const char *domain)
+{
+    record->id = ret_string (plan->job);
+    record->domain = ret_string (domain);
+    record->mode = plan->mode == BACKUP_MODE_PULL ? JOB_MODE_PULL : JOB_MODE_PUSH;
+    record->state = JOB_STATE_PREPARING;
+    record->started = g_get_real_time ();
+    record->error = ret_string ("");
+    record->partial = plan->partial;
+    record->checkpoint = ret_string (plan->checkpoint);
+    record->server = ret_string (plan->server);
+    record->consistency = ret_string ("crash-consistent");
+    record->owner = ret_string ("");
+    guint notes = MIN (plan->notes->len, BAK_NAMES_MAX);
+    record->notes.notes_len = notes;
+    record->notes.notes_val = ret_array (notes, sizeof *record->notes.notes_val);
+    for (guint i = 0; i < notes; i++)
+        record->notes.notes_val[i] = ret_string (plan->notes->pdata[i]);
+    record->disks.disks_len = plan->disks->len;
+    record->disks.disks_val = ret_array (plan->disks->len, sizeof *record->disks.disks_val);
+    for (guint i = 0; i < plan->disks->len; i++) {
+        const PlanDisk *from = plan->disks->pdata[i];
+        record->disks.disks_val[i] = (bak_job_disk) {
+            .target = ret_string (from->target), .state = JOB_STATE_PREPARING, .type = ret_string (from->type), .reason = ret_string (from->reason),
+            .total = from->size, .error = ret_string (""), .path = ret_string (from->path), .scratch = ret_string (from->scratch),
+            .format = ret_string (from->format), .export_name = ret_string (from->export_name), .bitmap = ret_string (from->bitmap),
+            .limit = from->limit, .protection = ret_string (from->protection) };
+    }
+}
+
+static void set_disk_states (Job *job, int state)
+{
+    for (guint i = 0; i < job->record.disks.disks_len; i++) {
+        bak_job_disk *disk = &job->record.disks.disks_val[i];
+        if (!job_state_ended (disk->state) && disk->state != state) {
+            disk->state = state;
+            emit_disk (job, disk);
+        }
+    }
+}
+
+/* ---- a Job ---- */
+
+static Job *job_new (Guest *guest, Plan *plan /* consumed */, GArray *states, GHashTable *files)
+{
+    Job *job = g_new0 (Job, 1);
+    job->guest = guest;
+    job->plan = plan;
+    job->began = g_get_monotonic_time ();
+    job->last_read = job->began;
+    job->disks = g_new0 (JobDisk, MAX (plan->disks->len, 1));
+    job->run = (Run) { .guest = guest, .plan = plan, .froze = -1, .thawed = -1,
+                       .states = states ? g_array_ref (states) : g_array_new (FALSE, TRUE, sizeof (StepState)),
+                       .files = files ? g_hash_table_ref (files) : g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free) };
+    g_array_set_size (job->run.states, plan->steps->len);
+    return job;
+}
+
+void job_free (Job *job)
+{
+    if (!job)
+        return;
+    for (guint i = 0; i < job->plan->disks->len; i++)
+        g_free (job->disks[i].error);
+    g_free (job->disks);
+    journal_close (job->run.journal);
+    g_array_unref (job->run.states);
+    g_hash_table_unref (job->run.files);
+    g_free (job->run.thaw_problem);
+    bak_job_clear (&job->record);
+    plan_free (job->plan);
+    g_free (job);
+}
+
+/* ---- begin ---- */
+
+static guint find_free_port (void)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl (INADDR_LOOPBACK) };
+    socklen_t length = sizeof address;
+    int fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    guint port = fd >= 0 && bind (fd, (struct sockaddr *) &address, sizeof address) == 0
+        && getsockname (fd, (struct sockaddr *) &address, &length) == 0 ? ntohs (address.sin_port) : 0;
+    if (fd >= 0)
+        close (fd);
+    return port;
+}
+
+static char *scratch_directory (Guest *guest, const BackupDef *def, gboolean dry, GError **error)
+{
+    char *dir = def->scratch_dir ? g_strdup (def->scratch_dir) : config_get_string ("scratch_dir");
+    if (dir) {
+        if (g_file_test (dir, G_FILE_TEST_IS_DIR))
+            return dir;
+        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("the scratch directory '%s' does not exist"), dir);
+        g_free (dir);
+        return NULL;
+    }
+    dir = g_build_filename (guest->dir, "scratch", NULL);
+    if (!dry && !files_make_dir (dir, 0711, error))
+        g_clear_pointer (&dir, g_free);
+    return dir;
+}
+
+typedef struct {
+    BackupDef *def;
+    CheckpointDef *checkpoint;
+    Graph *graph;
+    GPtrArray *checkpoints;
+    char *id, *scratch_dir, *target_dir, *tls_dir;
+} Request;
+
+static void request_clear (Request *request)
+{
+    backup_def_free (request->def);
+    checkpoint_def_free (request->checkpoint);
+    graph_free (request->graph);
+    g_clear_pointer (&request->checkpoints, g_ptr_array_unref);
+    g_free (request->id);
+    g_free (request->scratch_dir);
+    g_free (request->target_dir);
+    g_free (request->tls_dir);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Request, request_clear)
+
+/* The 2016 <branch> names a series: each of its backups makes the series' next checkpoint. */
+static void series_checkpoint (Request *request)
+{
+    gint64 last = 0;
+    for (guint i = 0; i < request->checkpoints->len; i++) {
+        const Checkpoint *checkpoint = request->checkpoints->pdata[i];
+        if (g_strcmp0 (checkpoint->series, request->def->series) == 0)
+            last = MAX (last, checkpoint->sequence);
+    }
+    request->checkpoint = checkpoint_def_new ();
+    request->checkpoint->name = g_strdup_printf ("%s.%" G_GINT64_FORMAT, request->def->series, last + 1);
+    request->checkpoint->creation_time = g_get_real_time () / G_USEC_PER_SEC;
+}
+
+static Plan *make_plan (Guest *guest, const bak_begin_args *args, gboolean dry, Request *request, GError **error)
+{
+    if (args->flags & ~KNOWN_FLAGS) {
+        error_set (error, args->flags & BEGIN_PRESERVE_SHUTDOWN ? BAK_ERROR_NOT_SUPPORTED : BAK_ERROR_INVALID_ARGUMENT,
+                   _("unsupported flags (0x%x)"), args->flags & ~KNOWN_FLAGS);
+        return NULL;
+    }
+    request->def = backup_def_parse (*args->backup_xml ? args->backup_xml : "<domainbackup/>", error);
+    if (!request->def)
+        return NULL;
+    if (*args->checkpoint_xml && !(request->checkpoint = checkpoint_def_parse (args->checkpoint_xml, 0, error)))
+        return NULL;
+    if (!(request->scratch_dir = scratch_directory (guest, request->def, dry, error)) || !(request->graph = guest_graph (guest, error)))
+        return NULL;
+    request->checkpoints = checkpoint_load_all (guest->dir, NULL);
+    request->id = record_new_id ();
+    request->target_dir = config_get_string ("target_dir");
+    request->tls_dir = config_get_string ("tls_x509_dir");
+    if (request->def->series && !request->checkpoint)
+        series_checkpoint (request);
+    if (request->checkpoint && !request->checkpoint->name)
+        request->checkpoint->name = g_strdup_printf ("%" G_GINT64_FORMAT, g_get_real_time () / G_USEC_PER_SEC);
+    PlanInput input = {
+        .job = request->id, .domain = guest->def->name, .def = request->def, .checkpoint = request->checkpoint, .graph = request->graph,
+        .caps = guest->caps, .checkpoints = request->checkpoints, .flags = args->flags, .job_dir = guest->dir, .scratch_dir = request->scratch_dir,
+        .target_dir = request->target_dir, .tls_dir = request->tls_dir, .now = g_get_real_time () / G_USEC_PER_SEC,
+        .offline = guest_is_offline (guest), .free_port = find_free_port (), .agent = guest->def->agent && *guest->def->agent };
+    Plan *plan = plan_backup (&input, error);
+    if (plan && guest_is_offline (guest))
+        g_ptr_array_add (plan->notes, g_strdup_printf (_("the images are held by a storage daemon: a guest started meanwhile would fail to start; "
+                                                         "'backup-stop %s --abort' frees them"), guest->def->name));
+    return plan;
+}
+
+char *job_plan_text (Guest *guest, const bak_begin_args *args, GError **error)
+{
+    g_auto (Request) request = { 0 };
+    g_autoptr (Plan) plan = make_plan (guest, args, TRUE, &request, error);
+    if (!plan)
+        return NULL;
+    g_autoptr (JsonNode) node = plan_to_json (plan);
+    json_object_set_string_member (json_node_get_object (node), "text", "");
+    g_autofree char *text = plan_to_text (plan);
+    json_object_set_string_member (json_node_get_object (node), "text", text);
+    return json_write (node);
+}
+
+/* What identifies the QEMU process that holds what the plan made: another process means that it died in between. */
+static gint64 process_start (int pid)
+{
+    g_autofree char *path = g_strdup_printf ("/proc/%d/stat", pid), *text = NULL;
+    if (pid <= 0 || !g_file_get_contents (path, &text, NULL, NULL))
+        return 0;
+    const char *tail = strrchr (text, ')');
+    g_auto (GStrv) fields = g_strsplit (tail ? tail + 2 : "", " ", 22);
+    return g_strv_length (fields) > 19 ? g_ascii_strtoll (fields[19], NULL, 10) : 0;
+}
+
+static JsonObject *journal_meta (Guest *guest, const Job *job, const bak_begin_args *args, const char *xml)
+{
+    int pid = qmp_get_peer_pid (guest->qmp);
+    return obj ("pid", "i", (gint64) pid, "start", "i", process_start (pid), "started", "i", (gint64) job->record.started,
+                "timeout", "i", (gint64) args->timeout, "flags", "i", (gint64) args->flags, "xml", "s", xml,
+                "series", "s", NULL, NULL);
+}
+
+static void note_freeze (Job *job)
+{
+    const Run *run = &job->run;
+    if (run->froze < 0)
+        return;
+    job->record.frozen = run->frozen_for;
+    if (run->thawed >= 0 && run->thawed < run->froze) {
+        g_autofree char *text = g_strdup_printf (_("thawed %d of %d frozen file systems: something in the guest had thawed the rest before; crash-consistent only"), run->thawed, run->froze);
+        g_ptr_array_add (job->plan->notes, g_steal_pointer (&text));
+    } else if (run->froze > 0 && run->thawed == run->froze) {
+        set_text (&job->record.consistency, "quiesced");
+    }
+}
+
+static void begun (Job *job, const BackupDef *def)
+{
+    gboolean pull = job->plan->mode == BACKUP_MODE_PULL;
+    note_freeze (job);
+    journal_phase (job->run.journal, "running", 0, 0, NULL, NULL);
+    move (job, pull ? JOB_EVENT_BEGUN_PULL : JOB_EVENT_BEGUN_PUSH);
+    job->next_probe = g_get_monotonic_time () + PROBE_MS * 1000;
+    set_disk_states (job, job->record.state);
+    save_record (job);
+    emit_state (job);
+}
+
+static void fill_begin_ret (const Job *job, bak_begin_ret *ret)
+{
+    guint notes = MIN (job->plan->notes->len, BAK_NAMES_MAX);
+    ret->job = ret_string (job->record.id);
+    ret->notes.notes_len = notes;
+    ret->notes.notes_val = ret_array (notes, sizeof *ret->notes.notes_val);
+    for (guint i = 0; i < notes; i++)
+        ret->notes.notes_val[i] = ret_string (job->plan->notes->pdata[i]);
+}
+
+static void conclude (Job *job, JobEvent event, const GError *failure);
+
+gboolean job_begin (Guest *guest, const bak_begin_args *args, bak_begin_ret *ret, GError **error)
+{
+    g_auto (Request) request = { 0 };
+    if (guest->job)
+        return error_set (error, BAK_ERROR_BUSY, _("guest '%s': backup job %s is %s; wait for it or stop it (backup-stop)"), guest->def->name,
+                          guest->job->record.id, job_state_to_string (guest->job->record.state));
+    Plan *plan = make_plan (guest, args, FALSE, &request, error);
+    if (!plan)
+        return FALSE;
+    if (plan->mode == BACKUP_MODE_PULL && !probe_possible (plan, error)) {
+        plan_free (plan);
+        return FALSE;
+    }
+    Job *job = job_new (guest, plan, NULL, NULL);
+    record_from_plan (&job->record, plan, guest->def->name);
+    g_autofree char *xml = backup_def_format (request.def);
+    job->run.journal = journal_create (guest->dir, plan, journal_meta (guest, job, args, xml), error);
+    if (!job->run.journal || !record_save (guest->dir, &job->record, error)) {
+        journal_remove (guest->dir);
+        job_free (job);
+        return FALSE;
+    }
+    publish (job);
+    emit_state (job);
+    g_autoptr (GError) failure = NULL;
+    guest->job = job;
+    job->run.cancel = &guest->cancel;
+    gboolean ok = run_steps (&job->run, &failure);
+    job->run.cancel = NULL;
+    if (ok) {
+        job->deadline = args->timeout ? job->began + (gint64) args->timeout : 0;
+        begun (job, request.def);
+        fill_begin_ret (job, ret);
+        return TRUE;
+    }
+    conclude (job, error_code (failure) == BAK_ERROR_ABORTED ? JOB_EVENT_ABORTED : JOB_EVENT_BAD, failure);
+    g_propagate_error (error, g_steal_pointer (&failure));
+    return FALSE;
+}
+
+/* ---- end ---- */
+
+static gboolean qemu_is_gone (Guest *guest)
+{
+    if (guest->qmp && qmp_is_alive (guest->qmp, NULL))
+        return FALSE;
+    g_autoptr (GError) error = NULL;
+    g_autoptr (Qmp) again = guest_is_offline (guest) ? NULL : qmp_connect (guest->def->qmp, NULL, 2000, &error);
+    if (guest_is_offline (guest))
+        return !offline_running (guest);
+    return !again && error_code (error) == BAK_ERROR_CONNECTION;
+}
+
+/* A provisional checkpoint whose QEMU has quit may have been stored in the image: it must not look like a good one. */
+static void remove_stored_bitmaps (Job *job)
+{
+    JsonArray *disks = job->plan->checkpoint_disks;
+    for (guint i = 0; i < json_array_get_length (disks); i++) {
+        JsonObject *disk = json_get_element (disks, i);
+        g_autoptr (GError) error = NULL;
+        if (disk && json_get_bool (disk, "persistent", FALSE) && json_get_string (disk, "file")
+            && !offline_bitmap_remove (json_get_string (disk, "file"), json_get_string (disk, "format"), job->plan->checkpoint, &error))
+            g_warning ("%s", error->message);
+    }
+}
+
+static void write_end (Job *job, JobEvent event, const GError *failure)
+{
+    if (failure && !*job->record.error) {
+        set_text (&job->record.error, failure->message);
+        job->record.error_code = error_code (failure);
+    }
+    move (job, event);
+    if (event == JOB_EVENT_ABORTED)
+        job->record.aborted = TRUE;
+    set_disk_states (job, job->record.state);
+    job->record.ended = g_get_real_time ();
+    set_text (&job->record.owner, "");
+    save_record (job);
+    record_prune (job->guest->dir, config_get_int ("keep_jobs", RECORD_KEEP_DEFAULT));
+}
+
+/* The very last: nothing of ours is in QEMU any more (or the journal stays for the next owner), the record says how it ended. */
+static void conclude (Job *job, JobEvent event, const GError *failure)
+{
+    Guest *guest = job->guest;
+    g_autoptr (GError) left = NULL;
+    g_autofree char *prefix = g_strdup_printf ("bak-%s-", job->record.id);
+    gboolean alive = guest->qmp && qmp_is_alive (guest->qmp, NULL);
+    gboolean clean = alive ? run_sweep (guest, prefix, &left) && !job->run.frozen : qemu_is_gone (guest);
+
+    if (!alive && clean && event != JOB_EVENT_GOOD && job->plan->checkpoint)
+        remove_stored_bitmaps (job);
+    write_end (job, event, failure);
+    if (clean)
+        journal_remove (guest->dir);
+    else
+        g_warning ("job %s: %s", job->record.id, left ? left->message : "QEMU could not be cleaned up; the next owner does it");
+    bak_event completed = { .kind = EVENT_JOB_COMPLETED, .state = job->record.state, .job = ret_string (job->record.id), .text = ret_string (job->record.error),
+                            .detail = job->record.mode };
+    emit_state (job);
+    guest_emit (guest, &completed);
+    g_atomic_int_set (&guest->cancel, FALSE);
+    if (guest->job == job)
+        guest->job = NULL;
+    job_free (job);
+}
+
+static gboolean probe_all (Job *job, GError **error)
+{
+    for (guint i = 0; i < job->plan->disks->len; i++)
+        if (!probe_export (job->plan, job->plan->disks->pdata[i], PROBE_TIMEOUT_MS, error))
+            return FALSE;
+    return TRUE;
+}
+
+static gboolean still_copying_before_write (Job *job, GError **error)
+{
+    g_autoptr (Graph) graph = guest_graph (job->guest, error);
+    if (!graph)
+        return FALSE;
+    for (guint i = 0; i < job->plan->disks->len; i++) {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        const GraphJob *qemu_job = disk->job ? graph_job (graph, disk->job) : NULL;
+        if (!qemu_job || g_str_equal (qemu_job->status, "concluded") || g_str_equal (qemu_job->status, "aborting"))
+            return error_set (error, BAK_ERROR_INEXACT, _("disk '%s': QEMU's job that keeps the point in time has ended (cancelled by somebody else?)"), disk->target);
+        if (disk->export_id && !graph_export (graph, disk->export_id))
+            return error_set (error, BAK_ERROR_INEXACT, _("disk '%s': its export was removed by somebody else"), disk->target);
+    }
+    return TRUE;
+}
+
+/* Whether what was made is good: the last word before success is said. */
+static gboolean verify_and_finish (Job *job, GError **error)
+{
+    if (job->plan->mode == BACKUP_MODE_PULL && (!still_copying_before_write (job, error) || !probe_all (job, error)))
+        return FALSE;
+    if (!run_finish (&job->run, error))
+        return FALSE;
+    if (!journal_phase (job->run.journal, "finished", JOB_STATE_COMPLETED, 0, NULL, error))
+        return FALSE;
+    if (job->plan->checkpoint) {
+        g_autofree char *name = checkpoint_promote (job->guest, job, error);
+        if (!name)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static void count_as_done (Job *job)
+{
+    for (guint i = 0; i < job->record.disks.disks_len; i++) {
+        bak_job_disk *disk = &job->record.disks.disks_val[i];
+        if (job->plan->mode == BACKUP_MODE_PUSH && disk->total == 0 && g_str_equal (disk->type, "incremental"))
+            disk->bytes = 0;
+    }
+}
+
+/* outcome: JOB_EVENT_GOOD, BAD or ABORTED; failure: the root cause (borrowed), NULL when good. Frees the job. */
+static void job_end (Job *job, JobEvent outcome, const GError *failure)
+{
+    g_autoptr (GError) bad = NULL, undo_failure = NULL;
+    static const int states[JOB_EVENTS] = { [JOB_EVENT_GOOD] = JOB_STATE_COMPLETED, [JOB_EVENT_BAD] = JOB_STATE_FAILED, [JOB_EVENT_ABORTED] = JOB_STATE_ABORTED };
+
+    job_refresh (job->guest);
+    if (!move (job, JOB_EVENT_END))
+        return;
+    if (failure) {
+        set_text (&job->record.error, failure->message);
+        job->record.error_code = error_code (failure);
+    }
+    if (job->run.journal)
+        journal_phase (job->run.journal, "stopping", states[outcome], job->record.error_code, job->record.error, NULL);
+    save_record (job);
+    emit_state (job);
+    if (outcome == JOB_EVENT_GOOD && !verify_and_finish (job, &bad))
+        outcome = JOB_EVENT_BAD;
+    if (outcome == JOB_EVENT_GOOD)
+        count_as_done (job);
+    if (bad) {
+        set_text (&job->record.error, bad->message);
+        job->record.error_code = error_code (bad);
+        journal_phase (job->run.journal, "stopping", JOB_STATE_FAILED, job->record.error_code, job->record.error, NULL);
+    }
+    if (!run_undo (&job->run, outcome == JOB_EVENT_GOOD, &undo_failure))
+        g_warning ("job %s: undo: %s", job->record.id, undo_failure->message);
+    conclude (job, outcome, bad ? bad : failure);
+}
+
+/* ---- while it runs ---- */
+
+static void fail_disk (Job *job, guint index, const char *text)
+{
+    bak_job_disk *disk = &job->record.disks.disks_val[index];
+    set_text (&disk->error, text);
+    disk->state = JOB_STATE_FAILED;
+    emit_disk (job, disk);
+    for (guint i = 0; i < job->record.disks.disks_len; i++) {
+        bak_job_disk *other = &job->record.disks.disks_val[i];
+        if (i == index || job_state_ended (other->state))
+            continue;
+        g_autofree char *reason = g_strdup_printf (_("cancelled because disk '%s' failed"), disk->target);
+        set_text (&other->error, reason);
+        other->state = JOB_STATE_ABORTED;
+    }
+}
+
+static void note_progress (Job *job, JsonArray *jobs)
+{
+    for (guint i = 0; jobs && i < json_array_get_length (jobs); i++) {
+        JsonObject *entry = json_get_element (jobs, i);
+        const char *id = entry ? json_get_string (entry, "id") : NULL;
+        for (guint k = 0; id && k < job->plan->disks->len; k++) {
+            const PlanDisk *disk = job->plan->disks->pdata[k];
+            bak_job_disk *out = &job->record.disks.disks_val[k];
+            if (g_strcmp0 (disk->job, id) != 0)
+                continue;
+            gint64 current = json_get_int (entry, "current-progress", 0), total = json_get_int (entry, "total-progress", 0);
+            if (job->plan->mode == BACKUP_MODE_PUSH) {
+                out->bytes = MAX (current, 0);
+                out->total = MAX (total, 0);
+            } else {
+                out->bytes = MAX (current, 0);
+                out->total = disk->size;
+            }
+            const char *status = json_get_string (entry, "status");
+            if (g_strcmp0 (status, "concluded") == 0 && !job->disks[k].ended) {
+                job->disks[k].ended = TRUE;
+                job->disks[k].error = g_strdup (json_get_string (entry, "error"));
+            }
+        }
+    }
+}
+
+static void sum_temp (Job *job)
+{
+    guint64 used = 0, total = 0;
+    for (guint i = 0; i < job->record.disks.disks_len; i++) {
+        used += job->record.disks.disks_val[i].bytes;
+        total += job->record.disks.disks_val[i].total;
+    }
+    if (job->plan->mode == BACKUP_MODE_PULL) {
+        job->record.temp_used = used;
+        job->record.temp_total = total;
+    }
+}
+
+/* Marks ended what QEMU no longer lists: with auto-dismiss off that is somebody else's doing. */
+static void mark_vanished (Job *job, JsonArray *jobs)
+{
+    for (guint k = 0; k < job->plan->disks->len; k++) {
+        const PlanDisk *disk = job->plan->disks->pdata[k];
+        gboolean listed = FALSE;
+        for (guint i = 0; i < json_array_get_length (jobs); i++) {
+            JsonObject *entry = json_get_element (jobs, i);
+            listed = listed || (entry && g_strcmp0 (json_get_string (entry, "id"), disk->job) == 0);
+        }
+        if (!listed && disk->job && !job->disks[k].ended) {
+            job->disks[k].ended = TRUE;
+            job->disks[k].error = g_strdup (_("QEMU's job has vanished: somebody else dismissed it"));
+        }
+    }
+}
+
+void job_refresh (Guest *guest)
+{
+    Job *job = guest->job;
+    if (!job || !guest->qmp || !qmp_is_alive (guest->qmp, NULL) || job->record.state == JOB_STATE_PREPARING)
+        return;
+    if (!guest->caps->jobs) {
+        for (guint k = 0; k < job->plan->disks->len; k++) {
+            const char *error = g_hash_table_lookup (guest->job_errors, ((PlanDisk *) job->plan->disks->pdata[k])->job);
+            if (error && !job->disks[k].ended) {
+                job->disks[k].ended = TRUE;
+                job->disks[k].error = *error ? g_strdup (error) : NULL;
+            }
+        }
+        publish (job);
+        return;
+    }
+    g_autoptr (JsonNode) jobs = qmp_execute (guest->qmp, "query-jobs", NULL, 0, NULL);
+    if (!jobs || !JSON_NODE_HOLDS_ARRAY (jobs))
+        return;
+    note_progress (job, json_node_get_array (jobs));
+    mark_vanished (job, json_node_get_array (jobs));
+    sum_temp (job);
+    publish (job);
+}
+
+static void emit_progress (Job *job)
+{
+    guint64 bytes = 0, total = 0;
+    for (guint i = 0; i < job->record.disks.disks_len; i++) {
+        bytes += job->record.disks.disks_val[i].bytes;
+        total += job->record.disks.disks_val[i].total;
+    }
+    gint64 now = g_get_monotonic_time ();
+    guint64 rate = job->last_time && now > job->last_time && bytes >= job->last_bytes ? (bytes - job->last_bytes) * G_USEC_PER_SEC / (now - job->last_time) : 0;
+    job->last_bytes = bytes;
+    job->last_time = now;
+    bak_event event = { .kind = EVENT_PROGRESS, .state = job->record.state, .job = ret_string (job->record.id), .bytes = bytes, .total = total, .rate = rate };
+    guest_emit (job->guest, &event);
+}
+
+/* Legacy overlays serve new data as soon as the job that copies before write is gone: the export goes first, at once. */
+static void kill_exports (Job *job)
+{
+    for (guint i = 0; i < job->plan->disks->len; i++) {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        if (disk->export_id)
+            qmp_run (job->guest->qmp, "block-export-del", obj ("id", "s", disk->export_id, "mode", "s", "hard", NULL), 0, NULL);
+    }
+}
+
+static gboolean check_disks (Job *job)
+{
+    gboolean all = TRUE;
+    for (guint i = 0; i < job->plan->disks->len; i++) {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        const JobDisk *state = &job->disks[i];
+        g_autoptr (GError) failure = NULL;
+        all = all && state->ended;
+        if (!state->ended || (!state->error && job->plan->mode == BACKUP_MODE_PUSH))
+            continue;
+        if (job->plan->mode == BACKUP_MODE_PULL) {
+            kill_exports (job);
+            error_set (&failure, BAK_ERROR_INEXACT, _("disk '%s': QEMU's job that keeps the point in time has ended (%s): readers may have seen newer data from that moment on"),
+                       disk->target, state->error ? state->error : "?");
+        } else {
+            g_autofree char *text = text_sanitize (state->error, 1024);
+            BakErrorCode code = error_code_from_text (state->error);
+            error_set (&failure, code, code == BAK_ERROR_ABORTED ? _("disk '%s': target '%s': QEMU's job was cancelled by somebody else: %s") : _("disk '%s': target '%s': %s"),
+                       disk->target, disk->path ? disk->path : "?", text);
+        }
+        fail_disk (job, i, failure->message);
+        job_end (job, JOB_EVENT_BAD, failure);
+        return FALSE;
+    }
+    if (all && job->plan->mode == BACKUP_MODE_PUSH) {
+        job_end (job, JOB_EVENT_GOOD, NULL);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static const char *last_words (Guest *guest)
+{
+    for (guint i = 0; i < guest->pending->len; i++)
+        if (g_str_equal (((GuestEvent *) guest->pending->pdata[i])->name, "SHUTDOWN"))
+            return _("the guest was shut down during the backup");
+    return _("QEMU is gone (the guest was stopped or crashed during the backup)");
+}
+
+/* FALSE: the job has ended. */
+static gboolean mind_monitor (Job *job)
+{
+    Guest *guest = job->guest;
+    g_autoptr (GError) failure = NULL;
+    if (guest->qmp && qmp_is_alive (guest->qmp, NULL))
+        return TRUE;
+    if (guest_acquire (guest, &failure)) {
+        job->lost_monitor = 0;
+        job_refresh (guest);
+        return TRUE;
+    }
+    if (qemu_is_gone (guest) || ++job->lost_monitor >= LOST_MONITOR_TRIES) {
+        g_autoptr (GError) why = NULL;
+        error_set (&why, BAK_ERROR_CONNECTION, "%s", qemu_is_gone (guest) ? last_words (guest) : failure->message);
+        job_end (job, JOB_EVENT_BAD, why);
+        return FALSE;
+    }
+    return FALSE;
+}
+
+static gboolean mind_probe (Job *job, gint64 now)
+{
+    g_autoptr (GError) failure = NULL;
+    if (job->plan->mode != BACKUP_MODE_PULL || now < job->next_probe)
+        return TRUE;
+    job->next_probe = now + PROBE_MS * 1000;
+    if (probe_all (job, &failure))
+        return TRUE;
+    bak_event event = { .kind = EVENT_WARNING, .job = ret_string (job->record.id), .text = ret_string (failure->message) };
+    guest_emit (job->guest, &event);
+    job_end (job, JOB_EVENT_BAD, failure);
+    return FALSE;
+}
+
+void job_tick (Guest *guest)
+{
+    Job *job = guest->job;
+    gint64 now = g_get_monotonic_time ();
+    gboolean concluded = FALSE;
+
+    if (job->record.state != JOB_STATE_RUNNING && job->record.state != JOB_STATE_READY)
+        return;
+    if (!mind_monitor (job))
+        return;
+    for (guint i = 0; i < job->plan->disks->len; i++) {
+        const char *id = ((PlanDisk *) job->plan->disks->pdata[i])->job;
+        const char *status = id ? g_hash_table_lookup (guest->job_status, id) : NULL;
+        concluded = concluded || (!job->disks[i].ended && ((status && (g_str_equal (status, "concluded") || g_str_equal (status, "null")))
+                                                           || (id && !guest->caps->jobs && g_hash_table_contains (guest->job_errors, id))));
+    }
+    if (concluded || now >= job->next_tick) {
+        job->next_tick = now + TICK_MS * 1000;
+        job_refresh (guest);
+        emit_progress (job);
+    }
+    if (!check_disks (job))
+        return;
+    g_ptr_array_set_size (guest->pending, 0);
+    if (job->deadline && now >= job->deadline) {
+        g_autoptr (GError) late = NULL;
+        error_set (&late, BAK_ERROR_TIMEOUT, _("the job took longer than it was given (--timeout)"));
+        job_end (job, JOB_EVENT_ABORTED, late);
+        return;
+    }
+    mind_probe (job, now);
+}
+
+/* ---- requests ---- */
+
+gboolean job_stop (Guest *guest, gboolean abort, bak_job *ret, GError **error)
+{
+    Job *job = guest->job;
+    g_autoptr (GError) why = NULL;
+    if (!job)
+        return error_set (error, BAK_ERROR_NO_JOB, _("guest '%s' has no running backup job"), guest->def->name);
+    job_refresh (guest);
+    if (!check_disks (job)) {
+        /* it had just ended by itself */
+    } else if (abort) {
+        error_set (&why, BAK_ERROR_ABORTED, _("aborted on request"));
+        job_end (job, JOB_EVENT_ABORTED, why);
+    } else if (job->plan->mode == BACKUP_MODE_PULL) {
+        job_end (job, JOB_EVENT_GOOD, NULL);
+    } else {
+        error_set (&why, BAK_ERROR_ABORTED, _("stopped before it had finished"));
+        job_end (job, JOB_EVENT_ABORTED, why);
+    }
+    g_mutex_lock (&guest->snapshot_lock);
+    bak_job_copy (&guest->snapshot, ret);
+    g_mutex_unlock (&guest->snapshot_lock);
+    return TRUE;
+}
+
+gboolean job_limit (Guest *guest, const char *disk, guint64 bytes_per_sec, GError **error)
+{
+    Job *job = guest->job;
+    gboolean found = FALSE;
+    if (!job)
+        return error_set (error, BAK_ERROR_NO_JOB, _("guest '%s' has no running backup job"), guest->def->name);
+    if (job->plan->mode == BACKUP_MODE_PULL)
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("a pull backup is as fast as its reader: limit the reader"));
+    if (bytes_per_sec > G_MAXINT64)
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("the rate is too large"));
+    guint64 share = *disk || !bytes_per_sec ? bytes_per_sec : MAX (1, bytes_per_sec / job->plan->disks->len);
+    for (guint i = 0; i < job->plan->disks->len; i++) {
+        PlanDisk *plan_disk = job->plan->disks->pdata[i];
+        if (*disk && !g_str_equal (plan_disk->target, disk))
+            continue;
+        found = TRUE;
+        if (job->disks[i].ended)
+            continue;
+        if (!qmp_run (guest->qmp, "block-job-set-speed", obj ("device", "s", plan_disk->job, "speed", "i", (gint64) share, NULL), 0, error))
+            return error_note (error, _("disk '%s'"), plan_disk->target);
+        job->record.disks.disks_val[i].limit = plan_disk->limit = share;
+    }
+    if (!found)
+        return error_set (error, BAK_ERROR_NO_DISK, _("disk '%s' is not in job %s"), disk, job->record.id);
+    save_record (job);
+    return TRUE;
+}
+
+/* ---- recover ---- */
+
+static Job *job_from_journal (Guest *guest, JournalState *state)
+{
+    Job *job = job_new (guest, g_steal_pointer (&state->plan), state->states, state->files);
+    job->run.frozen = state->frozen;
+    if (state->frozen)
+        job->run.frozen_since = g_get_monotonic_time ();
+    job->run.journal = journal_open (guest->dir, NULL);
+    if (!record_load (guest->dir, job->plan->job, &job->record, NULL))
+        record_from_plan (&job->record, job->plan, guest->def->name);
+    gint64 started = json_get_int (state->meta, "started", 0);
+    if (started)
+        job->record.started = started;
+    job->began = g_get_monotonic_time () - MAX (0, g_get_real_time () - job->record.started);
+    gint64 timeout = json_get_int (state->meta, "timeout", 0);
+    job->deadline = timeout > 0 ? job->began + timeout : 0;
+    return job;
+}
+
+static gboolean other_process (Guest *guest, const JournalState *state)
+{
+    gint64 pid = json_get_int (state->meta, "pid", 0), start = json_get_int (state->meta, "start", 0);
+    int now = qmp_get_peer_pid (guest->qmp);
+    return pid > 0 && now > 0 && (pid != now || (start && start != process_start (now)));
+}
+
+/* Without a readable plan only names are left to go by. */
+static gboolean recover_damaged (Guest *guest, GError **error)
+{
+    GArray *jobs = record_list (guest->dir, NULL);
+    gboolean ok = run_sweep (guest, "bak-", error);
+    for (guint i = 0; ok && i < jobs->len; i++) {
+        bak_job *job = &g_array_index (jobs, bak_job, i);
+        if (job_state_ended (job->state))
+            continue;
+        job->state = JOB_STATE_FAILED;
+        job->ended = g_get_real_time ();
+        job->error_code = BAK_ERROR_IO;
+        set_text (&job->error, _("the journal of the job was damaged: it was undone by names alone; look for files that it made"));
+        record_save (guest->dir, job, NULL);
+    }
+    for (guint i = 0; i < jobs->len; i++)
+        bak_job_clear (&g_array_index (jobs, bak_job, i));
+    g_array_unref (jobs);
+    if (ok)
+        journal_remove (guest->dir);
+    return ok;
+}
+
+gboolean job_recover (Guest *guest, GError **error)
+{
+    g_autoptr (JournalState) state = journal_read (guest->dir, error);
+    g_autoptr (GError) why = NULL;
+    if (!state)
+        return FALSE;
+    if (!state->plan)
+        return recover_damaged (guest, error);
+    gboolean gone = other_process (guest, state);
+    gboolean running = g_str_equal (state->phase, "running"), finished = g_str_equal (state->phase, "finished");
+    Job *job = job_from_journal (guest, state);
+    guest->job = job;
+    if (job_state_ended (job->record.state)) {
+        /* the record was written, the journal not yet removed, or QEMU could not be cleaned up then */
+        gboolean good = job->record.state == JOB_STATE_COMPLETED;
+        run_undo (&job->run, good, NULL);
+        g_autofree char *prefix = g_strdup_printf ("bak-%s-", job->record.id);
+        if (run_sweep (guest, prefix, error))
+            journal_remove (guest->dir);
+        publish (job);
+        guest->job = NULL;
+        job_free (job);
+        return !journal_exists (guest->dir);
+    }
+    if (running && !gone) {
+        if (job->record.state == JOB_STATE_PREPARING)
+            begun (job, NULL);
+        job_refresh (guest);
+        publish (job);
+        job->next_probe = g_get_monotonic_time ();
+        emit_state (job);
+        return TRUE;
+    }
+    if (job->record.state == JOB_STATE_PREPARING)
+        job->record.state = JOB_STATE_STOPPING;
+    if (finished && !gone) {
+        job_end (job, JOB_EVENT_GOOD, NULL);
+        return TRUE;
+    }
+    if (gone)
+        error_set (&why, BAK_ERROR_CONNECTION, _("QEMU was restarted during the backup"));
+    else if (g_str_equal (state->phase, "stopping"))
+        error_set (&why, state->error_code ? state->error_code : BAK_ERROR_INTERNAL, "%s", state->error && *state->error ? state->error : "?");
+    else
+        error_set (&why, BAK_ERROR_INTERNAL, _("the process that began the backup died before it was running; everything was undone"));
+    if (g_str_equal (state->phase, "stopping") && state->outcome == JOB_STATE_COMPLETED && !gone)
+        job_end (job, JOB_EVENT_GOOD, NULL);
+    else
+        job_end (job, state->outcome == JOB_STATE_ABORTED ? JOB_EVENT_ABORTED : JOB_EVENT_BAD, why);
+    return TRUE;
+}
+
+void job_recover_gone (Guest *guest, const char *why)
+{
+    g_autoptr (JournalState) state = journal_read (guest->dir, NULL);
+    g_autoptr (GError) failure = NULL;
+    if (!state || !state->plan)
+        return;
+    Job *job = job_from_journal (guest, state);
+    if (job_state_ended (job->record.state)) {
+        run_undo (&job->run, job->record.state == JOB_STATE_COMPLETED, NULL);
+        if (job->record.state != JOB_STATE_COMPLETED && job->plan->checkpoint)
+            remove_stored_bitmaps (job);
+        journal_remove (guest->dir);
+        job_free (job);
+        return;
+    }
+    error_set (&failure, BAK_ERROR_CONNECTION, _("QEMU is gone (%s) and the process that watched the backup was not there"), why);
+    if (job->record.state == JOB_STATE_PREPARING)
+        job->record.state = JOB_STATE_STOPPING;
+    guest->job = job;
+    gboolean good = g_str_equal (state->phase, "finished");
+    job_end (job, good ? JOB_EVENT_GOOD : JOB_EVENT_BAD, good ? NULL : failure);
+}

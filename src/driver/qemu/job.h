@@ -1,0 +1,43 @@
+/* One backup of one guest, from begin to its record. Lives on the guest's thread. */
+#pragma once
+#include "driver/qemu/guest.h"
+#include "driver/qemu/run.h"
+
+typedef struct {
+    gboolean ended;             /* QEMU's job has concluded */
+    char *error;                /* of QEMU's job; NULL: none */
+} JobDisk;
+
+struct _Job {
+    Guest *guest;
+    bak_job record;             /* what is true now; copied to the guest's snapshot and to disk at each move */
+    Plan *plan;
+    Run run;
+    JobDisk *disks;             /* one a plan->disks */
+    gint64 began;               /* monotonic */
+    gint64 deadline;            /* monotonic; 0: none */
+    gint64 next_tick, next_probe;
+    guint lost_monitor;         /* attempts to get it back */
+    guint64 last_bytes; gint64 last_time;
+    gint64 last_read;           /* monotonic: when a reader of the export was last seen */
+};
+
+/* All on the guest's thread, monitor acquired. */
+gboolean job_begin (Guest *guest, const bak_begin_args *args, bak_begin_ret *ret, GError **error);
+char *job_plan_text (Guest *guest, const bak_begin_args *args, GError **error);
+gboolean job_stop (Guest *guest, gboolean abort, bak_job *ret, GError **error);
+gboolean job_limit (Guest *guest, const char *disk, guint64 bytes_per_sec, GError **error);
+/* Takes the events that came in and does what is due; called by the guest's loop. */
+void job_tick (Guest *guest);
+void job_refresh (Guest *guest);        /* progress into the snapshot */
+/* What a former owner left: adopts a running job, finishes or undoes the rest. Sets guest->job when one goes on. */
+gboolean job_recover (Guest *guest, GError **error);
+/* The same for a guest whose QEMU is gone: files only, the record says so. */
+void job_recover_gone (Guest *guest, const char *why);
+void job_free (Job *job);               /* lets go without ending it: QEMU's jobs go on */
+/* The next state by the table of moves; -1: not allowed. */
+typedef enum { JOB_EVENT_BEGUN_PUSH, JOB_EVENT_BEGUN_PULL, JOB_EVENT_END, JOB_EVENT_GOOD, JOB_EVENT_BAD, JOB_EVENT_ABORTED, JOB_EVENTS } JobEvent;
+int job_next_state (int state, JobEvent event);
+
+/* checkpoint.c */
+char *checkpoint_promote (Guest *guest, const Job *job, GError **error);

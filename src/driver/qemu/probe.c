@@ -1,0 +1,102 @@
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+#include <glib/gi18n-lib.h>
+#include <libnbd.h>
+#include "driver/qemu/probe.h"
+#include "util/files.h"
+
+static gboolean nbd_failed (const char *what, GError **error)
+{
+    const char *message = nbd_get_error ();
+    g_autofree char *text = text_sanitize (message ? message : "?", 512);
+    return error_set (error, nbd_get_errno () == ETIMEDOUT ? BAK_ERROR_TIMEOUT : BAK_ERROR_IO, "%s: %s", what, text);
+}
+
+static char *psk_user (const char *path)
+{
+    g_autofree char *text = NULL;
+    if (!files_read (path, 65536, &text, NULL, NULL))
+        return NULL;
+    char *colon = strchr (text, ':');
+    return colon ? g_strndup (text, colon - text) : NULL;
+}
+
+static gboolean set_tls (struct nbd_handle *nbd, const Plan *plan, GError **error)
+{
+    if (!plan->server_tls)
+        return TRUE;
+    if (nbd_set_tls (nbd, LIBNBD_TLS_REQUIRE) != 0)
+        return nbd_failed (_("TLS"), error);
+    if (!plan->server_psk)
+        return (nbd_set_tls_certificates (nbd, plan->server_tls) == 0 && nbd_set_tls_verify_peer (nbd, 0) == 0) || nbd_failed (_("TLS"), error);
+    g_autofree char *path = g_build_filename (plan->server_tls, "keys.psk", NULL);
+    g_autofree char *user = psk_user (path);
+    return (user && nbd_set_tls_username (nbd, user) == 0 && nbd_set_tls_psk_file (nbd, path) == 0) || nbd_failed (_("TLS"), error);
+}
+
+/* libnbd is run by its asynchronous calls so that a hung server costs the deadline and no more. */
+static gboolean wait_for (struct nbd_handle *nbd, gint64 deadline, gint64 cookie, GError **error)
+{
+    for (;;) {
+        gint64 left = (deadline - g_get_monotonic_time ()) / 1000;
+        if (cookie ? nbd_aio_command_completed (nbd, cookie) != 0 : nbd_aio_is_ready (nbd) != 0)
+            return TRUE;
+        if (nbd_aio_is_dead (nbd) > 0 || nbd_aio_is_closed (nbd) > 0)
+            return nbd_failed (_("the export closed the connection"), error);
+        if (left <= 0)
+            return error_set (error, BAK_ERROR_TIMEOUT, _("the export does not answer"));
+        if (nbd_poll (nbd, (int) left) < 0)
+            return nbd_failed (_("connection to the export"), error);
+    }
+}
+
+static int note_error (void *data, int *error)
+{
+    *(int *) data = *error;
+    return 1;       /* retire the command */
+}
+
+gboolean probe_export (const Plan *plan, const PlanDisk *disk, guint timeout_ms, GError **error)
+{
+    gint64 deadline = g_get_monotonic_time () + (gint64) timeout_ms * 1000;
+    struct nbd_handle *nbd = nbd_create ();
+    static char sector[512];
+    int failure = 0;
+    g_autofree char *port = g_strdup_printf ("%u", plan->server_port);
+    const char *host = plan->server_host && g_str_equal (plan->server_host, "0.0.0.0") ? "127.0.0.1" : plan->server_host && g_str_equal (plan->server_host, "::") ? "::1" : plan->server_host;
+
+    if (!nbd)
+        return nbd_failed (_("cannot start a client"), error);
+    gboolean ok = nbd_set_export_name (nbd, disk->export_name) == 0 && set_tls (nbd, plan, error);
+    ok = ok && ((plan->server_socket ? nbd_aio_connect_unix (nbd, plan->server_socket) : nbd_aio_connect_tcp (nbd, host, port)) == 0
+                || nbd_failed (_("cannot connect to the export"), error));
+    ok = ok && wait_for (nbd, deadline, 0, error);
+    if (ok) {
+        gint64 cookie = nbd_aio_pread (nbd, sector, MIN (disk->size, sizeof sector), 0,
+                                       (nbd_completion_callback) { .callback = note_error, .user_data = &failure }, 0);
+        ok = cookie > 0 || nbd_failed (_("reading the export"), error);
+        while (ok && nbd_aio_in_flight (nbd) > 0) {
+            gint64 left = (deadline - g_get_monotonic_time ()) / 1000;
+            if (left <= 0)
+                ok = error_set (error, BAK_ERROR_TIMEOUT, _("the export does not answer"));
+            else if (nbd_poll (nbd, (int) left) < 0)
+                ok = nbd_failed (_("connection to the export"), error);
+        }
+        if (ok && failure)
+            ok = error_set (error, BAK_ERROR_IO, _("reading the export failed: %s"), g_strerror (failure));
+    }
+    nbd_close (nbd);
+    return ok || error_note (error, _("the point in time of disk '%s' is broken"), disk->target);
+}
+
+gboolean probe_possible (const Plan *plan, GError **error)
+{
+    if (!plan->server_tls || plan->server_psk)
+        return TRUE;
+    g_autofree char *certificate = g_build_filename (plan->server_tls, "client-cert.pem", NULL);
+    g_autofree char *key = g_build_filename (plan->server_tls, "client-key.pem", NULL);
+    if (access (certificate, R_OK) == 0 && access (key, R_OK) == 0)
+        return TRUE;
+    return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("TLS: '%s' needs client-cert.pem and client-key.pem too: the export is probed before success is said"), plan->server_tls);
+}

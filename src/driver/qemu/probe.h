@@ -1,0 +1,8 @@
+/* Asks an export of ours, as any reader would, whether the point in time still stands: QEMU itself says nothing. */
+#pragma once
+#include "driver/qemu/plan.h"
+
+/* Reads the first sector of the disk's export over the plan's own server within timeout_ms. */
+gboolean probe_export (const Plan *plan, const PlanDisk *disk, guint timeout_ms, GError **error);
+/* Before begin: whether a probe will be possible (a TLS server wants a client certificate of ours). */
+gboolean probe_possible (const Plan *plan, GError **error);

@@ -1,0 +1,31 @@
+/* Performs actions. It knows nothing of backups: a plan's steps forwards, their undos backwards. */
+#pragma once
+#include "driver/qemu/guest.h"
+#include "driver/qemu/journal.h"
+
+typedef struct {
+    Guest *guest;
+    Journal *journal;           /* NULL: nothing is noted (a plan without a journal) */
+    const Plan *plan;
+    GArray *states;             /* StepState, one a step; owned by the caller */
+    GHashTable *files;          /* path -> JournalFile*; owned by the caller */
+    gboolean frozen;
+    int froze, thawed;          /* file systems; -1 not tried */
+    gint64 frozen_since;
+    guint64 frozen_for;         /* microseconds */
+    char *thaw_problem;         /* NULL: none */
+    gint *cancel;               /* atomic flag that ends a forward run; NULL */
+} Run;
+
+/* All steps; on a failure at step k the undos of k-1..1 (and of k when its outcome is unknown), then FALSE with the failure. */
+gboolean run_steps (Run *run, GError **error);
+/* The undos of everything that was done or may have been done, backwards. success: those marked keep are left out.
+ * Goes on after errors; FALSE with the first one when something could not be undone. */
+gboolean run_undo (Run *run, gboolean success, GError **error);
+/* plan->finish, in order; stops at the first error. */
+gboolean run_finish (Run *run, GError **error);
+gboolean run_action (Run *run, const Action *action, GError **error);
+
+/* Removes from QEMU everything whose name begins with prefix ("bak-" or "bak-ID-"): exports, jobs, nodes, objects, bitmaps.
+ * Idempotent. FALSE and what is left when something stays. */
+gboolean run_sweep (Guest *guest, const char *prefix, GError **error);
