@@ -79,6 +79,7 @@ static const Field disk_fields[] = {
     DISK (bitmap, KIND_STRING, BAK_NAME_MAX),
     DISK (limit, KIND_SIZE, 0),
     DISK (protection, KIND_STRING, BAK_MESSAGE_MAX),
+    DISK (since, KIND_STRING, BAK_NAME_MAX),
 };
 
 #define CHECKPOINT(member, kind, max) { #member, kind, G_STRUCT_OFFSET (Checkpoint, member), max }

@@ -86,7 +86,6 @@ typedef struct {
     gboolean iothread_nbd_safe;         /* not 7.2.x (B8) */
     gboolean qom;                       /* qom-set, qom-get */
     gboolean transaction;
-    gboolean query_nodes_flat;          /* query-named-block-nodes flat: 5.0 */
     gboolean qcow2_zstd;
     gboolean named_nodes_flat, block_graph;     /* query-named-block-nodes flat: 5.0; x-debug-query-block-graph: 4.0 */
     gboolean object_add_props;          /* before 6.0: {"qom-type","id","props":{}} */

@@ -20,7 +20,12 @@ struct _QemuConn {              /* DriverConn.priv of the qemu driver */
     char *watch_guest;
     GMutex lock;                /* guards guests */
     GHashTable *guests;         /* name -> Guest*, made when first used */
-    int registrations;
+    GMutex link_lock;           /* guards what follows */
+    GHashTable *links;          /* guest -> connection to its watcher */
+    int registrations, next_registration;
+    GThread *scanner;           /* finds watchers whose events somebody waits for */
+    GCond scan;
+    gboolean closing;
 };
 
 struct _Guest {

@@ -119,7 +119,7 @@ static void record_from_plan (bak_job *record, const Plan *plan, const char *dom
             .target = ret_string (from->target), .state = JOB_STATE_PREPARING, .type = ret_string (from->type), .reason = ret_string (from->reason),
             .total = from->size, .error = ret_string (""), .path = ret_string (from->path), .scratch = ret_string (from->scratch),
             .format = ret_string (from->format), .export_name = ret_string (from->export_name), .bitmap = ret_string (from->bitmap),
-            .limit = from->limit, .protection = ret_string (from->protection) };
+            .limit = from->limit, .protection = ret_string (from->protection), .since = ret_string (from->since) };
     }
 }
 
@@ -468,21 +468,25 @@ static gboolean still_copying_before_write (Job *job, GError **error)
     return TRUE;
 }
 
+static gboolean promote (Job *job, GError **error)
+{
+    g_autofree char *name = job->plan->checkpoint ? checkpoint_promote (job->guest, job, error) : NULL;
+    return name || !job->plan->checkpoint;
+}
+
 /* Whether what was made is good: the last word before success is said. */
 static gboolean verify_and_finish (Job *job, GError **error)
 {
+    if (job->finished)
+        return promote (job, error);
     if (job->plan->mode == BACKUP_MODE_PULL && (!still_copying_before_write (job, error) || !probe_all (job, error)))
         return FALSE;
     if (!run_finish (&job->run, error))
         return FALSE;
     if (!journal_phase (job->run.journal, "finished", JOB_STATE_COMPLETED, 0, NULL, error))
         return FALSE;
-    if (job->plan->checkpoint) {
-        g_autofree char *name = checkpoint_promote (job->guest, job, error);
-        if (!name)
-            return FALSE;
-    }
-    return TRUE;
+    job->finished = TRUE;
+    return promote (job, error);
 }
 
 static void count_as_done (Job *job)
@@ -896,7 +900,8 @@ gboolean job_recover (Guest *guest, GError **error)
     }
     if (job->record.state == JOB_STATE_PREPARING)
         job->record.state = JOB_STATE_STOPPING;
-    if (finished && !gone) {
+    if (finished) {
+        job->finished = TRUE;
         job_end (job, JOB_EVENT_GOOD, NULL);
         return TRUE;
     }
@@ -932,6 +937,6 @@ void job_recover_gone (Guest *guest, const char *why)
     if (job->record.state == JOB_STATE_PREPARING)
         job->record.state = JOB_STATE_STOPPING;
     guest->job = job;
-    gboolean good = g_str_equal (state->phase, "finished");
+    gboolean good = job->finished = g_str_equal (state->phase, "finished");
     job_end (job, good ? JOB_EVENT_GOOD : JOB_EVENT_BAD, good ? NULL : failure);
 }

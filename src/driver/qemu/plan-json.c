@@ -18,7 +18,7 @@ static const struct { const char *key; gsize offset; } disk_strings[] = {
 #define S(key, member) { key, G_STRUCT_OFFSET (PlanDisk, member) }
     S ("target", target), S ("node", node), S ("job", job), S ("export", export_id), S ("export-name", export_name),
     S ("bitmap", bitmap), S ("path", path), S ("scratch", scratch), S ("scratch-node", scratch_node), S ("filter", filter),
-    S ("format", format), S ("type", type), S ("reason", reason), S ("protection", protection), S ("export-node", export_node),
+    S ("format", format), S ("type", type), S ("reason", reason), S ("protection", protection), S ("export-node", export_node), S ("since", since),
 #undef S
 };
 
@@ -62,6 +62,8 @@ void plan_free (Plan *plan)
     g_free (plan->server_host);
     g_free (plan->server_tls);
     g_free (plan->checkpoint);
+    g_free (plan->checkpoint_description);
+    g_free (plan->series);
     json_array_unref (plan->checkpoint_disks);
     g_free (plan);
 }
@@ -120,7 +122,8 @@ JsonNode *plan_to_json (const Plan *plan)
                               "server", "s", plan->server, "server-socket", "s", plan->server_socket,
                               "server-host", "s", plan->server_host, "server-port", "i", (gint64) plan->server_port,
                               "server-tls", "s", plan->server_tls, "server-psk", "b", plan->server_psk,
-                              "checkpoint", "s", plan->checkpoint, "checkpoint-disks", "a", json_array_ref (plan->checkpoint_disks), "partial", "b", plan->partial,
+                              "checkpoint", "s", plan->checkpoint, "series", "s", plan->series,
+                              "description", "s", plan->checkpoint_description, "checkpoint-disks", "a", json_array_ref (plan->checkpoint_disks), "partial", "b", plan->partial,
                               "idle-timeout", "i", (gint64) plan->idle_timeout,
                               "steps", "a", steps, "finish", "a", actions_to_json (plan->finish), "disks", "a", disks,
                               "notes", "a", notes, NULL);
@@ -252,6 +255,8 @@ Plan *plan_from_json (JsonNode *node, GError **error)
     plan->server_tls = g_strdup (json_get_string (object, "server-tls"));
     plan->server_psk = json_get_bool (object, "server-psk", FALSE);
     plan->checkpoint = g_strdup (json_get_string (object, "checkpoint"));
+    plan->checkpoint_description = g_strdup (json_get_string (object, "description"));
+    plan->series = g_strdup (json_get_string (object, "series"));
     if (json_get_array (object, "checkpoint-disks")) {
         json_array_unref (plan->checkpoint_disks);
         plan->checkpoint_disks = json_array_ref (json_get_array (object, "checkpoint-disks"));

@@ -301,8 +301,10 @@ static gboolean resolve_incremental (Planner *p, Item *item, GError **error)
         reason = name ? g_strdup_printf (_("checkpoint '%s' does not exist"), name)
                       : g_strdup_printf (_("series '%s' has no checkpoint yet"), def->series);
     }
-    if (item->changes)
+    if (item->changes) {
+        item->out->since = g_strdup (since->name);
         return TRUE;
+    }
     if (wanted_fallback (p, item) == FALLBACK_FULL) {
         item->sync = SYNC_FULL;
         item->out->reason = g_steal_pointer (&reason);
@@ -729,6 +731,8 @@ static gboolean tx_checkpoint (Planner *p, gboolean alone, GError **error)
     if (json_array_get_length (p->actions) == before)
         return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("checkpoint '%s' would cover no disk: no image can keep a bitmap"), checkpoint->name);
     p->plan->checkpoint = g_strdup (checkpoint->name);
+    p->plan->checkpoint_description = g_strdup (checkpoint->description);
+    p->plan->series = p->in->def ? g_strdup (p->in->def->series) : NULL;
     return TRUE;
 }
 

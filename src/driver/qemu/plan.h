@@ -41,6 +41,7 @@ typedef struct {
     char *format;
     char *type;                 /* full, incremental, top, none */
     char *reason;               /* why the type is not what was asked for; NULL */
+    char *since;                /* checkpoint that an increment starts from; NULL */
     char *protection;           /* what protects the guest, in words */
     char *export_node;          /* node to probe; NULL */
     guint64 size, limit;
@@ -59,6 +60,7 @@ typedef struct {
     char *server_tls;           /* directory of the certificates or of keys.psk; NULL: no TLS */
     gboolean server_psk;
     char *checkpoint;           /* name of the provisional checkpoint; NULL */
+    char *checkpoint_description, *series; /* NULL */
     JsonArray *checkpoint_disks; /* {"disk","node","file","size","persistent","format"}; never NULL */
     gboolean partial;           /* top, none */
     guint idle_timeout;

@@ -291,7 +291,7 @@ static gboolean verb_size_check (Run *run, const Action *action, GError **error)
     guint64 wanted = json_get_int (action->args, "size", 0);
     gboolean at_least = json_get_bool (action->args, "at-least", FALSE);
     g_autoptr (JsonNode) nodes = qmp_execute (run->guest->qmp, "query-named-block-nodes",
-                                              run->guest->caps->query_nodes_flat ? obj ("flat", "b", TRUE, NULL) : NULL, 0, error);
+                                              run->guest->caps->named_nodes_flat ? obj ("flat", "b", TRUE, NULL) : NULL, 0, error);
     if (!nodes)
         return FALSE;
     JsonArray *array = JSON_NODE_HOLDS_ARRAY (nodes) ? json_node_get_array (nodes) : NULL;
