@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <netinet/in.h>
 #include <unistd.h>
 #include <glib/gi18n-lib.h>
@@ -156,7 +158,10 @@ void job_free (Job *job)
     if (!job)
         return;
     for (guint i = 0; i < job->plan->disks->len; i++)
+    {
         g_free (job->disks[i].error);
+        g_free (job->disks[i].keeper_error);
+    }
     g_free (job->disks);
     journal_close (job->run.journal);
     g_array_unref (job->run.states);
@@ -232,6 +237,21 @@ static void series_checkpoint (Request *request)
     request->checkpoint->creation_time = g_get_real_time () / G_USEC_PER_SEC;
 }
 
+/* Only a warning: how much a copy needs is known when it is made. */
+static void note_free_space (Plan *plan, const BackupDef *def)
+{
+    for (guint i = 0; i < plan->disks->len; i++) {
+        const PlanDisk *disk = plan->disks->pdata[i];
+        struct statvfs fs;
+        if (!disk->path || !g_path_is_absolute (disk->path) || g_str_has_prefix (disk->path, "/dev/") || g_strcmp0 (disk->type, "full") != 0)
+            continue;
+        g_autofree char *dir = g_path_get_dirname (disk->path);
+        if (statvfs (dir, &fs) == 0 && (guint64) fs.f_bavail * fs.f_frsize < disk->size)
+            g_ptr_array_add (plan->notes, g_strdup_printf (_("disk '%s': '%s' has %" G_GUINT64_FORMAT " bytes free, the disk %" G_GUINT64_FORMAT ": the target may not fit"),
+                                                           disk->target, dir, (guint64) fs.f_bavail * fs.f_frsize, disk->size));
+    }
+}
+
 static Plan *make_plan (Guest *guest, const bak_begin_args *args, gboolean dry, Request *request, GError **error)
 {
     if (args->flags & ~KNOWN_FLAGS) {
@@ -260,6 +280,8 @@ static Plan *make_plan (Guest *guest, const bak_begin_args *args, gboolean dry, 
         .target_dir = request->target_dir, .tls_dir = request->tls_dir, .now = g_get_real_time () / G_USEC_PER_SEC,
         .offline = guest_is_offline (guest), .free_port = find_free_port (), .agent = guest->def->agent && *guest->def->agent };
     Plan *plan = plan_backup (&input, error);
+    if (plan)
+        note_free_space (plan, request->def);
     if (plan && guest_is_offline (guest))
         g_ptr_array_add (plan->notes, g_strdup_printf (_("the images are held by a storage daemon: a guest started meanwhile would fail to start; "
                                                          "'backup-stop %s --abort' frees them"), guest->def->name));
@@ -294,7 +316,7 @@ static JsonObject *journal_meta (Guest *guest, const Job *job, const bak_begin_a
 {
     int pid = qmp_get_peer_pid (guest->qmp);
     return obj ("pid", "i", (gint64) pid, "start", "i", process_start (pid), "started", "i", (gint64) job->record.started,
-                "timeout", "i", (gint64) args->timeout, "flags", "i", (gint64) args->flags, "xml", "s", xml,
+                "timeout", "i", (gint64) args->timeout, "scratch-limit", "i", (gint64) job->scratch_limit, "flags", "i", (gint64) args->flags, "xml", "s", xml,
                 "series", "s", NULL, NULL);
 }
 
@@ -350,6 +372,7 @@ gboolean job_begin (Guest *guest, const bak_begin_args *args, bak_begin_ret *ret
         return FALSE;
     }
     Job *job = job_new (guest, plan, NULL, NULL);
+    job->scratch_limit = request.def->scratch_limit;
     record_from_plan (&job->record, plan, guest->def->name);
     g_autofree char *xml = backup_def_format (request.def);
     job->run.journal = journal_create (guest->dir, plan, journal_meta (guest, job, args, xml), error);
@@ -418,6 +441,14 @@ static void write_end (Job *job, JobEvent event, const GError *failure)
     record_prune (job->guest->dir, config_get_int ("keep_jobs", RECORD_KEEP_DEFAULT));
 }
 
+/* A guest that our filter has stopped goes on; one that stopped for another reason is none of our business. */
+static void resume_guest (Job *job)
+{
+    g_autoptr (Graph) graph = job->stopped_guest ? guest_graph (job->guest, NULL) : NULL;
+    if (graph && g_strcmp0 (graph->status, "io-error") == 0)
+        qmp_run (job->guest->qmp, "cont", NULL, 0, NULL);
+}
+
 /* The very last: nothing of ours is in QEMU any more (or the journal stays for the next owner), the record says how it ended. */
 static void conclude (Job *job, JobEvent event, const GError *failure)
 {
@@ -429,6 +460,8 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
 
     if (!alive && clean && event != JOB_EVENT_GOOD && job->plan->checkpoint)
         remove_stored_bitmaps (job);
+    if (alive && clean)
+        resume_guest (job);
     write_end (job, event, failure);
     if (clean)
         journal_remove (guest->dir);
@@ -444,11 +477,37 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
     job_free (job);
 }
 
+/* What QEMU says of a broken point in time is "Permission denied" or "Invalid argument"; the scratch tells why. */
+static char *scratch_failure (Job *job, const PlanDisk *disk, BakErrorCode *ret_code)
+{
+    struct statvfs fs;
+    struct stat st;
+    *ret_code = BAK_ERROR_IO;
+    if (!disk->scratch)
+        return NULL;
+    if (job->scratch_limit && stat (disk->scratch, &st) == 0 && (guint64) st.st_blocks * 512 >= job->scratch_limit) {
+        *ret_code = BAK_ERROR_NO_SPACE;
+        return g_strdup_printf (_("disk '%s': scratch '%s': no space left: it has reached its limit of %" G_GUINT64_FORMAT " bytes"), disk->target, disk->scratch, job->scratch_limit);
+    }
+    if (statvfs (disk->scratch, &fs) == 0 && fs.f_bavail * fs.f_frsize < 256 * 1024) {
+        *ret_code = BAK_ERROR_NO_SPACE;
+        return g_strdup_printf (_("disk '%s': scratch '%s': no space left on device"), disk->target, disk->scratch);
+    }
+    return NULL;
+}
+
 static gboolean probe_all (Job *job, GError **error)
 {
     for (guint i = 0; i < job->plan->disks->len; i++)
-        if (!probe_export (job->plan, job->plan->disks->pdata[i], PROBE_TIMEOUT_MS, error))
-            return FALSE;
+    {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        g_autoptr (GError) failure = NULL;
+        BakErrorCode code = BAK_ERROR_IO;
+        if (probe_export (job->plan, disk, PROBE_TIMEOUT_MS, &failure))
+            continue;
+        g_autofree char *scratch = scratch_failure (job, disk, &code);
+        return error_set (error, code, "%s", scratch ? scratch : failure->message);
+    }
     return TRUE;
 }
 
@@ -459,7 +518,9 @@ static gboolean still_copying_before_write (Job *job, GError **error)
         return FALSE;
     for (guint i = 0; i < job->plan->disks->len; i++) {
         const PlanDisk *disk = job->plan->disks->pdata[i];
-        const GraphJob *qemu_job = disk->job ? graph_job (graph, disk->job) : NULL;
+        const GraphJob *qemu_job = disk->keeper ? graph_job (graph, disk->keeper) : NULL;
+        if (!disk->keeper)
+            continue;
         if (!qemu_job || g_str_equal (qemu_job->status, "concluded") || g_str_equal (qemu_job->status, "aborting"))
             return error_set (error, BAK_ERROR_INEXACT, _("disk '%s': QEMU's job that keeps the point in time has ended (cancelled by somebody else?)"), disk->target);
         if (disk->export_id && !graph_export (graph, disk->export_id))
@@ -479,7 +540,7 @@ static gboolean verify_and_finish (Job *job, GError **error)
 {
     if (job->finished)
         return promote (job, error);
-    if (job->plan->mode == BACKUP_MODE_PULL && (!still_copying_before_write (job, error) || !probe_all (job, error)))
+    if (!still_copying_before_write (job, error) || (job->plan->mode == BACKUP_MODE_PULL && !probe_all (job, error)))
         return FALSE;
     if (!run_finish (&job->run, error))
         return FALSE;
@@ -547,30 +608,44 @@ static void fail_disk (Job *job, guint index, const char *text)
     }
 }
 
+static gboolean is_job (JsonObject *entry, const char *id)
+{
+    return entry && id && g_strcmp0 (json_get_string (entry, "id"), id) == 0;
+}
+
+static void note_entry (Job *job, guint index, JsonObject *entry)
+{
+    const PlanDisk *disk = job->plan->disks->pdata[index];
+    bak_job_disk *out = &job->record.disks.disks_val[index];
+    JobDisk *state = &job->disks[index];
+    gint64 current = MAX (0, json_get_int (entry, "current-progress", 0)), total = MAX (0, json_get_int (entry, "total-progress", 0));
+    gboolean concluded = g_strcmp0 (json_get_string (entry, "status"), "concluded") == 0;
+
+    if (is_job (entry, disk->job)) {
+        out->bytes = current;
+        out->total = total;
+        if (concluded && !state->ended) {
+            state->ended = TRUE;
+            state->error = g_strdup (json_get_string (entry, "error"));
+        }
+    } else if (is_job (entry, disk->keeper)) {
+        if (!disk->job) {
+            out->bytes = current;
+            out->total = disk->size;
+        }
+        if (concluded && !state->keeper_ended) {
+            state->keeper_ended = TRUE;
+            state->keeper_error = g_strdup (json_get_string (entry, "error"));
+        }
+    }
+}
+
 static void note_progress (Job *job, JsonArray *jobs)
 {
     for (guint i = 0; jobs && i < json_array_get_length (jobs); i++) {
         JsonObject *entry = json_get_element (jobs, i);
-        const char *id = entry ? json_get_string (entry, "id") : NULL;
-        for (guint k = 0; id && k < job->plan->disks->len; k++) {
-            const PlanDisk *disk = job->plan->disks->pdata[k];
-            bak_job_disk *out = &job->record.disks.disks_val[k];
-            if (g_strcmp0 (disk->job, id) != 0)
-                continue;
-            gint64 current = json_get_int (entry, "current-progress", 0), total = json_get_int (entry, "total-progress", 0);
-            if (job->plan->mode == BACKUP_MODE_PUSH) {
-                out->bytes = MAX (current, 0);
-                out->total = MAX (total, 0);
-            } else {
-                out->bytes = MAX (current, 0);
-                out->total = disk->size;
-            }
-            const char *status = json_get_string (entry, "status");
-            if (g_strcmp0 (status, "concluded") == 0 && !job->disks[k].ended) {
-                job->disks[k].ended = TRUE;
-                job->disks[k].error = g_strdup (json_get_string (entry, "error"));
-            }
-        }
+        for (guint k = 0; entry && k < job->plan->disks->len; k++)
+            note_entry (job, k, entry);
     }
 }
 
@@ -592,14 +667,19 @@ static void mark_vanished (Job *job, JsonArray *jobs)
 {
     for (guint k = 0; k < job->plan->disks->len; k++) {
         const PlanDisk *disk = job->plan->disks->pdata[k];
-        gboolean listed = FALSE;
+        JobDisk *state = &job->disks[k];
+        gboolean copies = FALSE, keeps = FALSE;
         for (guint i = 0; i < json_array_get_length (jobs); i++) {
-            JsonObject *entry = json_get_element (jobs, i);
-            listed = listed || (entry && g_strcmp0 (json_get_string (entry, "id"), disk->job) == 0);
+            copies = copies || is_job (json_get_element (jobs, i), disk->job);
+            keeps = keeps || is_job (json_get_element (jobs, i), disk->keeper);
         }
-        if (!listed && disk->job && !job->disks[k].ended) {
-            job->disks[k].ended = TRUE;
-            job->disks[k].error = g_strdup (_("QEMU's job has vanished: somebody else dismissed it"));
+        if (!copies && disk->job && !state->ended) {
+            state->ended = TRUE;
+            state->error = g_strdup (_("QEMU's job has vanished: somebody else dismissed it"));
+        }
+        if (!keeps && disk->keeper && !state->keeper_ended) {
+            state->keeper_ended = TRUE;
+            state->keeper_error = g_strdup (_("it has vanished"));
         }
     }
 }
@@ -654,33 +734,96 @@ static void kill_exports (Job *job)
     }
 }
 
+/* One failed disk ends the job: the others are cancelled, and the result says which was which. */
+static void fail_job (Job *job, guint index, BakErrorCode code, const char *text)
+{
+    g_autoptr (GError) failure = NULL;
+    error_set (&failure, code, "%s", text);
+    fail_disk (job, index, text);
+    job_end (job, JOB_EVENT_BAD, failure);
+}
+
+static void fail_copy (Job *job, guint index)
+{
+    const PlanDisk *disk = job->plan->disks->pdata[index];
+    const char *error = job->disks[index].error;
+    g_autofree char *text = text_sanitize (error, 1024);
+    BakErrorCode code = error_code_from_text (error);
+    gboolean broken = disk->keeper && (strstr (error, g_strerror (EACCES)) || strstr (error, g_strerror (EINVAL)));
+    g_autofree char *scratch = broken ? scratch_failure (job, disk, &code) : NULL;
+    g_autofree char *what = scratch ? g_strdup (scratch)
+        : broken ? g_strdup_printf (_("disk '%s': scratch '%s' failed: the point in time is broken (%s)"), disk->target, disk->scratch, text)
+        : code == BAK_ERROR_ABORTED ? g_strdup_printf (_("disk '%s': target '%s': QEMU's job was cancelled by somebody else: %s"), disk->target, disk->path, text)
+        : g_strdup_printf (_("disk '%s': target '%s': %s"), disk->target, disk->path ? disk->path : "?", text);
+    fail_job (job, index, code, what);
+}
+
+static void fail_keeper (Job *job, guint index)
+{
+    const PlanDisk *disk = job->plan->disks->pdata[index];
+    const char *error = job->disks[index].keeper_error;
+    g_autofree char *text = text_sanitize (error ? error : "?", 512);
+    kill_exports (job);
+    g_autofree char *what = g_strdup_printf (_("disk '%s': QEMU's job that keeps the point in time has ended (%s): what was read after that moment may be newer data"), disk->target, text);
+    fail_job (job, index, BAK_ERROR_INEXACT, what);
+}
+
+/* FALSE: the job has ended. */
 static gboolean check_disks (Job *job)
 {
     gboolean all = TRUE;
     for (guint i = 0; i < job->plan->disks->len; i++) {
         const PlanDisk *disk = job->plan->disks->pdata[i];
-        const JobDisk *state = &job->disks[i];
-        g_autoptr (GError) failure = NULL;
-        all = all && state->ended;
-        if (!state->ended || (!state->error && job->plan->mode == BACKUP_MODE_PUSH))
-            continue;
-        if (job->plan->mode == BACKUP_MODE_PULL) {
-            kill_exports (job);
-            error_set (&failure, BAK_ERROR_INEXACT, _("disk '%s': QEMU's job that keeps the point in time has ended (%s): readers may have seen newer data from that moment on"),
-                       disk->target, state->error ? state->error : "?");
-        } else {
-            g_autofree char *text = text_sanitize (state->error, 1024);
-            BakErrorCode code = error_code_from_text (state->error);
-            error_set (&failure, code, code == BAK_ERROR_ABORTED ? _("disk '%s': target '%s': QEMU's job was cancelled by somebody else: %s") : _("disk '%s': target '%s': %s"),
-                       disk->target, disk->path ? disk->path : "?", text);
+        if (job->disks[i].keeper_ended) {
+            fail_keeper (job, i);
+            return FALSE;
         }
-        fail_disk (job, i, failure->message);
-        job_end (job, JOB_EVENT_BAD, failure);
-        return FALSE;
+        if (disk->job && job->disks[i].ended && job->disks[i].error) {
+            fail_copy (job, i);
+            return FALSE;
+        }
+        all = all && disk->job && job->disks[i].ended;
     }
-    if (all && job->plan->mode == BACKUP_MODE_PUSH) {
-        job_end (job, JOB_EVENT_GOOD, NULL);
-        return FALSE;
+    if (!all)
+        return TRUE;
+    job_end (job, JOB_EVENT_GOOD, NULL);
+    return FALSE;
+}
+
+static gint disk_of_node (Job *job, const char *node)
+{
+    for (guint i = 0; node && i < job->plan->disks->len; i++) {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        if (g_strcmp0 (disk->filter, node) == 0 || g_strcmp0 (disk->scratch_node, node) == 0)
+            return i;
+    }
+    return -1;
+}
+
+/* What QEMU says by events: the fill level of a scratch, and guest writes that failed in our filter. FALSE: the job has ended. */
+static gboolean take_events (Job *job)
+{
+    Guest *guest = job->guest;
+    for (guint i = 0; i < guest->pending->len; i++) {
+        const GuestEvent *event = guest->pending->pdata[i];
+        gint index = event->data ? disk_of_node (job, json_get_string (event->data, "node-name")) : -1;
+        const PlanDisk *disk = index >= 0 ? job->plan->disks->pdata[index] : NULL;
+        g_autofree char *text = NULL;
+        if (!disk)
+            continue;
+        if (g_str_equal (event->name, "BLOCK_WRITE_THRESHOLD")) {
+            text = g_strdup_printf (_("disk '%s': scratch '%s': no space left: it has reached its limit"), disk->target, disk->scratch);
+            fail_job (job, index, BAK_ERROR_NO_SPACE, text);
+            return FALSE;
+        }
+        if (g_str_equal (event->name, "BLOCK_IO_ERROR")) {
+            gboolean full = json_get_bool (event->data, "nospace", FALSE);
+            job->stopped_guest = g_strcmp0 (json_get_string (event->data, "action"), "stop") == 0;
+            text = g_strdup_printf (full ? _("disk '%s': '%s': no space left on device, met by a write of the guest") : _("disk '%s': '%s': I/O error, met by a write of the guest"),
+                                    disk->target, disk->scratch ? disk->scratch : disk->path);
+            fail_job (job, index, full ? BAK_ERROR_NO_SPACE : BAK_ERROR_IO, text);
+            return FALSE;
+        }
     }
     return TRUE;
 }
@@ -716,16 +859,30 @@ static gboolean mind_monitor (Job *job)
 
 static gboolean mind_probe (Job *job, gint64 now)
 {
-    g_autoptr (GError) failure = NULL;
     if (job->plan->mode != BACKUP_MODE_PULL || now < job->next_probe)
         return TRUE;
     job->next_probe = now + PROBE_MS * 1000;
-    if (probe_all (job, &failure))
-        return TRUE;
-    bak_event event = { .kind = EVENT_WARNING, .job = ret_string (job->record.id), .text = ret_string (failure->message) };
-    guest_emit (job->guest, &event);
-    job_end (job, JOB_EVENT_BAD, failure);
-    return FALSE;
+    for (guint i = 0; i < job->plan->disks->len; i++) {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        g_autoptr (GError) failure = NULL;
+        BakErrorCode code = BAK_ERROR_IO;
+        if (probe_export (job->plan, disk, PROBE_TIMEOUT_MS, &failure))
+            continue;
+        g_autofree char *scratch = scratch_failure (job, disk, &code);
+        const char *text = scratch ? scratch : failure->message;
+        bak_event event = { .kind = EVENT_WARNING, .job = ret_string (job->record.id), .disk = ret_string (disk->target), .text = ret_string (text) };
+        guest_emit (job->guest, &event);
+        fail_job (job, i, code, text);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean event_says_ended (Guest *guest, const char *id)
+{
+    const char *status = id ? g_hash_table_lookup (guest->job_status, id) : NULL;
+    return (status && (g_str_equal (status, "concluded") || g_str_equal (status, "null")))
+        || (id && !guest->caps->jobs && g_hash_table_contains (guest->job_errors, id));
 }
 
 void job_tick (Guest *guest)
@@ -739,11 +896,11 @@ void job_tick (Guest *guest)
     if (!mind_monitor (job))
         return;
     for (guint i = 0; i < job->plan->disks->len; i++) {
-        const char *id = ((PlanDisk *) job->plan->disks->pdata[i])->job;
-        const char *status = id ? g_hash_table_lookup (guest->job_status, id) : NULL;
-        concluded = concluded || (!job->disks[i].ended && ((status && (g_str_equal (status, "concluded") || g_str_equal (status, "null")))
-                                                           || (id && !guest->caps->jobs && g_hash_table_contains (guest->job_errors, id))));
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        concluded = concluded || (!job->disks[i].ended && event_says_ended (guest, disk->job)) || event_says_ended (guest, disk->keeper);
     }
+    if (!take_events (job))
+        return;
     if (concluded || now >= job->next_tick) {
         job->next_tick = now + TICK_MS * 1000;
         job_refresh (guest);
@@ -830,6 +987,7 @@ static Job *job_from_journal (Guest *guest, JournalState *state)
     if (started)
         job->record.started = started;
     job->began = g_get_monotonic_time () - MAX (0, g_get_real_time () - job->record.started);
+    job->scratch_limit = json_get_int (state->meta, "scratch-limit", 0);
     gint64 timeout = json_get_int (state->meta, "timeout", 0);
     job->deadline = timeout > 0 ? job->began + timeout : 0;
     return job;

@@ -6,6 +6,8 @@
 typedef struct {
     gboolean ended;             /* QEMU's job has concluded */
     char *error;                /* of QEMU's job; NULL: none */
+    gboolean keeper_ended;      /* the job that keeps the point in time has ended, which nobody had asked for */
+    char *keeper_error;
 } JobDisk;
 
 struct _Job {
@@ -21,6 +23,8 @@ struct _Job {
     guint lost_monitor;         /* attempts to get it back */
     guint64 last_bytes; gint64 last_time;
     gint64 last_read;           /* monotonic: when a reader of the export was last seen */
+    guint64 scratch_limit;      /* bytes; 0: none */
+    gboolean stopped_guest;     /* our filter's failure has stopped the guest: it is resumed after the clean-up */
 };
 
 /* All on the guest's thread, monitor acquired. */

@@ -16,7 +16,7 @@ static void step_free (Step *step)
 /* The string members of a PlanDisk, for copying to and from JSON. */
 static const struct { const char *key; gsize offset; } disk_strings[] = {
 #define S(key, member) { key, G_STRUCT_OFFSET (PlanDisk, member) }
-    S ("target", target), S ("node", node), S ("job", job), S ("export", export_id), S ("export-name", export_name),
+    S ("target", target), S ("node", node), S ("job", job), S ("keeper", keeper), S ("export", export_id), S ("export-name", export_name),
     S ("bitmap", bitmap), S ("path", path), S ("scratch", scratch), S ("scratch-node", scratch_node), S ("filter", filter),
     S ("format", format), S ("type", type), S ("reason", reason), S ("protection", protection), S ("export-node", export_node), S ("since", since),
 #undef S

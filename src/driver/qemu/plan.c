@@ -6,6 +6,15 @@
 enum { DEFAULT_WORKERS = 8, NBD_OPEN_TIMEOUT = 10, MIN_CHUNK = 65536, MAX_CHUNK = 1048576, CREATE_TIMEOUT_MS = 120000,
        TRANSACTION_TIMEOUT_MS = 60000 };
 
+/* A file, device or export that holds an image for us: the target of a push, the scratch that keeps a point in time. */
+typedef struct {
+    StoreDef *store;            /* NULL: not used */
+    const char *format;
+    gboolean generated;         /* the path is of our making */
+    gboolean scratch;
+    const char *role, *file_role;   /* of its nodes' names */
+} Place;
+
 /* One disk of the plan in the making. */
 typedef struct {
     const GraphDisk *disk;
@@ -14,9 +23,7 @@ typedef struct {
     guint index;
     SyncMode sync;
     JsonArray *changes;         /* bitmaps to merge; NULL: full */
-    StoreDef *store;            /* target of a push, scratch of a pull */
-    const char *format;
-    gboolean generated;
+    Place target, scratch;
 } Item;
 
 typedef struct {
@@ -26,13 +33,16 @@ typedef struct {
     GPtrArray *items;           /* Item* */
     JsonArray *actions;         /* of the transaction */
     GPtrArray *undo;            /* of the transaction, Action* */
-    gboolean hybrid;            /* pull: snapshot-access on the job's filter, else an overlay */
+    gboolean hybrid;            /* the point in time is read through snapshot-access on the job's filter, else through an overlay */
+    Protect protect;
+    gboolean fleece;            /* a push reads the point in time from a scratch, so that its target cannot reach the guest */
 } Planner;
 
 static void item_free (Item *item)
 {
     g_clear_pointer (&item->changes, json_array_unref);
-    store_def_free (item->store);
+    store_def_free (item->target.store);
+    store_def_free (item->scratch.store);
     g_free (item);
 }
 
@@ -345,51 +355,71 @@ static gboolean same_place (const StoreDef *a, const StoreDef *b)
     return g_str_equal (x, y);
 }
 
-static gboolean check_collisions (Planner *p, const Item *item, GError **error)
+static gboolean check_collisions (Planner *p, const Item *item, const StoreDef *store, GError **error)
 {
     for (guint i = 0; i < p->items->len; i++) {
         const Item *other = p->items->pdata[i];
-        if (other != item && other->store && same_place (item->store, other->store)) {
-            g_autofree char *place = store_def_describe (item->store);
-            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disks '%s' and '%s' would both be written to '%s'"),
-                              other->disk->target, item->disk->target, place);
-        }
+        const StoreDef *others[] = { other->target.store, other->scratch.store };
+        for (guint k = 0; k < G_N_ELEMENTS (others); k++)
+            if (others[k] && others[k] != store && same_place (store, others[k])) {
+                g_autofree char *place = store_def_describe (store);
+                return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disks '%s' and '%s' would both be written to '%s'"),
+                                  other->disk->target, item->disk->target, place);
+            }
     }
-    for (guint i = 0; item->store->path && i < p->in->graph->nodes->len; i++) {
+    for (guint i = 0; store->path && i < p->in->graph->nodes->len; i++) {
         const GraphNode *node = p->in->graph->nodes->pdata[i];
-        if (g_strcmp0 (node->filename, item->store->path) == 0)
+        if (g_strcmp0 (node->filename, store->path) == 0)
             return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': '%s' is in use by the guest itself (node '%s')"),
-                              item->disk->target, item->store->path, node->name);
+                              item->disk->target, store->path, node->name);
     }
     return TRUE;
 }
 
-static gboolean resolve_store (Planner *p, Item *item, GError **error)
+/* given: what the document says, or NULL or without a path: a name of ours in dir. */
+static gboolean resolve_place (Planner *p, Item *item, Place *place, const StoreDef *given, const char *dir, char **ret_shown, GError **error)
 {
-    gboolean pull = p->plan->mode == BACKUP_MODE_PULL;
-    const StoreDef *given = !item->def ? NULL : pull ? item->def->scratch : item->def->target;
-
     if (given && (given->type == STORE_NETWORK || given->path)) {
-        item->store = store_def_copy (given);
+        place->store = store_def_copy (given);
     } else {
-        const char *dir = pull ? p->in->scratch_dir : p->in->target_dir;
-        if (!dir)
-            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s' has no target: name one (<target file='…'/>, --target %s=FILE) "
-                              "or set target_dir in the configuration"), item->disk->target, item->disk->target);
-        item->store = store_def_new (STORE_FILE);
-        const char *suffix = pull ? "scratch" : item->def && g_strcmp0 (item->def->format, "raw") == 0 ? "raw" : "qcow2";
-        item->store->path = generated_path (p, item, dir, suffix);
-        item->generated = TRUE;
+        place->store = store_def_new (STORE_FILE);
+        place->store->path = generated_path (p, item, dir, place->scratch ? "scratch" : g_strcmp0 (place->format, "raw") == 0 ? "raw" : "qcow2");
+        place->generated = TRUE;
     }
-    item->format = item->def && item->def->format ? item->def->format : item->store->type == STORE_NETWORK ? "raw" : "qcow2";
-    if (pull && !g_str_equal (item->format, "qcow2"))
-        return error_set (error, BAK_ERROR_XML, _("disk '%s': scratch of a pull backup has format qcow2, not '%s'"), item->disk->target, item->format);
-    if (!check_store (item->disk->target, item->store, item->format, error) || !check_collisions (p, item, error))
+    if (!place->format)
+        place->format = place->store->type == STORE_NETWORK ? "raw" : "qcow2";
+    if (!check_store (item->disk->target, place->store, place->format, error) || !check_collisions (p, item, place->store, error))
         return FALSE;
-    char **place = pull ? &item->out->scratch : &item->out->path;
-    *place = item->store->path ? g_strdup (item->store->path) : store_def_describe (item->store);
-    item->out->format = g_strdup (item->format);
+    *ret_shown = place->store->path ? g_strdup (place->store->path) : store_def_describe (place->store);
     return TRUE;
+}
+
+static gboolean resolve_target (Planner *p, Item *item, GError **error)
+{
+    const StoreDef *given = item->def ? item->def->target : NULL;
+    item->target = (Place) { .format = item->def ? item->def->format : NULL, .role = "tgt", .file_role = "tgf" };
+    if (!(given && (given->type == STORE_NETWORK || given->path)) && !p->in->target_dir)
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s' has no target: name one (<target file='…'/>, --target %s=FILE) "
+                          "or set target_dir in the configuration"), item->disk->target, item->disk->target);
+    if (!resolve_place (p, item, &item->target, given, p->in->target_dir, &item->out->path, error))
+        return FALSE;
+    item->out->format = g_strdup (item->target.format);
+    return TRUE;
+}
+
+/* An overlay needs a format with a backing file; beside a filter any file does, and a raw one can be reserved whole. */
+static gboolean resolve_scratch (Planner *p, Item *item, GError **error)
+{
+    const StoreDef *given = item->def ? item->def->scratch : NULL;
+    gboolean pull = p->plan->mode == BACKUP_MODE_PULL;
+    item->scratch = (Place) { .format = p->hybrid && !(pull && item->def && item->def->format) ? "raw" : "qcow2", .scratch = TRUE, .role = "scr", .file_role = "scf" };
+    if (pull && item->def && item->def->format && !g_str_equal (item->def->format, "qcow2"))
+        return error_set (error, BAK_ERROR_XML, _("disk '%s': scratch of a pull backup has format qcow2, not '%s'"), item->disk->target, item->def->format);
+    if (given && given->type == STORE_NETWORK)
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': a scratch is a local file or block device: one on the network could stall the guest"), item->disk->target);
+    if ((p->in->flags & BEGIN_REUSE_EXTERNAL) && given && given->path)
+        item->scratch.format = "qcow2";
+    return resolve_place (p, item, &item->scratch, given, p->in->scratch_dir, &item->out->scratch, error);
 }
 
 static const char *const sync_types[] = { "full", "full", "top", "none", "incremental" };
@@ -405,9 +435,9 @@ static gboolean resolve (Planner *p, Item *item, GError **error)
     if (item->sync == SYNC_TOP || item->sync == SYNC_NONE)
         p->plan->partial = TRUE;
     item->out->type = g_strdup (sync_types[item->sync]);
-    if (!resolve_store (p, item, error))
+    if (p->plan->mode == BACKUP_MODE_PUSH && !resolve_target (p, item, error))
         return FALSE;
-    if (item->sync == SYNC_INCREMENTAL && p->plan->mode == BACKUP_MODE_PUSH && g_str_equal (item->format, "raw")
+    if (item->sync == SYNC_INCREMENTAL && p->plan->mode == BACKUP_MODE_PUSH && g_str_equal (item->target.format, "raw")
         && !(p->in->flags & BEGIN_REUSE_EXTERNAL))
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': an increment in a new raw file cannot tell what changed from what did not; "
                           "use qcow2, or --reuse-external with the previous raw backup"), item->disk->target);
@@ -418,9 +448,9 @@ static gboolean resolve (Planner *p, Item *item, GError **error)
 
 /* ---- nodes of target and scratch ---- */
 
-static JsonObject *protocol_options (Planner *p, const Item *item, const char *node)
+static JsonObject *protocol_options (Planner *p, const Item *item, const Place *place, const char *node)
 {
-    const StoreDef *store = item->store;
+    const StoreDef *store = place->store;
     if (store->type != STORE_NETWORK)
         return obj ("driver", "s", store->type == STORE_BLOCK ? "host_device" : "file", "filename", "s", store->path,
                     "node-name", "s", node, NULL);
@@ -436,31 +466,31 @@ static JsonObject *protocol_options (Planner *p, const Item *item, const char *n
 }
 
 /* The same set is used for blockdev-add and, with read-only, for the reopen that flushes. */
-static JsonObject *format_options (Planner *p, const Item *item, const char *node, const char *file, gboolean overlay)
+static JsonObject *format_options (Planner *p, const Item *item, const Place *place, const char *node, const char *file)
 {
-    JsonObject *options = obj ("driver", "s", item->format, "node-name", "s", node, "file", "s", file, NULL);
-    if (g_str_equal (item->format, "raw"))
+    JsonObject *options = obj ("driver", "s", place->format, "node-name", "s", node, "file", "s", file, NULL);
+    if (g_str_equal (place->format, "raw"))
         json_object_set_int_member (options, "size", item->disk->size);
-    else if (overlay)
+    else if (place->scratch && !p->hybrid)
         json_object_set_string_member (options, "backing", item->disk->node);
     else if (p->caps->blockdev_add_flat)
         json_object_set_null_member (options, "backing");
-    if (p->plan->mode == BACKUP_MODE_PULL)
+    if (place->scratch)
         json_object_set_string_member (options, "discard", "unmap");
     return options;
 }
 
-static JsonObject *create_options (Planner *p, const Item *item, const char *file)
+static JsonObject *create_options (Planner *p, const Item *item, const Place *place, const char *file)
 {
-    const BackupDiskDef *def = item->def;
+    const BackupDiskDef *def = place->scratch ? NULL : item->def;
     const char *compression = def && def->compression && !g_str_equal (def->compression, "none") ? def->compression : NULL;
     JsonObject *options = obj ("driver", "s", "qcow2", "file", "s", file, "size", "i", (gint64) item->disk->size, NULL);
     if (def && def->cluster_size)
         json_object_set_int_member (options, "cluster-size", def->cluster_size);
     if (compression && g_str_equal (compression, "zstd"))
         json_object_set_string_member (options, "compression-type", "zstd");
-    if (p->plan->mode == BACKUP_MODE_PUSH && def && def->backing) {
-        g_autofree char *target_dir = item->store->path ? g_path_get_dirname (item->store->path) : NULL;
+    if (def && def->backing) {
+        g_autofree char *target_dir = place->store->path ? g_path_get_dirname (place->store->path) : NULL;
         g_autofree char *backing_dir = g_path_get_dirname (def->backing);
         g_autofree char *base = g_path_get_basename (def->backing);
         json_object_set_string_member (options, "backing-file", g_strcmp0 (target_dir, backing_dir) == 0 ? base : def->backing);
@@ -471,9 +501,9 @@ static JsonObject *create_options (Planner *p, const Item *item, const char *fil
 
 static void add_target_tls (Planner *p, Item *item)
 {
-    if (item->store->type != STORE_NETWORK || item->store->tls != TRISTATE_YES)
+    if (item->target.store->type != STORE_NETWORK || item->target.store->tls != TRISTATE_YES)
         return;
-    const char *dir = item->store->tls_dir ? item->store->tls_dir : p->in->tls_dir;
+    const char *dir = item->target.store->tls_dir ? item->target.store->tls_dir : p->in->tls_dir;
     g_autofree char *id = own_name (p, "tlt", item);
     plan_add (p->plan, _("check that the certificates are there"), item->disk->target,
               own_action ("tls-check", obj ("dir", "s", dir, "endpoint", "s", "client", NULL)), NULL);
@@ -482,52 +512,77 @@ static void add_target_tls (Planner *p, Item *item)
               guarded (qmp_action ("object-del", obj ("id", "s", id, NULL)), "object", id), NULL);
 }
 
-/* The file (or what stands for it), its protocol node, the image in it and its format node. overlay: the guest's node is its backing. */
-static void add_store (Planner *p, Item *item, const char *role, const char *file_role, gboolean overlay)
+static gboolean is_reused (Planner *p, const Place *place)
 {
-    const char *target = item->disk->target, *path = item->store->path;
-    g_autofree char *node = own_name (p, role, item), *file = own_name (p, file_role, item);
-    gboolean scratch = p->plan->mode == BACKUP_MODE_PULL, is_file = item->store->type == STORE_FILE;
-    gboolean reuse = (p->in->flags & BEGIN_REUSE_EXTERNAL) && !item->generated;
-    gboolean raw = g_str_equal (item->format, "raw");
-    g_autofree char *place = store_def_describe (item->store);
+    return (p->in->flags & BEGIN_REUSE_EXTERNAL) && !place->generated;
+}
+
+/* Where QEMU would let the guest's write fail when the scratch is full, the scratch gets all its space before the point in time. */
+static gboolean must_reserve (Planner *p, const Place *place)
+{
+    return place->scratch && p->protect != PROTECT_NO && !p->caps->backup_on_cbw_error && place->store->type == STORE_FILE;
+}
+
+static void add_file (Planner *p, Item *item, const Place *place)
+{
+    const char *target = item->disk->target, *path = place->store->path;
+    gboolean is_file = place->store->type == STORE_FILE, raw = g_str_equal (place->format, "raw");
     g_autofree char *title = NULL;
 
-    add_target_tls (p, item);
-    if (is_file && !reuse) {
-        Action *remove = own_action ("file-remove", obj ("path", "s", path, NULL));
-        title = g_strdup_printf (_("make the file '%s'"), path);
-        plan_add (p->plan, title, target, own_action ("file-create", obj ("path", "s", path, NULL)), scratch ? remove : kept (remove), NULL);
-    } else if (path) {
+    if (!is_file || is_reused (p, place)) {
         title = g_strdup_printf (_("check that '%s' is there"), path);
         plan_add (p->plan, title, target, own_action ("file-check", obj ("path", "s", path, "kind", "s", is_file ? "file" : "block", NULL)), NULL);
+        return;
     }
-    if (!p->caps->blockdev_create && is_file && !reuse)
-        plan_add (p->plan, _("format it"), target, own_action ("image-create", obj ("path", "s", path, "format", "s", item->format,
+    Action *remove = own_action ("file-remove", obj ("path", "s", path, NULL));
+    title = g_strdup_printf (_("make the file '%s'"), path);
+    plan_add (p->plan, title, target, own_action ("file-create", obj ("path", "s", path, NULL)), place->scratch ? remove : kept (remove), NULL);
+    if (!p->caps->blockdev_create) {
+        plan_add (p->plan, _("format it"), target, own_action ("image-create", obj ("path", "s", path, "format", "s", place->format,
                   "size", "i", (gint64) item->disk->size, NULL)), NULL);
-    else if (raw && is_file && !reuse) {
-        g_autofree char *job = own_name (p, "crf", item);
+    } else if (raw) {
+        g_autofree char *job = own_name (p, place->scratch ? "csf" : "crf", item);
         add_create_job (p, _("give it its size"), item, job, obj ("driver", "s", "file", "filename", "s", path, "size", "i", (gint64) item->disk->size, NULL));
     }
-    g_clear_pointer (&title, g_free);
-    title = g_strdup_printf (_("open '%s'"), place);
-    plan_add (p->plan, title, target, node_add (p, protocol_options (p, item, file)), node_del (p, file), NULL);
+    if (must_reserve (p, place))
+        plan_add (p->plan, _("reserve its space"), target, timed (own_action ("file-reserve", obj ("path", "s", path, "size", "i", (gint64) item->disk->size,
+                  "overlay", "b", !raw, NULL)), CREATE_TIMEOUT_MS), NULL);
+}
+
+/* The file (or what stands for it), its protocol node, the image in it and its format node. */
+static void add_place (Planner *p, Item *item, const Place *place)
+{
+    const char *target = item->disk->target, *path = place->store->path;
+    g_autofree char *node = own_name (p, place->role, item), *file = own_name (p, place->file_role, item);
+    gboolean raw = g_str_equal (place->format, "raw"), reuse = is_reused (p, place);
+    g_autofree char *shown = store_def_describe (place->store);
+    g_autofree char *title = g_strdup_printf (_("open '%s'"), shown);
+
+    if (!place->scratch)
+        add_target_tls (p, item);
+    if (path)
+        add_file (p, item, place);
+    plan_add (p->plan, title, target, node_add (p, protocol_options (p, item, place, file)), node_del (p, file), NULL);
     if (path)
         plan_add (p->plan, _("check that QEMU opened the file that we see"), target,
                   own_action ("file-same", obj ("path", "s", path, "node", "s", file, NULL)), NULL);
-    if (raw)
+    if (raw || (place->scratch && place->store->type == STORE_BLOCK))
         plan_add (p->plan, _("check that it is large enough"), target, own_action ("size-check", obj ("node", "s", file, "at-least", "b", TRUE,
-                  "size", "i", (gint64) item->disk->size, "place", "s", place, NULL)), NULL);
+                  "size", "i", (gint64) item->disk->size, "place", "s", shown, NULL)), NULL);
     if (!raw && !reuse && p->caps->blockdev_create) {
-        g_autofree char *job = own_name (p, "cri", item);
-        add_create_job (p, _("format it"), item, job, create_options (p, item, file));
+        g_autofree char *job = own_name (p, place->scratch ? "csi" : "cri", item);
+        add_create_job (p, _("format it"), item, job, create_options (p, item, place, file));
     }
-    plan_add (p->plan, _("open the image"), target, node_add (p, format_options (p, item, node, file, overlay)), node_del (p, node), NULL);
+    plan_add (p->plan, _("open the image"), target, node_add (p, format_options (p, item, place, node, file)), node_del (p, node), NULL);
     if (reuse && !raw)
         plan_add (p->plan, _("check that it has the size of the disk"), target, own_action ("size-check", obj ("node", "s", node, "at-least", "b", FALSE,
-                  "size", "i", (gint64) item->disk->size, "place", "s", place, NULL)), NULL);
-    if (scratch)
+                  "size", "i", (gint64) item->disk->size, "place", "s", shown, NULL)), NULL);
+    if (place->scratch) {
         item->out->scratch_node = g_strdup (file);
+        if (p->in->def->scratch_limit && p->caps->write_threshold)
+            plan_add (p->plan, _("have its fill level watched"), target, qmp_action ("block-set-write-threshold", obj ("node-name", "s", file,
+                      "write-threshold", "i", (gint64) p->in->def->scratch_limit, NULL)), NULL);
+    }
 }
 
 /* ---- the transaction ---- */
@@ -540,6 +595,15 @@ static void tx (Planner *p, const char *type, JsonObject *data)
 static void tx_undo (Planner *p, Action *action)
 {
     g_ptr_array_add (p->undo, action);
+}
+
+/* The end of QEMU's job, whatever its state: in this order before any bitmap or node of it goes. */
+static void tx_undo_job (Planner *p, const char *job)
+{
+    tx_undo (p, job_cancel (p, job));
+    tx_undo (p, guarded (own_action ("job-wait-end", obj ("job", "s", job, NULL)), "job", job));
+    if (p->caps->jobs)
+        tx_undo (p, job_dismiss (job));
 }
 
 static Action *bitmap_remove (const char *node, const char *bitmap)
@@ -575,52 +639,73 @@ static JsonObject *x_perf (Planner *p, const Item *item)
     return obj ("max-workers", "i", (gint64) DEFAULT_WORKERS, "max-chunk", "i", (gint64) chunk, NULL);
 }
 
-static Protect wanted_protect (Planner *p)
-{
-    return p->in->def->protect == PROTECT_DEFAULT ? PROTECT_YES : p->in->def->protect;
-}
-
 /* A fresh raw file reads as zeroes, so what the only layer of a qcow2 does not hold need not be written: it stays sparse. */
 static gboolean copy_top_only (Planner *p, const Item *item)
 {
     const GraphNode *node = graph_node (p->in->graph, item->disk->node);
-    return item->sync == SYNC_FULL && g_str_equal (item->format, "raw") && item->store->type == STORE_FILE
-        && (!(p->in->flags & BEGIN_REUSE_EXTERNAL) || item->generated)
+    return item->sync == SYNC_FULL && g_str_equal (item->target.format, "raw") && item->target.store->type == STORE_FILE && !is_reused (p, &item->target)
         && node && g_strcmp0 (node->driver, "qcow2") == 0 && !node->backing && !node->backing_filename;
 }
 
-static void tx_backup (Planner *p, Item *item, const char *target_node)
+static JsonObject *backup_data (Planner *p, const char *job, const char *device, const char *target, const char *sync)
 {
-    gboolean pull = p->plan->mode == BACKUP_MODE_PULL;
-    const char *sync = pull ? "none" : copy_top_only (p, item) ? "top" : sync_types[item->sync];
-    g_autofree char *bitmap = !pull && item->changes ? own_name (p, "inc", item) : NULL;
-    const char *compression = item->def ? item->def->compression : NULL;
-    const char *device = p->caps->blockdev_add_flat || !item->disk->device ? item->disk->node : item->disk->device;
-
-    item->out->job = own_name (p, "job", item);
-    if (p->caps->backup_filter_node_name)
-        item->out->filter = own_name (p, "flt", item);
-    if (bitmap)
-        tx_changes (p, item, item->disk->node, bitmap);
-    JsonObject *data = obj ("job-id", "s", item->out->job, "device", "s", device, "target", "s", target_node, "sync", "s", sync,
-                            "bitmap", "s", bitmap, "bitmap-mode", "s", bitmap && p->caps->backup_bitmap_mode ? "on-success" : NULL,
-                            "filter-node-name", "s", item->out->filter, NULL);
+    JsonObject *data = obj ("job-id", "s", job, "device", "s", device, "target", "s", target, "sync", "s", sync, NULL);
     if (p->caps->backup_auto_dismiss) {
         json_object_set_boolean_member (data, "auto-finalize", TRUE);
         json_object_set_boolean_member (data, "auto-dismiss", FALSE);
     }
-    if (!pull) {
-        JsonObject *perf = x_perf (p, item);
-        if (item->out->limit)
-            json_object_set_int_member (data, "speed", item->out->limit);
-        if (compression && !g_str_equal (compression, "none"))
-            json_object_set_boolean_member (data, "compress", TRUE);
-        if (perf)
-            json_object_set_object_member (data, "x-perf", perf);
-    }
-    if (p->caps->backup_on_cbw_error && wanted_protect (p) != PROTECT_NO)
+    return data;
+}
+
+static const char *device_of (Planner *p, const Item *item)
+{
+    return p->caps->blockdev_add_flat || !item->disk->device ? item->disk->node : item->disk->device;
+}
+
+/* From here on the scratch keeps what the guest overwrites: the point in time. */
+static void tx_keep (Planner *p, Item *item)
+{
+    g_autofree char *scratch = own_name (p, "scr", item);
+    item->out->keeper = own_name (p, "kep", item);
+    item->out->filter = p->caps->backup_filter_node_name ? own_name (p, "flt", item) : NULL;
+    JsonObject *data = backup_data (p, item->out->keeper, device_of (p, item), scratch, "none");
+    if (item->out->filter)
+        json_object_set_string_member (data, "filter-node-name", item->out->filter);
+    if (p->caps->backup_on_cbw_error && p->protect != PROTECT_NO)
         json_object_set_string_member (data, "on-cbw-error", "break-snapshot");
     tx (p, "blockdev-backup", data);
+    tx_undo_job (p, item->out->keeper);
+}
+
+/* The copy into the target: of the disk itself, or of the point in time that a scratch keeps. */
+static void tx_copy (Planner *p, Item *item, const char *device, const char *bitmap)
+{
+    g_autofree char *target = own_name (p, "tgt", item);
+    const char *compression = item->def ? item->def->compression : NULL;
+    const char *sync = bitmap ? "incremental" : !p->fleece && copy_top_only (p, item) ? "top" : sync_types[item->sync];
+    JsonObject *perf = x_perf (p, item);
+
+    item->out->job = own_name (p, "job", item);
+    JsonObject *data = backup_data (p, item->out->job, device, target, sync);
+    if (bitmap) {
+        json_object_set_string_member (data, "bitmap", bitmap);
+        if (p->caps->backup_bitmap_mode)
+            json_object_set_string_member (data, "bitmap-mode", "on-success");
+    }
+    if (!p->fleece && p->caps->backup_filter_node_name) {
+        item->out->filter = own_name (p, "flt", item);
+        json_object_set_string_member (data, "filter-node-name", item->out->filter);
+    }
+    if (!p->fleece && p->caps->backup_on_cbw_error && p->protect != PROTECT_NO)
+        json_object_set_string_member (data, "on-cbw-error", "break-snapshot");
+    if (item->out->limit)
+        json_object_set_int_member (data, "speed", item->out->limit);
+    if (compression && !g_str_equal (compression, "none"))
+        json_object_set_boolean_member (data, "compress", TRUE);
+    if (perf)
+        json_object_set_object_member (data, "x-perf", perf);
+    tx (p, "blockdev-backup", data);
+    tx_undo_job (p, item->out->job);
 }
 
 /* ---- checkpoint ---- */
@@ -736,7 +821,28 @@ static gboolean tx_checkpoint (Planner *p, gboolean alone, GError **error)
     return TRUE;
 }
 
-static gboolean add_transaction (Planner *p, GError **error)
+/* Jobs end before the bitmaps that they hold go. */
+static void take_undo (Planner *p, Step *step)
+{
+    for (guint pass = 0; pass < 2; pass++)
+        for (guint i = 0; i < p->undo->len; i++) {
+            Action *action = p->undo->pdata[i];
+            if (g_str_equal (action->verb, "block-dirty-bitmap-remove") == (pass == 1))
+                g_ptr_array_add (step->undo, action);
+        }
+    g_ptr_array_set_free_func (p->undo, NULL);
+    g_ptr_array_set_size (p->undo, 0);
+    g_ptr_array_set_free_func (p->undo, (GDestroyNotify) action_free);
+}
+
+static void add_actions (Planner *p, const char *title)
+{
+    Step *step = plan_add (p->plan, title, NULL, timed (qmp_action ("transaction", obj ("actions", "a", p->actions, NULL)), TRANSACTION_TIMEOUT_MS), NULL);
+    p->actions = json_array_new ();
+    take_undo (p, step);
+}
+
+static gboolean add_point_in_time (Planner *p, GError **error)
 {
     gboolean quiesce = (p->in->flags & BEGIN_QUIESCE) != 0;
     if (quiesce && !p->in->agent)
@@ -745,24 +851,22 @@ static gboolean add_transaction (Planner *p, GError **error)
         return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("this QEMU has no transactions (since 1.1): disks of one instant are not possible"));
     if (quiesce)
         plan_add (p->plan, _("freeze the guest's file systems"), NULL, own_action ("freeze", NULL), own_action ("thaw", NULL), NULL);
-    Step *step = plan_add (p->plan, _("the point in time: all disks at one instant"), NULL,
-                           timed (qmp_action ("transaction", obj ("actions", "a", json_array_ref (p->actions), NULL)), TRANSACTION_TIMEOUT_MS), NULL);
-    for (guint i = 0; i < p->undo->len; i++)
-        g_ptr_array_add (step->undo, p->undo->pdata[i]);
-    g_ptr_array_set_free_func (p->undo, NULL);
-    g_ptr_array_set_size (p->undo, 0);
+    add_actions (p, _("the point in time: all disks at one instant"));
     if (quiesce)
         plan_add (p->plan, _("thaw the guest's file systems"), NULL, own_action ("thaw", NULL), NULL);
     return TRUE;
 }
 
-/* The end of QEMU's job, whatever its state: in this order before any bitmap or node of it goes. */
-static void tx_undo_job (Planner *p, const char *job)
+/* The node that shows the point in time: the overlay itself, or an access node on the filter. Caller frees. */
+static char *add_view (Planner *p, Item *item)
 {
-    tx_undo (p, job_cancel (p, job));
-    tx_undo (p, guarded (own_action ("job-wait-end", obj ("job", "s", job, NULL)), "job", job));
-    if (p->caps->jobs)
-        tx_undo (p, job_dismiss (job));
+    if (!p->hybrid)
+        return own_name (p, "scr", item);
+    char *snapshot = own_name (p, "snp", item);
+    plan_add (p->plan, _("open the point in time"), item->disk->target,
+              node_add (p, obj ("driver", "s", "snapshot-access", "node-name", "s", snapshot, "file", "s", item->out->filter, NULL)),
+              node_del (p, snapshot), NULL);
+    return snapshot;
 }
 
 /* ---- push ---- */
@@ -771,22 +875,23 @@ static void finish_push (Planner *p, Item *item)
 {
     GPtrArray *finish = p->plan->finish;
     g_autofree char *node = own_name (p, "tgt", item), *file = own_name (p, "tgf", item);
-    gboolean fresh_file = item->store->type == STORE_FILE && (!(p->in->flags & BEGIN_REUSE_EXTERNAL) || item->generated);
+    const StoreDef *store = item->target.store;
+    gboolean fresh_file = store->type == STORE_FILE && !is_reused (p, &item->target);
 
     if (p->caps->jobs)
         g_ptr_array_add (finish, job_dismiss (item->out->job));
     if (p->caps->reopen || p->caps->x_reopen) {
-        JsonObject *options = format_options (p, item, node, file, FALSE);
+        JsonObject *options = format_options (p, item, &item->target, node, file);
         json_object_set_boolean_member (options, "read-only", TRUE);
-        g_ptr_array_add (finish, timed (p->caps->reopen ? qmp_action ("blockdev-reopen", obj ("options", "a", arr (options, NULL), NULL))
-                                                        : qmp_action ("x-blockdev-reopen", options), CREATE_TIMEOUT_MS));
+        Action *reopen = p->caps->reopen ? qmp_action ("blockdev-reopen", obj ("options", "a", arr (options, NULL), NULL)) : qmp_action ("x-blockdev-reopen", options);
+        g_ptr_array_add (finish, guarded (timed (reopen, CREATE_TIMEOUT_MS), "node", node));
     }
     g_ptr_array_add (finish, timed (node_del (p, node), CREATE_TIMEOUT_MS));
     g_ptr_array_add (finish, timed (node_del (p, file), CREATE_TIMEOUT_MS));
-    if (fresh_file && g_str_equal (item->format, "raw"))
-        g_ptr_array_add (finish, own_action ("file-punch", obj ("path", "s", item->store->path, NULL)));
-    if (item->store->path)
-        g_ptr_array_add (finish, own_action ("file-sync", obj ("path", "s", item->store->path, NULL)));
+    if (fresh_file && g_str_equal (item->target.format, "raw"))
+        g_ptr_array_add (finish, own_action ("file-punch", obj ("path", "s", store->path, NULL)));
+    if (store->path)
+        g_ptr_array_add (finish, own_action ("file-sync", obj ("path", "s", store->path, NULL)));
 }
 
 static gboolean check_durability (Planner *p, GError **error)
@@ -805,8 +910,8 @@ static gboolean check_compression (Planner *p, const Item *item, GError **error)
     const char *compression = item->def ? item->def->compression : NULL;
     if (!compression || g_str_equal (compression, "none"))
         return TRUE;
-    if (!g_str_equal (item->format, "qcow2"))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': compression needs format qcow2, not '%s'"), item->disk->target, item->format);
+    if (!g_str_equal (item->target.format, "qcow2"))
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': compression needs format qcow2, not '%s'"), item->disk->target, item->target.format);
     if (!p->caps->backup_compress || (g_str_equal (compression, "zstd") && !p->caps->qcow2_zstd))
         return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': this QEMU cannot compress a backup with %s (%s)"), item->disk->target, compression,
                           g_str_equal (compression, "zstd") ? _("since 5.1") : _("since 2.8"));
@@ -817,7 +922,7 @@ static gboolean check_backing (Planner *p, const Item *item, GError **error)
 {
     if (!item->def || !item->def->backing)
         return TRUE;
-    if (!g_str_equal (item->format, "qcow2") || item->store->type == STORE_NETWORK)
+    if (!g_str_equal (item->target.format, "qcow2") || item->target.store->type == STORE_NETWORK)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': only an increment in a qcow2 file or device can be laid on '%s'"), item->disk->target, item->def->backing);
     if (item->sync != SYNC_INCREMENTAL && !item->out->reason)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': a full backup is not laid on another ('%s'): --onto goes with --since"), item->disk->target, item->def->backing);
@@ -826,6 +931,44 @@ static gboolean check_backing (Planner *p, const Item *item, GError **error)
         if (g_strcmp0 (node->filename, item->def->backing) == 0)
             return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': '%s' is an image of the running guest, not a previous backup"), item->disk->target, item->def->backing);
     }
+    return TRUE;
+}
+
+static gboolean copy_from_disks (Planner *p, GError **error)
+{
+    for (guint i = 0; i < p->items->len; i++) {
+        Item *item = p->items->pdata[i];
+        g_autofree char *bitmap = item->changes ? own_name (p, "inc", item) : NULL;
+        if (bitmap)
+            tx_changes (p, item, item->disk->node, bitmap);
+        tx_copy (p, item, device_of (p, item), bitmap);
+    }
+    return add_point_in_time (p, error);
+}
+
+/* First the instant, kept by a scratch, then the copy of what the scratch keeps: a slow, full or dead target meets no write of the guest. */
+static gboolean copy_from_scratch (Planner *p, GError **error)
+{
+    for (guint i = 0; i < p->items->len; i++) {
+        Item *item = p->items->pdata[i];
+        g_autofree char *scratch = own_name (p, "scr", item), *bitmap = own_name (p, "inc", item);
+        if (item->changes)
+            tx_changes (p, item, scratch, bitmap);
+        tx_keep (p, item);
+    }
+    if (!add_point_in_time (p, error))
+        return FALSE;
+    for (guint i = 0; i < p->items->len; i++) {
+        Item *item = p->items->pdata[i];
+        g_autofree char *view = add_view (p, item), *scratch = own_name (p, "scr", item), *bitmap = item->changes ? own_name (p, "inc", item) : NULL;
+        if (bitmap && p->hybrid) {
+            tx (p, "block-dirty-bitmap-add", obj ("node", "s", view, "name", "s", bitmap, "disabled", "b", TRUE, NULL));
+            tx (p, "block-dirty-bitmap-merge", obj ("node", "s", view, "target", "s", bitmap, "bitmaps", "a", arr (obj ("node", "s", scratch, "name", "s", bitmap, NULL), NULL), NULL));
+            tx_undo (p, bitmap_remove (view, bitmap));
+        }
+        tx_copy (p, item, view, bitmap);
+    }
+    add_actions (p, _("start the copy"));
     return TRUE;
 }
 
@@ -842,28 +985,10 @@ static gboolean plan_push (Planner *p, GError **error)
                       own_action ("backing-check", obj ("path", "s", item->def->backing, "size", "i", (gint64) item->disk->size, NULL)), NULL);
     }
     for (guint i = 0; i < p->items->len; i++)
-        add_store (p, p->items->pdata[i], "tgt", "tgf", FALSE);
-    if (!tx_checkpoint (p, FALSE, error))
-        return FALSE;
-    for (guint i = 0; i < p->items->len; i++) {
-        Item *item = p->items->pdata[i];
-        g_autofree char *node = own_name (p, "tgt", item);
-        tx_backup (p, item, node);
-        tx_undo_job (p, item->out->job);
-    }
-    /* jobs end before the bitmaps that they hold go */
-    GPtrArray *jobs_first = g_ptr_array_new ();
-    for (guint pass = 0; pass < 2; pass++)
-        for (guint i = 0; i < p->undo->len; i++) {
-            Action *action = p->undo->pdata[i];
-            gboolean is_bitmap = g_str_equal (action->verb, "block-dirty-bitmap-remove");
-            if (is_bitmap == (pass == 1))
-                g_ptr_array_add (jobs_first, action);
-        }
-    g_ptr_array_set_free_func (p->undo, NULL);
-    g_ptr_array_unref (p->undo);
-    p->undo = jobs_first;
-    if (!add_transaction (p, error))
+        add_place (p, p->items->pdata[i], &((Item *) p->items->pdata[i])->target);
+    for (guint i = 0; p->fleece && i < p->items->len; i++)
+        add_place (p, p->items->pdata[i], &((Item *) p->items->pdata[i])->scratch);
+    if (!tx_checkpoint (p, FALSE, error) || !(p->fleece ? copy_from_scratch (p, error) : copy_from_disks (p, error)))
         return FALSE;
     for (guint i = 0; i < p->items->len; i++)
         finish_push (p, p->items->pdata[i]);
@@ -983,59 +1108,71 @@ static gboolean plan_pull (Planner *p, GError **error)
 {
     if (!check_server (p, error) || !name_exports (p, error))
         return FALSE;
-    p->hybrid = p->caps->snapshot_access && p->caps->snapshot_access_exact && p->caps->backup_filter_node_name && p->caps->export_bitmap_node;
     p->plan->idle_timeout = p->in->def->server ? p->in->def->server->idle_timeout : 0;
     for (guint i = 0; i < p->items->len; i++)
-        add_store (p, p->items->pdata[i], "scr", "scf", !p->hybrid);
+        add_place (p, p->items->pdata[i], &((Item *) p->items->pdata[i])->scratch);
     add_server (p);
     if (!tx_checkpoint (p, FALSE, error))
         return FALSE;
-    g_autoptr (GPtrArray) bitmaps = g_steal_pointer (&p->undo);
-    p->undo = g_ptr_array_new_with_free_func ((GDestroyNotify) action_free);
     for (guint i = 0; i < p->items->len; i++) {
         Item *item = p->items->pdata[i];
         g_autofree char *scratch = own_name (p, "scr", item);
         if (item->changes)
             tx_changes (p, item, scratch, item->out->bitmap);
-        tx_backup (p, item, scratch);
-        tx_undo_job (p, item->out->job);
+        tx_keep (p, item);
     }
-    g_ptr_array_set_free_func (bitmaps, NULL);
-    for (guint i = 0; i < bitmaps->len; i++)
-        tx_undo (p, bitmaps->pdata[i]);
-    if (!add_transaction (p, error))
+    if (!add_point_in_time (p, error))
         return FALSE;
     for (guint i = 0; i < p->items->len; i++) {
-        Item *item = p->items->pdata[i];
-        g_autofree char *scratch = own_name (p, "scr", item), *snapshot = own_name (p, "snp", item);
-        if (p->hybrid)
-            plan_add (p->plan, _("open the point in time"), item->disk->target,
-                      node_add (p, obj ("driver", "s", "snapshot-access", "node-name", "s", snapshot, "file", "s", item->out->filter, NULL)),
-                      node_del (p, snapshot), NULL);
-        add_export (p, item, p->hybrid ? snapshot : scratch);
+        g_autofree char *view = add_view (p, p->items->pdata[i]);
+        add_export (p, p->items->pdata[i], view);
     }
     return TRUE;
 }
 
 /* ---- entries ---- */
 
-static gboolean check_protection (Planner *p, GError **error)
+/* sync top and none copy as the guest writes: there is nothing to read later. */
+static gboolean all_whole (Planner *p)
 {
-    Protect protect = wanted_protect (p);
+    for (guint i = 0; i < p->items->len; i++) {
+        SyncMode sync = ((Item *) p->items->pdata[i])->sync;
+        if (sync == SYNC_TOP || sync == SYNC_NONE)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* How the guest is kept from what may happen to target and scratch, on this QEMU; the table in docs/guest-protection.md. */
+static gboolean choose_protection (Planner *p, GError **error)
+{
+    gboolean push = p->plan->mode == BACKUP_MODE_PUSH, fleece = push && p->protect != PROTECT_NO && all_whole (p) && p->caps->jobs && p->caps->bitmap_disabled;
+    gboolean breaks = p->caps->backup_on_cbw_error;
     const char *text;
-    if (protect == PROTECT_NO)
+
+    p->hybrid = p->caps->snapshot_access && p->caps->snapshot_access_exact && p->caps->backup_filter_node_name && p->caps->export_bitmap_node;
+    p->fleece = fleece;
+    if (p->protect == PROTECT_NO)
         text = _("none (asked for)");
-    else if (p->caps->backup_on_cbw_error)
-        text = _("a failing target or scratch breaks the backup, not the guest's write");
+    else if (push && !fleece)
+        text = breaks ? _("a failing target breaks the backup, not the guest's write; a slow one slows the guest") : _("none: the target is in the way of the guest's writes");
+    else if (breaks)
+        text = push ? _("the guest writes to a scratch; target and scratch may fail") : _("the scratch may fail: that breaks the backup, not the guest's write");
     else
-        text = _("none: this QEMU lets the guest's write fail when the target or scratch fails");
-    if (protect == PROTECT_STRICT && !p->caps->backup_on_cbw_error)
-        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("protect='strict': QEMU %s cannot keep a failing target or scratch away from the guest (on-cbw-error, since 10.1)"),
+        text = push ? _("the guest writes to a scratch, reserved whole; the target may fail") : _("the scratch is reserved whole");
+    if (p->protect == PROTECT_STRICT && !breaks)
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("protect='strict': QEMU %s lets a guest's write fail when the scratch fails (on-cbw-error, since 10.1); protect='yes' reserves the whole scratch instead"),
                           p->caps->version_text ? p->caps->version_text : "?");
-    if (protect != PROTECT_NO && !p->caps->backup_on_cbw_error)
+    if (p->protect == PROTECT_STRICT && push && !fleece)
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("protect='strict': a copy with sync='top' or 'none' goes through the guest's writes"));
+    if (p->protect != PROTECT_NO && push && !fleece)
         note (p, _("protection of the guest: %s"), text);
-    for (guint i = 0; i < p->items->len; i++)
-        ((Item *) p->items->pdata[i])->out->protection = g_strdup (text);
+    for (guint i = 0; i < p->items->len; i++) {
+        Item *item = p->items->pdata[i];
+        item->out->protection = g_strdup (text);
+        if ((!push || fleece) && !resolve_scratch (p, item, error))
+            return FALSE;
+    }
     return TRUE;
 }
 
@@ -1052,6 +1189,7 @@ static Plan *planner_end (Planner *p, gboolean ok)
 static void planner_begin (Planner *p, const PlanInput *input)
 {
     *p = (Planner) { .in = input, .caps = input->caps, .plan = plan_new (input->job, input->def ? input->def->mode : BACKUP_MODE_PUSH) };
+    p->protect = !input->def ? PROTECT_NO : input->def->protect == PROTECT_DEFAULT ? PROTECT_YES : input->def->protect;
     p->items = g_ptr_array_new_with_free_func ((GDestroyNotify) item_free);
     p->actions = json_array_new ();
     p->undo = g_ptr_array_new_with_free_func ((GDestroyNotify) action_free);
@@ -1064,7 +1202,7 @@ Plan *plan_backup (const PlanInput *input, GError **error)
     gboolean ok = select_disks (&p, error);
     for (guint i = 0; ok && i < p.items->len; i++)
         ok = resolve (&p, p.items->pdata[i], error);
-    ok = ok && check_protection (&p, error);
+    ok = ok && choose_protection (&p, error);
     ok = ok && (input->def->mode == BACKUP_MODE_PULL ? plan_pull (&p, error) : plan_push (&p, error));
     return planner_end (&p, ok);
 }
@@ -1073,6 +1211,6 @@ Plan *plan_checkpoint (const PlanInput *input, GError **error)
 {
     Planner p;
     planner_begin (&p, input);
-    gboolean ok = tx_checkpoint (&p, TRUE, error) && add_transaction (&p, error);
+    gboolean ok = tx_checkpoint (&p, TRUE, error) && add_point_in_time (&p, error);
     return planner_end (&p, ok);
 }

@@ -32,7 +32,8 @@ typedef struct {
 typedef struct {
     char *target;               /* name of the disk */
     char *node;                 /* the guest's node */
-    char *job;                  /* QEMU's job id; NULL: none */
+    char *job;                  /* QEMU's job that copies into the target; NULL: a pull */
+    char *keeper;               /* QEMU's job that keeps the point in time in the scratch; NULL: none */
     char *export_id, *export_name, *bitmap; /* pull; bitmap NULL: full */
     char *path;                 /* target (or its description) */
     char *scratch;
