@@ -44,6 +44,7 @@ static const struct { const char *field; gsize offset; const char *how; } rows[]
     ROW (transaction, "transaction"),
     ROW (qcow2_zstd, "blockdev-create/options/driver=qcow2/compression-type/=zstd"),
     ROW (named_nodes_flat, "query-named-block-nodes/flat"),
+    ROW (block_flat, "query-block/flat"),
     ROW (block_graph, "x-debug-query-block-graph"),
     ROW (object_add_props, "object-add/props"),
     /* Found otherwise, below. */

@@ -226,43 +226,9 @@ static gboolean read_node (GraphNode *node, JsonObject *object, GError **error)
     return TRUE;
 }
 
-static gboolean take_nodes (Builder *builder, JsonNode *answer, GError **error)
-{
-    Graph *graph = builder->graph;
-    JsonArray *array;
-    if (!is_array_within (answer, MAX_NODES, _("nodes"), &array, error))
-        return FALSE;
-    for (guint i = 0; i < json_array_get_length (array); i++) {
-        GraphNode *node = g_new0 (GraphNode, 1);
-        g_ptr_array_add (graph->nodes, node);
-        if (!read_node (node, json_get_element (array, i), error))
-            return FALSE;
-        if (!g_hash_table_insert (graph->by_name, node->name, node))
-            return error_set (error, BAK_ERROR_MONITOR, _("node '%s': QEMU lists it twice"), node->name);
-    }
-    return TRUE;
-}
-
 static GraphNode *find_node (Graph *graph, const char *name)
 {
     return name ? g_hash_table_lookup (graph->by_name, name) : NULL;
-}
-
-/* ---- edges, from x-debug-query-block-graph ---- */
-
-static GHashTable *index_graph_nodes (Graph *graph, JsonObject *answer)
-{
-    GHashTable *by_id = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, NULL);
-    JsonArray *nodes = json_get_array (answer, "nodes");
-    guint count = nodes ? MIN (json_array_get_length (nodes), 4u * MAX_NODES) : 0;
-    for (guint i = 0; i < count; i++) {
-        JsonObject *object = json_get_element (nodes, i);
-        gint64 id = json_get_int (object, "id", -1);
-        GraphNode *node = find_node (graph, json_get_string (object, "name"));
-        if (node && g_strcmp0 (json_get_string (object, "type"), "block-driver") == 0)
-            g_hash_table_insert (by_id, g_memdup2 (&id, sizeof id), node);
-    }
-    return by_id;
 }
 
 /* The child that a filter passes on. */
@@ -290,11 +256,61 @@ static void take_edge (Builder *builder, GraphNode *parent, GraphNode *child, co
         g_hash_table_add (builder->used, child->name);
 }
 
+/* From 10.1 on a node lists its children itself. */
+static void take_children (Builder *builder, GraphNode *parent, JsonObject *object)
+{
+    JsonArray *children = json_get_array (object, "children");
+    builder->has_edges |= children != NULL;
+    for (guint i = 0; children && i < json_array_get_length (children); i++) {
+        JsonObject *child = json_get_element (children, i);
+        GraphNode *node = find_node (builder->graph, json_get_string (child, "node-name"));
+        const char *name = json_get_string (child, "child");
+        if (node && name)
+            take_edge (builder, parent, node, name);
+    }
+}
+
+static gboolean take_nodes (Builder *builder, JsonNode *answer, GError **error)
+{
+    Graph *graph = builder->graph;
+    JsonArray *array;
+    if (!is_array_within (answer, MAX_NODES, _("nodes"), &array, error))
+        return FALSE;
+    for (guint i = 0; i < json_array_get_length (array); i++) {
+        GraphNode *node = g_new0 (GraphNode, 1);
+        g_ptr_array_add (graph->nodes, node);
+        if (!read_node (node, json_get_element (array, i), error))
+            return FALSE;
+        if (!g_hash_table_insert (graph->by_name, node->name, node))
+            return error_set (error, BAK_ERROR_MONITOR, _("node '%s': QEMU lists it twice"), node->name);
+    }
+    for (guint i = 0; i < graph->nodes->len; i++)
+        take_children (builder, g_ptr_array_index (graph->nodes, i), json_get_element (array, i));
+    return TRUE;
+}
+
+/* ---- edges, from x-debug-query-block-graph (4.0) ---- */
+
+static GHashTable *index_graph_nodes (Graph *graph, JsonObject *answer)
+{
+    GHashTable *by_id = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, NULL);
+    JsonArray *nodes = json_get_array (answer, "nodes");
+    guint count = nodes ? MIN (json_array_get_length (nodes), 4u * MAX_NODES) : 0;
+    for (guint i = 0; i < count; i++) {
+        JsonObject *object = json_get_element (nodes, i);
+        gint64 id = json_get_int (object, "id", -1);
+        GraphNode *node = find_node (graph, json_get_string (object, "name"));
+        if (node && g_strcmp0 (json_get_string (object, "type"), "block-driver") == 0)
+            g_hash_table_insert (by_id, g_memdup2 (&id, sizeof id), node);
+    }
+    return by_id;
+}
+
 static gboolean take_block_graph (Builder *builder, JsonNode *answer, GError **error)
 {
     JsonObject *object = JSON_NODE_HOLDS_OBJECT (answer) ? json_node_get_object (answer) : NULL;
     JsonArray *edges = json_get_array (object, "edges");
-    if (!edges)
+    if (!edges || builder->has_edges)
         return TRUE;
     g_autoptr (GHashTable) by_id = index_graph_nodes (builder->graph, object);
     guint count = MIN (json_array_get_length (edges), 8u * MAX_NODES);
@@ -529,11 +545,12 @@ static gboolean take_block (Builder *builder, JsonNode *answer, GError **error)
         if (!disk)
             return FALSE;
         GraphDisk *other = disk->node ? disk_of_node (graph, disk->node) : NULL;
-        if ((disk->node && is_ours (disk->node)) || other) {
-            if (other)
-                merge_disk (other, disk);
-            else
+        gboolean ours = (disk->node && is_ours (disk->node)) || (disk->device && is_ours (disk->device));
+        if (ours || other) {
+            if (ours)
                 disk_free (disk);
+            else
+                merge_disk (other, disk);
             continue;
         }
         g_ptr_array_add (graph->disks, disk);
@@ -919,9 +936,10 @@ static JsonObject *one_string (const char *key, const char *value)
     return object;
 }
 
-static JsonObject *flat_argument (const Caps *caps)
+/* Without it every node carries the whole chain below it once more. */
+static JsonObject *flat_argument (gboolean known)
 {
-    if (!caps->named_nodes_flat)
+    if (!known)
         return NULL;
     JsonObject *object = json_object_new ();
     json_object_set_boolean_member (object, "flat", TRUE);
@@ -930,10 +948,10 @@ static JsonObject *flat_argument (const Caps *caps)
 
 static void ask_everything (Loader *loader, Qmp *qmp, const Caps *caps)
 {
-    ask (loader, qmp, caps, "query-named-block-nodes", flat_argument (caps), take_nodes);
+    ask (loader, qmp, caps, "query-named-block-nodes", flat_argument (caps->named_nodes_flat), take_nodes);
     ask (loader, qmp, caps, "x-debug-query-block-graph", NULL, take_block_graph);
     if (!caps->storage_daemon)
-        ask (loader, qmp, caps, "query-block", NULL, take_block);
+        ask (loader, qmp, caps, "query-block", flat_argument (caps->block_flat), take_block);
     if (caps->jobs)
         ask (loader, qmp, caps, "query-jobs", NULL, take_jobs);
     else

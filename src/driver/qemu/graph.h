@@ -87,7 +87,8 @@ typedef struct {
     gboolean qom;                       /* qom-set, qom-get */
     gboolean transaction;
     gboolean qcow2_zstd;
-    gboolean named_nodes_flat, block_graph;     /* query-named-block-nodes flat: 5.0; x-debug-query-block-graph: 4.0 */
+    gboolean named_nodes_flat, block_flat;      /* "flat" of query-named-block-nodes: 5.0; of query-block: later than 10.0 */
+    gboolean block_graph;               /* x-debug-query-block-graph: 4.0 */
     gboolean object_add_props;          /* before 6.0: {"qom-type","id","props":{}} */
     GHashTable *commands;               /* set of char* */
     GHashTable *drivers;                /* set of char*: block drivers that blockdev-add knows */
