@@ -1,0 +1,124 @@
+#!/usr/bin/python3
+"""Failures that others report as success: each ends with exit 3, a reason, and nothing left behind."""
+import os
+
+import bed
+
+SIZE = 16 << 20
+
+
+def network_target(server, disk='disk0', fmt='raw'):
+    return f"""<domainbackup mode='push'><disks>
+      <disk name='{disk}' type='network'>
+        <target protocol='nbd' name=''><host transport='unix' socket='{server.path}'/></target>
+        <driver type='{fmt}'/>
+      </disk></disks></domainbackup>"""
+
+
+class FlushTest(bed.LiveTest):
+    def setUp(self):
+        super().setUp()
+        self.vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 7)]))
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.picture = self.vm.picture()
+
+    def push_to(self, server, fmt='raw'):
+        with open(self.path('backup.xml'), 'w') as f:
+            f.write(network_target(server, fmt=fmt))
+        return self.baksh('backup-begin', 'g', self.path('backup.xml'), '--wait', '--reuse-external')
+
+    def test_a_good_nbd_target_is_a_success(self):
+        self.make_image('target', SIZE, 'raw')
+        server = bed.NbdServer(self, *bed.failing_server(self, self.path('target')))
+        done = self.push_to(server)
+        self.assertEqual(done.rc, 0, done)
+        self.assert_nothing_left(self.vm, self.picture)
+        self.assert_same(self.path('disk.qcow2'), self.path('target'), 'qcow2', 'raw')
+
+    def assert_failed(self, done, *words):
+        self.assertEqual(done.rc, 3, done)
+        for word in words:
+            self.assertIn(word, done.out + done.err)
+        job = self.json('backup-info', 'g')
+        self.assertEqual(job['state'], 'failed', job)
+        self.assertIn('Input/output error', job['error'])
+        self.assert_nothing_left(self.vm, self.picture)
+
+    def test_a_flush_error_after_the_job_completed_is_a_failure(self):
+        self.make_image('target', SIZE, 'raw')
+        server = bed.NbdServer(self, *bed.failing_server(self, self.path('target'), flush_fails=True))
+        self.assert_failed(self.push_to(server), 'disk0', 'Input/output error')
+
+    def test_metadata_that_cannot_be_written_after_the_job_completed_are_a_failure(self):
+        # a qcow2 on the server: data first, tables at the flush
+        self.make_image('target.qcow2', SIZE)
+        os.truncate(self.path('target.qcow2'), SIZE + (8 << 20))
+        server = bed.NbdServer(self, *bed.failing_server(self, self.path('target.qcow2'), writes_until=SIZE))
+        self.assert_failed(self.push_to(server, 'qcow2'), 'disk0', 'Input/output error')
+
+
+class ForeignCancelTest(bed.LiveTest):
+    def setUp(self):
+        super().setUp()
+        self.vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 0x11)]))
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.picture = self.vm.picture()
+
+    def cancel_by_a_stranger(self):
+        jobs = [j['id'] for j in self.vm.qmp.execute('query-jobs')]
+        self.assertTrue(jobs, 'a pull without a job')
+        for job in jobs:
+            self.vm.qmp.execute('job-cancel', id=job)
+
+    def test_a_pull_cancelled_by_a_stranger_while_it_is_read_is_a_failure(self):
+        sock = self.path('nbd')
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{sock}')
+        reader = self.nbd_reader(f'nbd+unix:///disk0?socket={sock}')
+        self.assertEqual(set(reader.pread(1 << 20, 0)), {0x11})
+        self.vm.io('disk0', f'write -P 0x22 0 {SIZE}')
+        self.assertEqual(set(reader.pread(1 << 20, 0)), {0x11})
+        self.cancel_by_a_stranger()
+        # what the reader gets from now on is an error, once the export is gone; the verdict is a failure in any case
+        self.vm.qmp.wait_event('BLOCK_EXPORT_DELETED', timeout=5)
+        import nbd
+        with self.assertRaises(nbd.Error):
+            for _ in range(100):
+                reader.pread(1 << 20, 0)
+        done = self.baksh('backup-stop', 'g')
+        self.assertEqual(done.rc, 3, done)
+        job = self.json('backup-info', 'g')
+        self.assertEqual(job['state'], 'failed', job)
+        self.assertIn('cancel', job['error'])
+        self.assert_nothing_left(self.vm, self.picture)
+
+    def test_a_push_cancelled_by_a_stranger_is_a_failure(self):
+        self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={self.path("copy")}', '--limit', '1MiB')
+        self.cancel_by_a_stranger()
+        self.must('backup-wait', 'g', rc=3)
+        self.assertIn(self.json('backup-info', 'g')['state'], ('failed', 'aborted'))
+        self.assert_nothing_left(self.vm, self.picture)
+        self.assertFalse(os.path.exists(self.path('copy')), 'the broken target is left')
+
+
+class DeathTest(bed.LiveTest):
+    def test_a_qemu_that_dies_in_the_middle_of_a_push_is_a_failure(self):
+        vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 7)]))
+        self.must('attach', 'g', '--qmp', vm.qmp_path)
+        self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={self.path("copy")}', '--limit', '1MiB')
+        vm.kill()
+        self.must('backup-wait', 'g', rc=3)
+        self.assertEqual(self.json('backup-info', 'g')['state'], 'failed')
+        self.assertFalse(os.path.exists(self.path('copy')), 'the broken target is left')
+
+    def test_a_qemu_that_dies_in_the_middle_of_a_pull_is_a_failure(self):
+        vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 7)]))
+        self.must('attach', 'g', '--qmp', vm.qmp_path)
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}')
+        vm.kill()
+        done = self.baksh('backup-stop', 'g')
+        self.assertEqual(done.rc, 3, done)
+        self.assertEqual(self.json('backup-info', 'g')['state'], 'failed')
+
+
+if __name__ == '__main__':
+    bed.main()

@@ -1,0 +1,94 @@
+#!/usr/bin/python3
+"""Push and pull of a guest that writes to two disks, begun at random moments: every copy is exact and of one instant."""
+import os
+
+import bed
+
+TIMES = int(os.environ.get('LIBBACKUP_TEST_TIMES', '20'))
+
+
+class Writing(bed.LiveTest):
+    def setUp(self):
+        super().setUp()
+        self.vm = self.guest(disks=2, fill='24M')
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.picture = self.vm.picture()
+
+    def at_a_random_moment(self):
+        self.vm.wait_rounds(self.random.randrange(1, 120))
+
+    def remove(self, *names):
+        for name in names:
+            os.unlink(self.path(name))
+
+    def push(self, *names, fmt='qcow2'):
+        targets = [x for disk, name in zip(self.vm.disks, names) for x in ('--target', f'{disk.target}={self.path(name)}')]
+        self.must('backup-begin', 'g', '--mode', 'push', *targets, '--format', fmt, '--wait')
+        return [self.path(n) for n in names]
+
+    def pull(self, *names):
+        sock = self.path('nbd')
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{sock}')
+        self.vm.wait_rounds(self.random.randrange(1, 60))
+        for disk, name in zip(self.vm.disks, names):
+            self.nbdcopy(f'nbd+unix:///{disk.target}?socket={sock}', self.path(name))
+        self.must('backup-stop', 'g')
+        self.assertFalse(os.path.exists(sock), 'the socket of the export is left')
+        return [self.path(n) for n in names]
+
+    def check(self, copies, seed_note):
+        with self.subTest(seed_note):
+            self.assert_one_instant(*copies)
+            self.assert_nothing_left(self.vm, self.picture)
+            self.assert_never_paused(self.vm)
+
+
+class PushTest(Writing):
+    def test_pushes_begun_at_random_moments_are_exact(self):
+        for n in range(TIMES):
+            self.at_a_random_moment()
+            fmt = self.random.choice(('qcow2', 'raw'))
+            copies = self.push('a', 'b', fmt=fmt)
+            self.check(copies, f'push {n} to {fmt}, seed {self.seed}')
+            self.remove('a', 'b')
+        self.assert_guest_works(self.vm)
+
+
+class PullTest(Writing):
+    def test_pulls_begun_at_random_moments_are_exact(self):
+        for n in range(TIMES):
+            self.at_a_random_moment()
+            copies = self.pull('a', 'b')
+            self.check(copies, f'pull {n}, seed {self.seed}')
+            self.remove('a', 'b')
+        self.assert_guest_works(self.vm)
+
+    def test_an_export_shows_the_same_bytes_as_often_as_it_is_read(self):
+        sock = self.path('nbd')
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{sock}')
+        for name in ('first', 'second', 'third'):
+            self.nbdcopy(f'nbd+unix:///vda?socket={sock}', self.path(name))
+            self.vm.wait_rounds(200)
+        self.must('backup-stop', 'g')
+        self.assert_same(self.path('first'), self.path('second'), 'raw', 'raw')
+        self.assert_same(self.path('first'), self.path('third'), 'raw', 'raw')
+        self.assert_guest_works(self.vm)
+        self.assert_nothing_left(self.vm, self.picture)
+
+
+class FrozenTest(Writing):
+    def test_a_copy_of_a_frozen_disk_is_the_disk_byte_for_byte(self):
+        with bed.Agent(self.vm) as agent:
+            agent.execute('guest-fsfreeze-freeze')
+            copies = [self.push('a.qcow2', 'b.qcow2'), self.push('a.raw', 'b.raw', fmt='raw'), self.pull('a', 'b')]
+            for disk, *of_disk in zip(self.vm.disks, *copies):
+                for copy, fmt in zip(of_disk, ('qcow2', 'raw', 'raw')):
+                    self.img('compare', '-U', '-f', disk.fmt, '-F', fmt, disk.path, copy)
+            agent.execute('guest-fsfreeze-thaw')
+        for pair in copies:
+            self.assert_one_instant(*pair, quiesced=True)
+        self.assert_guest_works(self.vm)
+
+
+if __name__ == '__main__':
+    bed.main()
