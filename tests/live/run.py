@@ -33,7 +33,7 @@ CLASS_TIMEOUT = 1500
 Work = collections.namedtuple('Work', 'version module cls alone words')
 
 
-def find(words):
+def find(words, without=()):
     """[(module, class, [methods])] with the picked methods."""
     found = []
     for path in sorted(glob.glob(os.path.join(HERE, 'test_*.py'))):
@@ -41,7 +41,8 @@ def find(words):
         for name, cls in sorted(vars(importlib.import_module(module)).items()):
             if isinstance(cls, type) and issubclass(cls, unittest.TestCase) and cls.__module__ == module:
                 methods = [m for m in unittest.TestLoader().getTestCaseNames(cls)
-                           if not words or any(w in f'{module}.{name}.{m}' for w in words)]
+                           if (not words or any(w in f'{module}.{name}.{m}' for w in words))
+                           and not any(w in f'{module}.{name}.{m}' for w in without)]
                 if methods:
                     found.append((module, cls, methods))
     return found
@@ -165,6 +166,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--qemu', action='append', help='QEMU version, or "all" (default: QEMU_VERSION or 7.2)')
     parser.add_argument('--jobs', type=int, default=min(4, os.cpu_count() or 1))
+    parser.add_argument('--without', action='append', default=[], metavar='WORD', help='leave out the tests that contain it')
     parser.add_argument('--list', action='store_true')
     parser.add_argument('--totals', help='append "passed failed skipped" to this file')
     parser.add_argument('word', nargs='*')
@@ -173,7 +175,7 @@ def main():
     if 'all' in versions:
         versions = list(bed.KNOWN_VERSIONS)
     works = [Work(v, module, cls, getattr(cls, 'alone', False), methods)
-             for module, cls, methods in find(options.word) for v in versions if v in getattr(cls, 'versions', versions)]
+             for module, cls, methods in find(options.word, options.without) for v in versions if v in getattr(cls, 'versions', versions)]
     if options.list:
         for w in works:
             for m in w.words:
