@@ -113,7 +113,7 @@ static gboolean verb_export_wait_gone (Run *run, const Action *action, GError **
 /* QEMU may run as somebody else: it must be able to write what we make for it. */
 static void give_to_qemu (Run *run, int fd)
 {
-    int pid = run->guest->qmp ? qmp_get_peer_pid (run->guest->qmp) : 0;
+    int pid = run->guest && run->guest->qmp ? qmp_get_peer_pid (run->guest->qmp) : 0;
     g_autofree char *proc = g_strdup_printf ("/proc/%d", pid);
     struct stat st;
     if (geteuid () == 0 && pid > 0 && stat (proc, &st) == 0 && st.st_uid != 0 && fchown (fd, st.st_uid, st.st_gid) != 0)
@@ -221,12 +221,26 @@ static gboolean run_program (const char *const *argv, char **ret_output, GError 
     return TRUE;
 }
 
-/* For QEMUs without blockdev-create. */
+/* Where QEMU does not format it: "backing" goes into the header as it is, without being opened. */
 static gboolean verb_image_create (Run *run, const Action *action, GError **error)
 {
     g_autofree char *size = g_strdup_printf ("%" G_GINT64_FORMAT, json_get_int (action->args, "size", 0));
-    const char *argv[] = { "qemu-img", "create", "-q", "-f", json_get_string (action->args, "format"), json_get_string (action->args, "path"), size, NULL };
-    return run_program (argv, NULL, error);
+    g_autofree char *cluster_size = g_strdup_printf ("cluster_size=%" G_GINT64_FORMAT, json_get_int (action->args, "cluster-size", 0));
+    const char *backing = json_get_string (action->args, "backing");
+    g_autoptr (GPtrArray) argv = g_ptr_array_new ();
+
+    for (const char *const *word = (const char *const []) { "qemu-img", "create", "-q", "-f", json_get_string (action->args, "format"), NULL }; *word; word++)
+        g_ptr_array_add (argv, (char *) *word);
+    if (json_get_int (action->args, "cluster-size", 0) > 0) {
+        g_ptr_array_add (argv, (char *) "-o");
+        g_ptr_array_add (argv, cluster_size);
+    }
+    for (const char *const *word = (const char *const []) { "-u", "-F", "qcow2", "-b", backing, NULL }; backing && *word; word++)
+        g_ptr_array_add (argv, (char *) *word);
+    g_ptr_array_add (argv, (char *) json_get_string (action->args, "path"));
+    g_ptr_array_add (argv, size);
+    g_ptr_array_add (argv, NULL);
+    return run_program ((const char *const *) argv->pdata, NULL, error);
 }
 
 /* The previous backup that an increment is laid on: a qcow2 image of at most the disk's size. */
@@ -250,7 +264,7 @@ static gboolean verb_backing_check (Run *run, const Action *action, GError **err
     return TRUE;
 }
 
-static gboolean has_foreign_lock (const char *path)
+gboolean run_file_in_use (const char *path)
 {
     int fd = open (path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
@@ -279,7 +293,7 @@ static gboolean verb_file_same (Run *run, const Action *action, GError **error)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("QEMU (process %d, root directory '%s') opened another file than we see: '%s' is '%s%s' for it; "
                           "use a path that means the same file to both"), pid, where ? where : "?", path, where && strcmp (where, "/") ? where : "", path);
     }
-    if (S_ISREG (ours.st_mode) && !has_foreign_lock (path))
+    if (S_ISREG (ours.st_mode) && !run_file_in_use (path))
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("QEMU opened another file than we see: it says that '%s' is open (node '%s'), but nothing holds the file of that name here; "
                           "use a path that means the same file to both"), path, json_get_string (action->args, "node"));
     return TRUE;
@@ -461,11 +475,14 @@ static const struct {
 
 static gboolean qmp_alive (Guest *guest)
 {
-    return guest->qmp && qmp_is_alive (guest->qmp, NULL);
+    return guest && guest->qmp && qmp_is_alive (guest->qmp, NULL);
 }
 
 gboolean run_action (Run *run, const Action *action, GError **error)
 {
+    for (const RunVerb *verb = run->verbs; verb && verb->verb; verb++)
+        if (g_str_equal (verb->verb, action->verb))
+            return verb->perform (run, action, error);
     if (action->qmp) {
         if (!guest_monitor_alive (run->guest, error))
             return FALSE;
@@ -605,8 +622,8 @@ gboolean run_undo (Run *run, gboolean success, GError **error)
 
 gboolean run_finish (Run *run, GError **error)
 {
-    g_autoptr (Graph) graph = guest_graph (run->guest, error);
-    if (!graph)
+    g_autoptr (Graph) graph = run->guest ? guest_graph (run->guest, error) : NULL;
+    if (run->guest && !graph)
         return FALSE;
     for (guint i = 0; i < run->plan->finish->len; i++) {
         const Action *action = run->plan->finish->pdata[i];

@@ -3,8 +3,18 @@
 #include "driver/qemu/guest.h"
 #include "driver/qemu/journal.h"
 
+typedef struct _Run Run;
+
+/* What another driver adds to the verbs of run.c. */
 typedef struct {
-    Guest *guest;
+    const char *verb;
+    gboolean (*perform) (Run *run, const Action *action, GError **error);
+} RunVerb;
+
+struct _Run {
+    Guest *guest;               /* NULL: another driver's; then no step is a QMP command or bears a guard */
+    const RunVerb *verbs;       /* looked at first, ended by one without a name; NULL: none */
+    gpointer data;              /* for those verbs */
     Journal *journal;           /* NULL: nothing is noted (a plan without a journal) */
     const Plan *plan;
     GArray *states;             /* StepState, one a step; owned by the caller */
@@ -15,7 +25,7 @@ typedef struct {
     guint64 frozen_for;         /* microseconds */
     char *thaw_problem;         /* NULL: none */
     gint *cancel;               /* atomic flag that ends a forward run; NULL */
-} Run;
+};
 
 /* All steps; on a failure at step k the undos of k-1..1 (and of k when its outcome is unknown), then FALSE with the failure. */
 gboolean run_steps (Run *run, GError **error);
@@ -29,3 +39,6 @@ gboolean run_action (Run *run, const Action *action, GError **error);
 /* Removes from QEMU everything whose name begins with prefix ("bak-" or "bak-ID-"): exports, jobs, nodes, objects, bitmaps.
  * Idempotent. FALSE and what is left when something stays. */
 gboolean run_sweep (Guest *guest, const char *prefix, GError **error);
+
+/* Does a QEMU (or qemu-img) have this image open? TRUE also when that cannot be told. */
+gboolean run_file_in_use (const char *path);
