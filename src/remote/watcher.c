@@ -79,11 +79,12 @@ static gboolean wait_ready (int fd, const char *log, GError **error)
     return error_set (error, BAK_ERROR_INTERNAL, _("the watcher ended before it was ready: %s"), *shown ? shown : log);
 }
 
-static GSubprocess *spawn (const char *program, const char *state_dir, const char *guest, int socket_fd, int ready_fd, int log_fd,
-                           GError **error)
+static GSubprocess *spawn (const char *program, const char *state_dir, const char *guest, const char *uri, int socket_fd, int ready_fd,
+                           int log_fd, GError **error)
 {
     enum { SOCKET_FD = 3, READY_FD = 4 };
-    const char *const argv[] = { program, "--watch", guest, "--state-dir", state_dir, "--socket-fd", "3", "--ready-fd", "4", NULL };
+    const char *const argv[] = { program, "--watch", guest, "--state-dir", state_dir, "--socket-fd", "3", "--ready-fd", "4",
+                                 uri ? "--uri" : NULL, uri, NULL };
     g_autoptr (GSubprocessLauncher) launcher = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_NONE);
     g_subprocess_launcher_take_stderr_fd (launcher, fcntl (log_fd, F_DUPFD_CLOEXEC, 10));
     g_subprocess_launcher_take_stdout_fd (launcher, fcntl (log_fd, F_DUPFD_CLOEXEC, 10));
@@ -93,6 +94,11 @@ static GSubprocess *spawn (const char *program, const char *state_dir, const cha
 }
 
 gboolean watcher_spawn (const char *state_dir, const char *guest, GError **error)
+{
+    return watcher_spawn_uri (state_dir, guest, NULL, error);
+}
+
+gboolean watcher_spawn_uri (const char *state_dir, const char *guest, const char *uri, GError **error)
 {
     g_autofree char *path = watcher_socket (state_dir, guest), *log = guest_file (state_dir, guest, "watcher.log");
     g_autofree char *program = watcher_program ();
@@ -114,7 +120,7 @@ gboolean watcher_spawn (const char *state_dir, const char *guest, GError **error
         g_unlink (path);
         return FALSE;
     }
-    g_autoptr (GSubprocess) process = spawn (program, state_dir, guest, listener, ready[1], log_fd, &why);
+    g_autoptr (GSubprocess) process = spawn (program, state_dir, guest, uri, listener, ready[1], log_fd, &why);
     close (ready[1]);
     close (log_fd);
     close (listener);

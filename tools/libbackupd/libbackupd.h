@@ -8,6 +8,7 @@ typedef struct {
     gboolean config_check, stdio, probe, version, session;
     char *splice;               /* -U PATH */
     char *watch;                /* --watch GUEST */
+    char *uri;                  /* --uri: of what it watches; NULL: qemu:/// */
     int socket_fd, ready_fd;
 } Options;
 

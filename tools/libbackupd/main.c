@@ -26,6 +26,7 @@ static const GOptionEntry entries[] = {
     { "join", 'U', 0, G_OPTION_ARG_FILENAME, &options.splice, N_("Join standard input and output to this socket, as netcat does"), "SOCKET" },
     { "probe", 'q', 0, G_OPTION_ARG_NONE, &options.probe, N_("Exit with 0: libvirt's clients ask which options this netcat has"), NULL },
     { "watch", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_STRING, &options.watch, NULL, NULL },
+    { "uri", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_STRING, &options.uri, NULL, NULL },
     { "socket-fd", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_INT, &options.socket_fd, NULL, NULL },
     { "ready-fd", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_INT, &options.ready_fd, NULL, NULL },
     { NULL },

@@ -129,7 +129,7 @@ int run_watcher (const Options *options)
     }
     close_std ();
     const DriverOpenOptions open = { .role = DRIVER_ROLE_WATCHER, .state_dir = options->state_dir, .watch_guest = options->watch };
-    DriverConn *conn = driver_open (options->session ? "qemu:///session" : "qemu:///system", &open, &error);
+    DriverConn *conn = driver_open (options->uri ? options->uri : options->session ? "qemu:///session" : "qemu:///system", &open, &error);
     if (!conn) {
         fprintf (stderr, _("error: %s\n"), error->message);
         return EXIT_FAILURE;
