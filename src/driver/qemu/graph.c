@@ -11,11 +11,11 @@
 enum { MAX_NODES = 20000, MAX_DISKS = 4096, MAX_ITEMS = 20000, MAX_BITMAPS = 4096, MAX_FILTERS = 256, MAX_NODE_NAME = 64 };
 #define MAX_SIZE (G_GINT64_CONSTANT (1) << 62)
 
-/* What is known while a picture is being made. All names are borrowed from the graph's nodes. */
+/* What is known while a picture is being made, by GraphNode. */
 typedef struct {
     Graph *graph;
-    GHashTable *filtered;       /* node-name of a filter -> node-name below it */
-    GHashTable *used;           /* node-names that another node stands on (not one of ours) */
+    GHashTable *filtered;       /* a filter -> the node below it */
+    GHashTable *used;           /* nodes that another stands on (not one of ours) */
     gboolean has_edges;
 } Builder;
 
@@ -100,8 +100,8 @@ void graph_free (Graph *graph)
 static void builder_init (Builder *builder)
 {
     builder->graph = graph_new ();
-    builder->filtered = g_hash_table_new (g_str_hash, g_str_equal);
-    builder->used = g_hash_table_new (g_str_hash, g_str_equal);
+    builder->filtered = g_hash_table_new (NULL, NULL);
+    builder->used = g_hash_table_new (NULL, NULL);
 }
 
 static void builder_clear (Builder *builder)
@@ -251,9 +251,9 @@ static void take_edge (Builder *builder, GraphNode *parent, GraphNode *child, co
     if (strcmp (name, "file") == 0 && !parent->file)
         parent->file = g_strdup (child->name);
     if (parent->is_filter && child_is_filtered (name))
-        g_hash_table_insert (builder->filtered, parent->name, child->name);
+        g_hash_table_insert (builder->filtered, parent, child);
     if (parent_uses_child (parent))
-        g_hash_table_add (builder->used, child->name);
+        g_hash_table_add (builder->used, child);
 }
 
 /* From 10.1 on a node lists its children itself. */
@@ -335,7 +335,7 @@ static GraphNode *guess_node (Builder *builder, const char *filename, gboolean p
     for (guint i = 0; filename && *filename && i < builder->graph->nodes->len; i++) {
         GraphNode *node = g_ptr_array_index (builder->graph->nodes, i);
         if (node == not || node->is_filter || driver_is_protocol (node->driver) != protocol || strcmp (node->filename, filename) != 0
-            || g_hash_table_contains (builder->used, node->name))
+            || g_hash_table_contains (builder->used, node))
             continue;
         if (found)
             return NULL;        /* opened twice: unknown is better than wrong */
@@ -351,7 +351,7 @@ static GraphNode *guess_filtered (Builder *builder, const GraphNode *filter)
     for (guint i = 0; i < builder->graph->nodes->len; i++) {
         GraphNode *node = g_ptr_array_index (builder->graph->nodes, i);
         if (node->is_filter || driver_is_protocol (node->driver) || !*node->filename || !strstr (filter->filename, node->filename)
-            || node->virtual_size != filter->virtual_size || g_hash_table_contains (builder->used, node->name))
+            || node->virtual_size != filter->virtual_size || g_hash_table_contains (builder->used, node))
             continue;
         if (found)
             return NULL;
@@ -405,7 +405,7 @@ static GraphDisk *disk_new (void)
 static GraphNode *below_filters (Builder *builder, GraphNode *node)
 {
     for (guint i = 0; node && node->is_filter; i++) {
-        GraphNode *below = find_node (builder->graph, g_hash_table_lookup (builder->filtered, node->name));
+        GraphNode *below = g_hash_table_lookup (builder->filtered, node);
         if (!below || i == MAX_FILTERS)
             break;
         node = below;
@@ -417,7 +417,7 @@ static GraphNode *below_filters (Builder *builder, GraphNode *node)
 static GraphNode *below_ours (Builder *builder, GraphNode *node)
 {
     for (guint i = 0; node && node->is_filter && is_ours (node->name) && i < MAX_FILTERS; i++) {
-        GraphNode *below = find_node (builder->graph, g_hash_table_lookup (builder->filtered, node->name));
+        GraphNode *below = g_hash_table_lookup (builder->filtered, node);
         if (!below)
             break;
         node = below;
@@ -529,6 +529,30 @@ static void merge_disk (GraphDisk *into, GraphDisk *disk)
     disk_free (disk);
 }
 
+static void rename_reference (char **name, const char *from, const char *to)
+{
+    if (g_strcmp0 (*name, from) != 0)
+        return;
+    g_free (*name);
+    *name = g_strdup (to);
+}
+
+/* Up to 2.8 what we add is a block backend with an id, on a node that QEMU names: it is known by its id then. */
+static void name_after_backend (Graph *graph, GraphNode *node, const char *id)
+{
+    if (!node || *node->name != '#' || find_node (graph, id))
+        return;
+    for (guint i = 0; i < graph->nodes->len; i++) {
+        GraphNode *other = g_ptr_array_index (graph->nodes, i);
+        rename_reference (&other->backing, node->name, id);
+        rename_reference (&other->file, node->name, id);
+    }
+    g_hash_table_remove (graph->by_name, node->name);
+    g_free (node->name);
+    node->name = g_strdup (id);
+    g_hash_table_insert (graph->by_name, node->name, node);
+}
+
 static gboolean take_block (Builder *builder, JsonNode *answer, GError **error)
 {
     Graph *graph = builder->graph;
@@ -547,6 +571,8 @@ static gboolean take_block (Builder *builder, JsonNode *answer, GError **error)
         GraphDisk *other = disk->node ? disk_of_node (graph, disk->node) : NULL;
         gboolean ours = (disk->node && is_ours (disk->node)) || (disk->device && is_ours (disk->device));
         if (ours || other) {
+            if (ours && disk->device && name_is_sound (disk->device))
+                name_after_backend (graph, find_node (graph, disk->top), disk->device);
             if (ours)
                 disk_free (disk);
             else
@@ -569,7 +595,7 @@ static gboolean take_roots (Builder *builder, GError **error)
     for (guint i = 0; i < graph->nodes->len; i++) {
         GraphNode *node = g_ptr_array_index (graph->nodes, i);
         GraphNode *format = below_filters (builder, node);
-        if (is_ours (node->name) || is_ours (format->name) || g_hash_table_contains (builder->used, node->name)
+        if (is_ours (node->name) || is_ours (format->name) || g_hash_table_contains (builder->used, node)
             || driver_is_protocol (format->driver) || strcmp (format->driver, "snapshot-access") == 0 || disk_of_node (graph, format->name))
             continue;
         if (graph->disks->len == MAX_DISKS)
@@ -839,39 +865,8 @@ static const struct { gsize offset; TakeFunc take; } answer_rows[] = {
 #undef ROW
 };
 
-static gboolean has_image (const Graph *graph)
+static Graph *builder_finish (Builder *builder, GPtrArray *disks, JsonObject *types, JsonObject *iothreads)
 {
-    for (guint i = 0; i < graph->disks->len; i++)
-        if (((const GraphDisk *) g_ptr_array_index (graph->disks, i))->node)
-            return TRUE;
-    return FALSE;
-}
-
-/* A node that no device uses is a disk when the guest's definition says so by name. */
-static void take_named_nodes (Builder *builder, GPtrArray *disks)
-{
-    Graph *graph = builder->graph;
-    for (guint i = 0; disks && i < disks->len; i++) {
-        const GuestDiskDef *def = g_ptr_array_index (disks, i);
-        GraphDisk *second = NULL;
-        GraphNode *node = (GraphNode *) graph_node (graph, def->id);
-        if (!node || is_ours (node->name) || graph->disks->len == MAX_DISKS || match_disk (graph, def->id, &second))
-            continue;
-        GraphNode *format = below_filters (builder, node);
-        GraphDisk *disk = disk_new ();
-        place_disk (builder, disk, node);
-        disk->read_only = format->read_only;
-        name_disk (disk, format);
-        g_ptr_array_add (graph->disks, disk);
-    }
-}
-
-/* A QEMU without any device that has an image is a bare block engine, like a storage daemon: its images are its disks. */
-static Graph *builder_finish (Builder *builder, GPtrArray *disks, JsonObject *types, JsonObject *iothreads, GError **error)
-{
-    if (!has_image (builder->graph) && !take_roots (builder, error))
-        return NULL;
-    take_named_nodes (builder, disks);
     apply_devices (builder->graph, types, iothreads);
     name_targets (builder->graph, disks);
     return g_steal_pointer (&builder->graph);
@@ -889,9 +884,9 @@ Graph *graph_from_answers (const GraphAnswers *answers, GPtrArray *disks, GError
     JsonNode *jobs = answers->jobs ? answers->jobs : answers->block_jobs;
     if (jobs && !(answers->jobs ? take_jobs : take_block_jobs) (&builder, jobs, error))
         return NULL;
-    if (answers->block && !take_block (&builder, answers->block, error))
+    if (answers->status ? answers->block && !take_block (&builder, answers->block, error) : !take_roots (&builder, error))
         return NULL;
-    return builder_finish (&builder, disks, as_object (answers->device_types), as_object (answers->device_iothreads), error);
+    return builder_finish (&builder, disks, as_object (answers->device_types), as_object (answers->device_iothreads));
 }
 
 /* ---- from a QEMU ---- */
@@ -1090,6 +1085,8 @@ Graph *graph_load (Qmp *qmp, const Caps *caps, GPtrArray *disks, GError **error)
     ask_everything (&loader, qmp, caps);
     if (!loader_wait (&loader, qmp, error))
         return NULL;
+    if (caps->storage_daemon && !take_roots (&loader.builder, error))
+        return NULL;
     g_autoptr (JsonObject) types = json_object_new ();
     g_autoptr (JsonObject) iothreads = json_object_new ();
     if (caps_has_command (caps, "qom-get")) {
@@ -1103,7 +1100,7 @@ Graph *graph_load (Qmp *qmp, const Caps *caps, GPtrArray *disks, GError **error)
         error_set (error, BAK_ERROR_CONNECTION, "%s", why);
         return NULL;
     }
-    return builder_finish (&loader.builder, disks, types, iothreads, error);
+    return builder_finish (&loader.builder, disks, types, iothreads);
 }
 
 /* ---- questions ---- */

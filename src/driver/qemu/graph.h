@@ -11,7 +11,7 @@ typedef struct {
 } GraphBitmap;
 
 typedef struct {
-    char *name;                 /* node-name */
+    char *name;                 /* node-name; of ours before 2.8: the id of its block backend, which is what commands take */
     char *driver;               /* "qcow2", "file", "throttle", ... */
     char *filename;             /* image.filename, "" when none */
     char *backing_filename;     /* full-backing-filename; NULL */

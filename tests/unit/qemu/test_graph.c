@@ -234,7 +234,9 @@ START_TEST (a_2_7_tells_enough)
     ck_assert_str_eq (disk->device, "drive-virtio-disk0");
     ck_assert_str_eq (disk->bus, "virtio");
     const GraphNode *node = graph_node (graph, disk->node);
-    ck_assert_str_eq (node->backing, "#block200");
+    ck_assert_str_eq (node->backing, "bak-1f3a9c02-tgt00");         /* ours: known by its backend's id */
+    ck_assert_str_eq (graph_node (graph, "bak-1f3a9c02-tgt00")->filename, "/base.qcow2");
+    ck_assert_ptr_null (graph_node (graph, "#block200"));
     ck_assert_str_eq (node->file, "#block001");
     ck_assert (graph_bitmap (node, "b0")->recording && !graph_bitmap (node, "b0")->busy);
     ck_assert (graph_bitmap (node, "b1")->busy);

@@ -134,12 +134,11 @@ static gboolean fake_xml (DriverConn *conn, const bak_domain_arg *args, bak_text
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
     if (guest) {
-        g_autofree char *id = guest->id < 0 ? g_strdup ("") : g_strdup_printf (" id='%d'", guest->id);
         g_autofree char *text = g_strdup_printf (
-            "<domain type='qemu'%s>\n  <name>%s</name>\n  <uuid>%s</uuid>\n  <os><type>hvm</type></os>\n  <devices>\n"
+            "<domain type='qemu'%s%d%s>\n  <name>%s</name>\n  <uuid>%s</uuid>\n  <os><type>hvm</type></os>\n  <devices>\n"
             "    <disk type='file' device='disk'>\n      <driver name='qemu' type='qcow2'/>\n      <source file='/disks/%s.qcow2'/>\n"
             "      <target dev='vda' bus='virtio'/>\n    </disk>\n  </devices>\n</domain>\n",
-            id, guest->name, guest->uuid, guest->name);
+            guest->id < 0 ? "" : " id='", guest->id < 0 ? 0 : guest->id, guest->id < 0 ? "" : "'", guest->name, guest->uuid, guest->name);
         ret->text = ret_string (text);
     }
     g_mutex_unlock (&lock);
@@ -274,7 +273,7 @@ static gboolean fake_begin (DriverConn *conn, const bak_begin_args *args, bak_be
     job->disks.disks_val[0] = (bak_job_disk) {
         .target = ret_string ("vda"), .state = job->state, .type = ret_string ("full"), .reason = ret_string (""),
         .bytes = 1 << 20, .total = 1 << 30, .error = ret_string (""), .path = ret_string ("/backups/vda"), .scratch = ret_string (""),
-        .format = ret_string ("qcow2"), .export_name = ret_string ("vda"), .bitmap = ret_string (""), .protection = ret_string (""), .since = ret_string (""),
+        .format = ret_string ("qcow2"), .export_name = ret_string ("vda"), .bitmap = ret_string (""), .protection = ret_string (""),
     };
     g_free (guest->xml);
     guest->xml = g_strdup (args->backup_xml);
