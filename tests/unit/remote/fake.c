@@ -273,7 +273,7 @@ static gboolean fake_begin (DriverConn *conn, const bak_begin_args *args, bak_be
     job->disks.disks_val[0] = (bak_job_disk) {
         .target = ret_string ("vda"), .state = job->state, .type = ret_string ("full"), .reason = ret_string (""),
         .bytes = 1 << 20, .total = 1 << 30, .error = ret_string (""), .path = ret_string ("/backups/vda"), .scratch = ret_string (""),
-        .format = ret_string ("qcow2"), .export_name = ret_string ("vda"), .bitmap = ret_string (""), .protection = ret_string (""),
+        .format = ret_string ("qcow2"), .export_name = ret_string ("vda"), .bitmap = ret_string (""), .protection = ret_string (""), .since = ret_string (""),
     };
     g_free (guest->xml);
     guest->xml = g_strdup (args->backup_xml);
