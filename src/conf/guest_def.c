@@ -163,7 +163,7 @@ gboolean guest_def_check (const GuestDef *def, GError **error)
 
     if (!guest_name_check (def->name, error))
         return FALSE;
-    if (!uuid_ok (def->uuid))
+    if (def->uuid && !uuid_ok (def->uuid))
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("guest '%s': uuid '%s': expected 36 characters, lower case"), def->name, uuid);
     if (!def->qmp == (def->images->len == 0))
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("guest '%s': expected either a monitor (--qmp) or images (--image)"), def->name);
@@ -287,7 +287,9 @@ GuestDef *guest_def_parse (const char *json, GError **error)
         || !read_string (object, "agent", &def->agent, error) || !read_disks (object, "disks", def->disks, error)
         || !read_disks (object, "images", def->images, error))
         return NULL;
-    if (!guest_def_check (def, error)) {
+    if (!def->uuid || !guest_def_check (def, error)) {
+        if (!def->uuid)
+            error_set (error, BAK_ERROR_IO, _("it has no uuid"));
         error_note (error, _("guest definition is damaged"));
         return NULL;
     }

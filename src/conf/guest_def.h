@@ -23,7 +23,7 @@ GuestDef *guest_def_copy (const GuestDef *def);
 GuestDiskDef *guest_disk_def_new (const char *target, const char *id);
 void guest_disk_def_free (GuestDiskDef *disk);
 gboolean guest_name_check (const char *name, GError **error);
-/* Everything about the definition that can be checked without I/O: name, addresses, duplicate targets. */
+/* uuid may be NULL: not known yet. Everything about the definition that can be checked without I/O: name, addresses, duplicate targets. */
 gboolean guest_def_check (const GuestDef *def, GError **error);
 char *guest_def_format (const GuestDef *def);                       /* JSON, stable keys */
 GuestDef *guest_def_parse (const char *json, GError **error);       /* untrusted: a file may have been damaged */

@@ -78,6 +78,7 @@ static gboolean back_lookup (Call *call, GError **error)
 static gboolean back_manage (Call *call, GError **error)
 {
     const char *guest = call->procedure->id == CALL_ID_discover ? "*" : *(char **) call->args;
+    call->subject = g_strdup (guest);
     if (!peer_may (call->peer, guest, VERB_MANAGE))
         return error_set (error, BAK_ERROR_ACCESS_DENIED, _("the policy does not let %s manage guests here"),
                           call->peer->identity->name);
@@ -176,4 +177,4 @@ static const Procedure *back_find (gint32 number)
     return NULL;
 }
 
-const Program program_backup = { .number = PROGRAM_BACKUP, .version = 1, .find = back_find };
+const Program program_backup = { .number = PROGRAM_BACKUP, .version = 1, .find = back_find, .rows = procedures, .count = CALL_COUNT };

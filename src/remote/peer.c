@@ -9,7 +9,7 @@ enum { MAX_REGISTRATIONS = 1024 };
 enum { KEEPALIVE_SECONDS = 5, KEEPALIVE_COUNT = 5 };
 enum { REPLIES_QUEUED_MAX = 256 * 1024 };       /* a peer that does not read its replies is not read either */
 
-static const Program *const programs[] = { &program_backup };
+static const Program *const programs[] = { &program_backup, &program_libvirt };
 
 static void registration_clear (gpointer data)
 {
@@ -119,6 +119,7 @@ static void call_free (Call *call)
     g_free (call->args);
     g_free (call->ret);
     g_free (call->guest);
+    g_free (call->subject);
     peer_unref (call->peer);
     g_free (call);
 }
@@ -155,11 +156,11 @@ static void call_audit (const Call *call, const GError *error)
     const Peer *peer = call->peer;
     if (!(call->procedure->flags & CALL_WRITE) || !server_audits (peer->server))
         return;
-    g_autofree char *guest = text_sanitize (call->guest, 256);
+    g_autofree char *guest = text_sanitize (call->subject, 256);
     g_autofree char *who = text_sanitize (peer->identity->name, 256);
     g_message ("audit: peer=%" G_GUINT64_FORMAT " who=%s uid=%d pid=%d from=%s call=%s guest=%s result=%s%s%s",
                peer->number, who, (int) peer->identity->uid, (int) peer->identity->pid, peer->identity->address,
-               call->procedure->name, call->guest ? guest : "-", error ? "failed" : "done",
+               call->procedure->name, call->subject ? guest : "-", error ? "failed" : "done",
                error ? " error=" : "", error ? error->message : "");
 }
 
@@ -196,6 +197,8 @@ static gboolean decode_args (Call *call, const guint8 *payload, gsize length, GE
         call->ret = g_malloc0 (procedure->ret_size);
     if (procedure->flags & CALL_GUEST)
         call->guest = g_strdup (*(char **) call->args);
+    if (call->guest)
+        call->subject = g_strdup (call->guest);
     return TRUE;
 }
 
@@ -204,7 +207,7 @@ static gboolean check_access (Call *call, GError **error)
     const Procedure *procedure = call->procedure;
     if (!(procedure->flags & CALL_GUEST) || peer_may (call->peer, call->guest, procedure->verb))
         return TRUE;
-    g_autofree char *shown = text_sanitize (call->guest, 256);
+    g_autofree char *shown = text_sanitize (call->subject, 256);
     if (!peer_may (call->peer, call->guest, VERB_SEE))
         return error_set (error, BAK_ERROR_NO_DOMAIN, _("no guest '%s'"), shown);
     return error_set (error, BAK_ERROR_ACCESS_DENIED, _("the policy does not let %s %s guest '%s'"),

@@ -7,6 +7,8 @@
 
 typedef struct _Peer Peer;
 typedef struct _Call Call;
+/* What a worker runs; the first field of whatever is given to one. */
+typedef void (*WorkFunc) (Server *server, gpointer work);
 
 enum { PROCEDURE_OPEN = 8 /* legal before the connection is open */ };
 
@@ -26,13 +28,15 @@ typedef struct {
 typedef struct {
     guint32 number, version;
     const Procedure *(*find) (gint32 procedure);        /* NULL: unknown */
+    const Procedure *rows;      /* all, for tests and fuzzers */
+    guint count;
 } Program;
 
 typedef struct {
     int id;                     /* the peer knows it by this */
     guint32 program;
     int kind;                   /* event kind of that program; -1: all */
-    char *domain;               /* "": all */
+    char *domain;               /* "": all; our program: name, libvirt's: uuid */
 } Registration;
 
 struct _Peer {
@@ -52,10 +56,12 @@ struct _Peer {
 };
 
 struct _Call {
+    WorkFunc work;
     Peer *peer;
     FrameHeader header;
     const Procedure *procedure;
     char *guest;                /* whose queue it is in; NULL */
+    char *subject;              /* for the audit line: the guest it is about; NULL */
     gpointer args, ret;
     gint64 park_until;          /* set by run(): not finished, run again at an event of a job or at this monotonic time */
     gint64 deadline;            /* run()'s own */
@@ -83,6 +89,11 @@ gboolean peer_may (Peer *peer, const char *guest, CallVerb verb);
 /* server.c */
 const ServerLimits *server_limits (const Server *server);
 void server_queue_call (Server *server, Call *call);            /* to a worker */
+/* Other work than calls: *work begins with its WorkFunc, which ends with server_work_done; func runs on the context. */
+void server_run_work (Server *server, gpointer work);
+void server_work_done (Server *server, WorkFunc func, gpointer data);
+void server_each_peer (Server *server, void (*func) (Peer *peer, gpointer data), gpointer data);
+bak_event *event_dup (const bak_event *event);
 void server_peer_opened (Server *server, Peer *peer);
 void server_peer_gone (Server *server, Peer *peer);
 void server_call_done (Server *server, Call *call);             /* context */
@@ -96,5 +107,7 @@ guint server_job_stamp (Server *server);
 
 /* programs */
 extern const Program program_backup, program_libvirt;
+/* calls-event.c: the same in libvirt's program, where one event may be several messages. */
+void libvirt_send_event (Server *server, const bak_event *event);
 /* calls-back.c: event to the peers that asked for it in our own program. */
 void back_send_event (Peer *peer, const bak_event *event);

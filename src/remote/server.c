@@ -123,15 +123,10 @@ static void server_notify (Server *server, const bak_event *event)
 
 /* Events: any thread puts them into a queue, the context fans them out */
 
-static bak_event *event_copy (const bak_event *event)
+bak_event *event_dup (const bak_event *event)
 {
     bak_event *copy = g_new0 (bak_event, 1);
-    *copy = *event;
-    copy->domain = ret_string (event->domain);
-    copy->uuid = ret_string (event->uuid);
-    copy->job = ret_string (event->job);
-    copy->disk = ret_string (event->disk);
-    copy->text = ret_string (event->text);
+    bak_event_copy (event, copy);
     return copy;
 }
 
@@ -149,6 +144,7 @@ static void server_fan_out (Server *server, const bak_event *event)
         }
         back_send_event (peer, event);
     }
+    libvirt_send_event (server, event);
     if (event->kind == EVENT_JOB_STATE || event->kind == EVENT_JOB_COMPLETED)
         server_parked_look (server, FALSE);
     server_notify (server, event);
@@ -175,7 +171,7 @@ static void server_event (DriverConn *conn, const bak_event *event, gpointer dat
     if (event->kind == EVENT_JOB_STATE || event->kind == EVENT_JOB_COMPLETED)
         g_atomic_int_inc (&server->job_stamp);
     g_mutex_lock (&server->event_lock);
-    g_queue_push_tail (&server->events, event_copy (event));
+    g_queue_push_tail (&server->events, event_dup (event));
     gboolean post = !server->event_posted;
     server->event_posted = TRUE;
     g_mutex_unlock (&server->event_lock);
@@ -190,9 +186,12 @@ static void server_event (DriverConn *conn, const bak_event *event, gpointer dat
 
 /* Workers */
 
+static void server_work_call (Server *server, gpointer data);
+
 static void server_start_call (Server *server, Call *call)
 {
     call->queued = TRUE;
+    call->work = server_work_call;
     call->park_stamp = server_job_stamp (server);
     server->in_work++;
     g_thread_pool_push (server->workers, call, NULL);
@@ -297,7 +296,7 @@ static gboolean server_park (gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-static void server_work (gpointer data, gpointer server)
+static void server_work_call (Server *server, gpointer data)
 {
     Call *call = data;
     GError *error = NULL;
@@ -305,9 +304,45 @@ static void server_work (gpointer data, gpointer server)
     gboolean ok = peer_is_gone (call->peer) ? error_set (&error, BAK_ERROR_CONNECTION, "the peer is gone")
                                             : call->procedure->run (call, &error);
     if (ok && call->park_until)
-        g_main_context_invoke (((Server *) server)->context, server_park, call);
+        g_main_context_invoke (server->context, server_park, call);
     else
         call_finish (call, ok, error);
+}
+
+static void server_work (gpointer data, gpointer server)
+{
+    (*(WorkFunc *) data) (server, data);
+}
+
+void server_run_work (Server *server, gpointer work)
+{
+    server->in_work++;
+    g_thread_pool_push (server->workers, work, NULL);
+}
+
+typedef struct { Server *server; WorkFunc func; gpointer data; } WorkDone;
+
+static gboolean work_done (gpointer data)
+{
+    WorkDone *done = data;
+    done->server->in_work--;
+    done->func (done->server, done->data);
+    g_free (done);
+    return G_SOURCE_REMOVE;
+}
+
+void server_work_done (Server *server, WorkFunc func, gpointer data)
+{
+    WorkDone done = { .server = server, .func = func, .data = data };
+    g_main_context_invoke (server->context, work_done, g_memdup2 (&done, sizeof done));
+}
+
+void server_each_peer (Server *server, void (*func) (Peer *peer, gpointer data), gpointer data)
+{
+    for (GList *node = server->peers.head, *next; node; node = next) {
+        next = node->next;
+        func (node->data, data);
+    }
 }
 
 void server_call_done (Server *server, Call *call)

@@ -865,8 +865,39 @@ static const struct { gsize offset; TakeFunc take; } answer_rows[] = {
 #undef ROW
 };
 
-static Graph *builder_finish (Builder *builder, GPtrArray *disks, JsonObject *types, JsonObject *iothreads)
+static gboolean has_image (const Graph *graph)
 {
+    for (guint i = 0; i < graph->disks->len; i++)
+        if (((const GraphDisk *) g_ptr_array_index (graph->disks, i))->node)
+            return TRUE;
+    return FALSE;
+}
+
+/* A node that no device uses is a disk when the guest's definition says so by name. */
+static void take_named_nodes (Builder *builder, GPtrArray *disks)
+{
+    Graph *graph = builder->graph;
+    for (guint i = 0; disks && i < disks->len; i++) {
+        const GuestDiskDef *def = g_ptr_array_index (disks, i);
+        GraphDisk *second = NULL;
+        GraphNode *node = (GraphNode *) graph_node (graph, def->id);
+        if (!node || is_ours (node->name) || graph->disks->len == MAX_DISKS || match_disk (graph, def->id, &second))
+            continue;
+        GraphNode *format = below_filters (builder, node);
+        GraphDisk *disk = disk_new ();
+        place_disk (builder, disk, node);
+        disk->read_only = format->read_only;
+        name_disk (disk, format);
+        g_ptr_array_add (graph->disks, disk);
+    }
+}
+
+/* A QEMU without any device that has an image is a bare block engine, like a storage daemon: its images are its disks. */
+static Graph *builder_finish (Builder *builder, GPtrArray *disks, JsonObject *types, JsonObject *iothreads, GError **error)
+{
+    if (!has_image (builder->graph) && !take_roots (builder, error))
+        return NULL;
+    take_named_nodes (builder, disks);
     apply_devices (builder->graph, types, iothreads);
     name_targets (builder->graph, disks);
     return g_steal_pointer (&builder->graph);
@@ -884,9 +915,9 @@ Graph *graph_from_answers (const GraphAnswers *answers, GPtrArray *disks, GError
     JsonNode *jobs = answers->jobs ? answers->jobs : answers->block_jobs;
     if (jobs && !(answers->jobs ? take_jobs : take_block_jobs) (&builder, jobs, error))
         return NULL;
-    if (answers->status ? answers->block && !take_block (&builder, answers->block, error) : !take_roots (&builder, error))
+    if (answers->block && !take_block (&builder, answers->block, error))
         return NULL;
-    return builder_finish (&builder, disks, as_object (answers->device_types), as_object (answers->device_iothreads));
+    return builder_finish (&builder, disks, as_object (answers->device_types), as_object (answers->device_iothreads), error);
 }
 
 /* ---- from a QEMU ---- */
@@ -1085,8 +1116,6 @@ Graph *graph_load (Qmp *qmp, const Caps *caps, GPtrArray *disks, GError **error)
     ask_everything (&loader, qmp, caps);
     if (!loader_wait (&loader, qmp, error))
         return NULL;
-    if (caps->storage_daemon && !take_roots (&loader.builder, error))
-        return NULL;
     g_autoptr (JsonObject) types = json_object_new ();
     g_autoptr (JsonObject) iothreads = json_object_new ();
     if (caps_has_command (caps, "qom-get")) {
@@ -1100,7 +1129,7 @@ Graph *graph_load (Qmp *qmp, const Caps *caps, GPtrArray *disks, GError **error)
         error_set (error, BAK_ERROR_CONNECTION, "%s", why);
         return NULL;
     }
-    return builder_finish (&loader.builder, disks, types, iothreads);
+    return builder_finish (&loader.builder, disks, types, iothreads, error);
 }
 
 /* ---- questions ---- */

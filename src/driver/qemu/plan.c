@@ -635,7 +635,9 @@ static JsonObject *x_perf (Planner *p, const Item *item)
     if (!p->caps->backup_x_perf)
         return NULL;
     guint64 limit = item->out->limit;
-    guint64 chunk = limit && limit < 8 * MAX_CHUNK ? MIN_CHUNK : MAX_CHUNK;
+    /* before 8.0 a read of the point in time is exact only within one cluster of the filter (its reads must not cross one) */
+    gboolean small = (limit && limit < 8 * MAX_CHUNK) || (p->fleece && !p->caps->snapshot_access_exact);
+    guint64 chunk = small ? MIN_CHUNK : MAX_CHUNK;
     if (item->def && item->def->cluster_size > chunk)
         chunk = item->def->cluster_size;
     return obj ("max-workers", "i", (gint64) DEFAULT_WORKERS, "max-chunk", "i", (gint64) chunk, NULL);
@@ -859,16 +861,16 @@ static gboolean add_point_in_time (Planner *p, GError **error)
     return TRUE;
 }
 
-/* The node that shows the point in time: the overlay itself, or an access node on the filter. Caller frees. */
+/* The node that shows the point in time: an access node on the filter, else the overlay itself. Caller frees. */
 static char *add_view (Planner *p, Item *item)
 {
     if (!p->hybrid)
         return own_name (p, "scr", item);
-    char *snapshot = own_name (p, "snp", item);
+    char *view = own_name (p, "snp", item);
     plan_add (p->plan, _("open the point in time"), item->disk->target,
-              node_add (p, obj ("driver", "s", "snapshot-access", "node-name", "s", snapshot, "file", "s", item->out->filter, NULL)),
-              node_del (p, snapshot), NULL);
-    return snapshot;
+              node_add (p, obj ("driver", "s", "snapshot-access", "node-name", "s", view, "file", "s", item->out->filter, NULL)),
+              node_del (p, view), NULL);
+    return view;
 }
 
 /* ---- push ---- */
@@ -963,7 +965,7 @@ static gboolean copy_from_scratch (Planner *p, GError **error)
     for (guint i = 0; i < p->items->len; i++) {
         Item *item = p->items->pdata[i];
         g_autofree char *view = add_view (p, item), *scratch = own_name (p, "scr", item), *bitmap = item->changes ? own_name (p, "inc", item) : NULL;
-        if (bitmap && p->hybrid) {
+        if (bitmap) {
             tx (p, "block-dirty-bitmap-add", obj ("node", "s", view, "name", "s", bitmap, "disabled", "b", TRUE, NULL));
             tx (p, "block-dirty-bitmap-merge", obj ("node", "s", view, "target", "s", bitmap, "bitmaps", "a", arr (obj ("node", "s", scratch, "name", "s", bitmap, NULL), NULL), NULL));
             tx_undo (p, bitmap_remove (view, bitmap));
@@ -1145,14 +1147,26 @@ static gboolean all_whole (Planner *p)
     return TRUE;
 }
 
+static gboolean small_clusters (Planner *p)
+{
+    for (guint i = 0; i < p->items->len; i++) {
+        const Item *item = p->items->pdata[i];
+        if (item->def && item->def->cluster_size > MIN_CHUNK)
+            return FALSE;
+    }
+    return TRUE;
+}
+
 /* How the guest is kept from what may happen to target and scratch, on this QEMU; the table in docs/guest-protection.md. */
 static gboolean choose_protection (Planner *p, GError **error)
 {
-    gboolean push = p->plan->mode == BACKUP_MODE_PUSH, fleece = push && p->protect != PROTECT_NO && all_whole (p) && p->caps->jobs && p->caps->bitmap_disabled;
-    gboolean breaks = p->caps->backup_on_cbw_error;
+    gboolean push = p->plan->mode == BACKUP_MODE_PUSH, breaks = p->caps->backup_on_cbw_error;
+    gboolean access = p->caps->snapshot_access && p->caps->backup_filter_node_name;
+    gboolean copies = access && (p->caps->snapshot_access_exact || (p->caps->backup_x_perf && small_clusters (p)));
+    gboolean fleece = push && p->protect != PROTECT_NO && all_whole (p) && copies;
     const char *text;
 
-    p->hybrid = p->caps->snapshot_access && p->caps->snapshot_access_exact && p->caps->backup_filter_node_name && p->caps->export_bitmap_node;
+    p->hybrid = push ? fleece : access && p->caps->snapshot_access_exact && p->caps->export_bitmap_node;
     p->fleece = fleece;
     if (p->protect == PROTECT_NO)
         text = _("none (asked for)");

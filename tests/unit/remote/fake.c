@@ -134,11 +134,12 @@ static gboolean fake_xml (DriverConn *conn, const bak_domain_arg *args, bak_text
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
     if (guest) {
+        g_autofree char *id = guest->id < 0 ? g_strdup ("") : g_strdup_printf (" id='%d'", guest->id);
         g_autofree char *text = g_strdup_printf (
-            "<domain type='qemu'%s%d%s>\n  <name>%s</name>\n  <uuid>%s</uuid>\n  <os><type>hvm</type></os>\n  <devices>\n"
+            "<domain type='qemu'%s>\n  <name>%s</name>\n  <uuid>%s</uuid>\n  <os><type>hvm</type></os>\n  <devices>\n"
             "    <disk type='file' device='disk'>\n      <driver name='qemu' type='qcow2'/>\n      <source file='/disks/%s.qcow2'/>\n"
             "      <target dev='vda' bus='virtio'/>\n    </disk>\n  </devices>\n</domain>\n",
-            guest->id < 0 ? "" : " id='", guest->id < 0 ? 0 : guest->id, guest->id < 0 ? "" : "'", guest->name, guest->uuid, guest->name);
+            id, guest->name, guest->uuid, guest->name);
         ret->text = ret_string (text);
     }
     g_mutex_unlock (&lock);
