@@ -10,11 +10,10 @@
 #include "driver/qemu/image.h"
 #include "driver/qemu/info.h"
 #include "driver/qemu/monitor.h"
-#include "driver/record.h"
 #include "util/files.h"
 #include "util/json.h"
 
-enum { DEFINITION_MAX = 1024 * 1024, ATTACH_VERSION = 1, LIST_WAIT_MS = 400, ASK_TIMEOUT_MS = 1000 };
+enum { DEFINITION_MAX = 1024 * 1024, ATTACH_VERSION = 1, LIST_WAIT_MS = 400, ASK_TIMEOUT_MS = 1000, DETACH_WAIT_MS = 4000 };
 
 /* Definitions on disk */
 
@@ -294,6 +293,7 @@ static GuestDef *definition_from_args (const bak_attach_args *args)
 {
     GuestDef *def = guest_def_new (args->name);
 
+    def->uuid = g_uuid_string_random ();
     def->qmp = address_or_null (args->qmp);
     def->agent = address_or_null (args->agent);
     add_disks (def->disks, args->disks.disks_val, args->disks.disks_len);
@@ -334,8 +334,10 @@ static gboolean attach_monitor (GuestDef *def, GError **error)
 
     if (!graph || !check_disks (graph, def->disks, error))
         return FALSE;
-    g_free (def->uuid);
-    def->uuid = uuid_usable (graph->uuid) ? g_ascii_strdown (graph->uuid, -1) : g_uuid_string_random ();
+    if (uuid_usable (graph->uuid)) {
+        g_free (def->uuid);
+        def->uuid = g_ascii_strdown (graph->uuid, -1);
+    }
     return TRUE;
 }
 
@@ -363,8 +365,6 @@ static gboolean attach_images (GuestDef *def, GPtrArray *formats, GError **error
                 return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': image '%s' is named twice"), image->target, image->id);
         g_ptr_array_add (formats, g_strdup (info->format));
     }
-    g_free (def->uuid);
-    def->uuid = g_uuid_string_random ();
     return TRUE;
 }
 
@@ -405,42 +405,33 @@ gboolean qemu_attach (DriverConn *conn, const bak_attach_args *args, bak_lookup_
 
 /* Detach */
 
-static gboolean job_unended (const char *dir, char **ret_id)
+static gboolean has_journal (const char *dir)
 {
-    GArray *jobs = record_list (dir, NULL);
-    gboolean found = FALSE;
-
-    for (guint i = 0; i < jobs->len; i++) {
-        bak_job *job = &g_array_index (jobs, bak_job, i);
-        if (!found && !job_state_ended (job->state)) {
-            *ret_id = g_strdup (job->id);
-            found = TRUE;
-        }
-        bak_job_clear (job);
-    }
-    g_array_unref (jobs);
-    return found;
+    g_autofree char *path = g_build_filename (dir, "journal", NULL);
+    return g_file_test (path, G_FILE_TEST_EXISTS);
 }
 
-static gboolean busy (const Guest *guest, const char *job, GError **error)
+static gboolean busy (const char *name, GError **error)
 {
-    return error_set (error, BAK_ERROR_BUSY, _("guest '%s' is busy: backup job %s has not ended; end it first with 'backup-stop %s --abort'"),
-                      guest->def->name, job, guest->def->name);
+    return error_set (error, BAK_ERROR_BUSY, _("guest '%s' is busy: a backup job has not ended; end it first with 'backup-stop %s --abort'"),
+                      name, name);
 }
 
-/* A job that its owner's death left behind is ended by recover, which every acquire runs; a QEMU that is gone has ended it itself. */
-static gboolean settle_jobs (Guest *guest, GError **error)
+/* A job that its owner's death left behind is ended by recover, which every call that asks the guest runs; when QEMU is gone too,
+ * recover says so. Whoever asks first does it, here or in a watcher. */
+static gboolean settle_jobs (DriverConn *conn, const Guest *guest, GError **error)
 {
-    g_autoptr (GError) why = NULL;
-    g_autofree char *job = NULL, *still = NULL;
+    bak_domain_arg args = { .domain = guest->def->name };
+    bak_state_ret ret = { 0 };
 
-    if (!job_unended (guest->dir, &job))
+    if (!has_journal (guest->dir))
         return TRUE;
-    if (!guest_acquire (guest, &why) && error_code (why) != BAK_ERROR_CONNECTION) {
-        g_propagate_error (error, g_steal_pointer (&why));
-        return FALSE;
-    }
-    return !guest->job && (why || !job_unended (guest->dir, &still)) ? TRUE : busy (guest, job, error);
+    g_autoptr (GError) why = NULL;
+    gboolean asked = call_domain_state (conn, &args, &ret, &why);
+    if (!has_journal (guest->dir))
+        return TRUE;
+    busy (guest->def->name, error);
+    return asked ? FALSE : error_note (error, "%s", why->message);
 }
 
 /* On the guest's thread. */
@@ -449,16 +440,12 @@ static gboolean detach_here (Guest *guest, gpointer data, GError **error)
     g_autofree char *path = g_build_filename (guest->dir, "lock", NULL);
     g_autoptr (GError) why = NULL;
 
-    if (guest->job)
-        return busy (guest, guest->snapshot.id, error);
-    if (guest->lock_fd < 0 && files_is_locked (path))
-        return error_set (error, BAK_ERROR_BUSY, _("guest '%s' is busy: another libbackup process works with it"), guest->def->name);
-    if (!settle_jobs (guest, error))
-        return FALSE;
+    if (guest->job || has_journal (guest->dir))
+        return busy (guest->def->name, error);
     guest_release (guest);
-    int fd = files_lock (path, 0, &why);
+    int fd = files_lock (path, DETACH_WAIT_MS, &why);
     if (fd < 0)
-        return error_set (error, error_code (why), _("guest '%s' is busy: %s"), guest->def->name, why->message);
+        return error_set (error, error_code (why), _("guest '%s' is busy: another libbackup process works with it"), guest->def->name);
     if (guest_is_offline (guest))
         offline_stop (guest);
     gboolean ok = attach_remove (guest->owner->state_dir, guest->def->name, error);
@@ -494,7 +481,7 @@ gboolean qemu_detach (DriverConn *conn, const bak_domain_arg *args, bak_none *re
         g_propagate_error (error, g_steal_pointer (&why));
         return FALSE;
     }
-    gboolean ok = guest_do (guest, FALSE, detach_here, NULL, error);
+    gboolean ok = settle_jobs (conn, guest, error) && guest_do (guest, FALSE, detach_here, NULL, error);
     if (ok) {
         g_mutex_lock (&owner->lock);
         if (g_hash_table_lookup (owner->guests, args->domain) == guest)

@@ -15,11 +15,10 @@
 #include "driver/qemu/image.h"
 #include "driver/qemu/monitor.h"
 #include "driver/qemu/offline.h"
-#include "util/files.h"
-#include "util/json.h"
+#include "driver/qemu/qsd.h"
 #include "util/process.h"
 
-enum { START_TIMEOUT_MS = 30000, ASK_TIMEOUT_MS = 2000, QUIT_WAIT_MS = 15000, KILL_WAIT_MS = 5000, MONITOR_FD = 3, LOG_MAX = 65536, NODE_NAME_MAX = 31,
+enum { START_TIMEOUT_MS = 30000, ASK_TIMEOUT_MS = 2000, QUIT_WAIT_MS = 15000, KILL_WAIT_MS = 5000, NODE_NAME_MAX = 31,
        PROTOCOL_NAME_MAX = NODE_NAME_MAX - 5 };
 
 /* Names and places */
@@ -162,57 +161,6 @@ void offline_stop (Guest *guest)
 
 /* Starting it */
 
-static JsonObject *object_new (const char *driver, const char *node)
-{
-    JsonObject *object = json_object_new ();
-
-    json_object_set_string_member (object, "driver", driver);
-    if (node)
-        json_object_set_string_member (object, "node-name", node);
-    return object;
-}
-
-static JsonObject *protocol_node (const char *file, const char *node)
-{
-    struct stat st;
-    gboolean device = stat (file, &st) == 0 && S_ISBLK (st.st_mode);
-    g_autofree char *name = g_strconcat (node, "-file", NULL);
-    JsonObject *object = object_new (device ? "host_device" : "file", name);
-
-    json_object_set_string_member (object, "filename", file);
-    return object;
-}
-
-/* A raw node asks for no permission of its own, so nothing would lock the image: this node does, as a format would. */
-static JsonObject *lock_node (JsonObject *protocol, const char *node)
-{
-    static const char *const permissions[] = { "write", "resize" };
-    g_autofree char *name = g_strconcat (node, "-lock", NULL);
-    JsonObject *object = object_new ("blkdebug", name);
-    JsonArray *take = json_array_new (), *unshare = json_array_new ();
-
-    for (guint i = 0; i < G_N_ELEMENTS (permissions); i++) {
-        json_array_add_string_element (take, permissions[i]);
-        json_array_add_string_element (unshare, permissions[i]);
-    }
-    json_object_set_object_member (object, "image", protocol);
-    json_object_set_array_member (object, "take-child-perms", take);
-    json_object_set_array_member (object, "unshare-child-perms", unshare);
-    return object;
-}
-
-/* The value of --blockdev for one image. */
-static char *blockdev (const char *file, const char *format, const char *node)
-{
-    JsonObject *object = object_new (format, node);
-    JsonObject *protocol = protocol_node (file, node);
-    g_autoptr (JsonNode) root = json_node_new (JSON_NODE_OBJECT);
-
-    json_object_set_object_member (object, "file", g_str_equal (format, "raw") ? lock_node (protocol, node) : protocol);
-    json_node_take_object (root, object);
-    return json_to_string (root, FALSE);
-}
-
 /* What a guest has written into a raw disk since it was attached must not be taken for a format, with file names in it. */
 static char *image_format (const Guest *guest, const GuestDiskDef *image, GError **error)
 {
@@ -236,107 +184,22 @@ static gboolean add_images (const Guest *guest, GPtrArray *argv, GError **error)
         if (!format)
             return error_note (error, _("disk '%s'"), image->target);
         g_ptr_array_add (argv, g_strdup ("--blockdev"));
-        g_ptr_array_add (argv, blockdev (image->id, format, node));
+        g_ptr_array_add (argv, qsd_blockdev (image->id, format, node));
     }
     return TRUE;
 }
 
-static void add_option (GPtrArray *argv, const char *option, const char *value)
-{
-    g_ptr_array_add (argv, g_strdup (option));
-    g_ptr_array_add (argv, g_strdup (value));
-}
-
-/* Images come first: when the monitor answers, they are open. A comma in a path is doubled. */
 static GPtrArray *make_argv (const Guest *guest, GError **error)
 {
-    g_autoptr (GPtrArray) argv = g_ptr_array_new_with_free_func (g_free);
+    g_autoptr (GPtrArray) argv = qsd_argv_new ();
     g_autofree char *pidfile = own_file (guest, "qsd.pid");
 
-    g_ptr_array_add (argv, process_find ("LIBBACKUP_QSD", "storage_daemon", "qemu-storage-daemon"));
     if (!add_images (guest, argv, error))
         return NULL;
-    add_option (argv, "--chardev", "socket,id=bak-monitor,fd=3,server=on,wait=off");
-    add_option (argv, "--monitor", "chardev=bak-monitor");
-    add_option (argv, "--pidfile", pidfile);
-    g_ptr_array_add (argv, NULL);
+    g_ptr_array_add (argv, g_strdup ("--pidfile"));
+    g_ptr_array_add (argv, g_steal_pointer (&pidfile));
+    qsd_argv_end (argv);
     return g_steal_pointer (&argv);
-}
-
-/* In the child: only what may be called between fork and exec. It is the child that listens, so that the kernel tells those who
- * connect its pid; the parent's bind before and exec behind it let nobody connect too early. */
-static void child_setup (gpointer data)
-{
-    setsid ();
-    if (listen (MONITOR_FD, 4) != 0)
-        _exit (126);
-}
-
-static int bind_socket (const char *path, GError **error)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    g_autofree char *dir = g_path_get_dirname (path);
-
-    if (strlen (path) >= sizeof address.sun_path) {
-        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("the path of a socket has at most 107 bytes: '%s'"), path);
-        return -1;
-    }
-    if (!files_make_dir (dir, 0700, error))
-        return -1;
-    strcpy (address.sun_path, path);
-    g_unlink (path);
-    int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && bind (fd, (struct sockaddr *) &address, sizeof address) == 0 && chmod (path, 0600) == 0)
-        return fd;
-    error_set_errno (error, errno, _("cannot make socket '%s'"), path);
-    if (fd >= 0)
-        close (fd);
-    return -1;
-}
-
-/* Without a child to reap: the daemon is nobody's child, init's in the end. */
-static gboolean spawn (char **argv, int monitor, int log, GError **error)
-{
-    g_autoptr (GError) why = NULL;
-    const int from[] = { monitor }, to[] = { MONITOR_FD };
-    int null = g_open ("/dev/null", O_RDWR | O_CLOEXEC, 0);
-
-    gboolean ok = g_spawn_async_with_pipes_and_fds ("/", (const char *const *) argv, NULL, G_SPAWN_SEARCH_PATH, child_setup, NULL,
-                                                    null, log, log, from, to, 1, NULL, NULL, NULL, NULL, &why);
-    if (null >= 0)
-        close (null);
-    return ok || error_set (error, BAK_ERROR_NOT_SUPPORTED, _("cannot run '%s': %s"), argv[0], why->message);
-}
-
-/* The image in a message like: Failed to get "write" lock / Is another process using the image [/path]? */
-static char *locked_image (const char *text)
-{
-    const char *mark = strstr (text, "using the image ["), *end;
-
-    if (!mark)
-        return NULL;
-    mark += strlen ("using the image [");
-    if (!(end = strstr (mark, "]?")))
-        return NULL;
-    g_autofree char *path = g_strndup (mark, end - mark);
-    return text_sanitize (path, 0);
-}
-
-/* Why the daemon ended: the last thing that it said, without its own name and our options. */
-static gboolean set_reason (const char *log, GError **error)
-{
-    g_autofree char *text = NULL, *image = NULL;
-
-    if (!files_read (log, LOG_MAX, &text, NULL, NULL))
-        text = g_strdup ("");
-    image = locked_image (text);
-    if (image || strstr (text, "\" lock"))
-        return error_set (error, BAK_ERROR_BUSY, _("image '%s' is in use: a running QEMU holds it. A guest that runs is backed up "
-                                                   "by its monitor (attach it with --qmp)"), image ? image : "?");
-    g_strstrip (text);
-    const char *line = strrchr (text, '\n'), *colon = line ? strstr (line, "}: ") : strstr (text, "}: ");
-    g_autofree char *shown = text_sanitize (colon ? colon + 3 : line ? line + 1 : text, 1024);
-    return error_set (error, error_code_from_text (shown), _("the storage daemon did not start: %s"), *shown ? shown : _("it said nothing"));
 }
 
 /* No greeting is waited for with a sleep: the socket exists already, and is closed if the daemon ends. */
@@ -352,19 +215,19 @@ static gboolean wait_ready (const Guest *guest, const char *socket, const char *
         stop_process (guest, pid);
         return error_set (error, BAK_ERROR_TIMEOUT, _("the storage daemon did not open its images within %d s"), START_TIMEOUT_MS / 1000);
     }
-    return set_reason (log, error);
+    return qsd_reason (log, error);
 }
 
 static gboolean start (Guest *guest, const char *socket, GError **error)
 {
     g_autofree char *log_path = own_file (guest, "qsd.log");
     g_autoptr (GPtrArray) argv = make_argv (guest, error);
-    int monitor = argv ? bind_socket (socket, error) : -1;
+    int monitor = argv ? qsd_bind (socket, error) : -1;
 
     if (monitor < 0)
         return FALSE;
     int log = g_open (log_path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    gboolean ok = log >= 0 ? spawn ((char **) argv->pdata, monitor, log, error) : error_set_errno (error, errno, "'%s'", log_path);
+    gboolean ok = log >= 0 ? qsd_spawn ((char **) argv->pdata, monitor, log, NULL, error) : error_set_errno (error, errno, "'%s'", log_path);
     close (monitor);
     if (log >= 0)
         close (log);
