@@ -12,7 +12,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { RECORD_VERSION = 1, RECORD_SIZE_MAX = 64 * 1024 * 1024, CHECKPOINT_FILE_NAME_MAX = 230 };
+enum { RECORD_VERSION = 1, RECORD_SIZE_MAX = 64 * 1024 * 1024 };
 
 typedef enum {
     KIND_STRING,                /* char *; "" is absent */
@@ -180,7 +180,7 @@ static JsonNode *name_node (int value, FieldKind kind)
 
     if (kind == KIND_MODE)
         name = value >= 0 && value < (int) G_N_ELEMENTS (modes) ? modes[value] : NULL;
-    else if (job_state_from_string (job_state_to_string (value)) == value)
+    else if (value >= 0 && job_state_from_string (job_state_to_string (value)) == value)
         name = job_state_to_string (value);
     return name ? string_node (name) : int_node (value);
 }
@@ -825,12 +825,7 @@ static gboolean file_name_check (const char *name, GError **error)
 {
     if (!name)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("a checkpoint without a name"));
-    if (!checkpoint_name_check (name, error))
-        return FALSE;
-    if (strlen (name) > CHECKPOINT_FILE_NAME_MAX)
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("checkpoint name '%.32s...' is longer than %d bytes"),
-                          name, CHECKPOINT_FILE_NAME_MAX);
-    return TRUE;
+    return checkpoint_name_check (name, error);
 }
 
 gboolean checkpoint_save (const char *dir, const Checkpoint *checkpoint, GError **error)
