@@ -592,7 +592,7 @@ static gboolean take_roots (Builder *builder, GError **error)
     Graph *graph = builder->graph;
     if (!builder->has_edges)
         guess_edges (builder);
-    for (guint i = 0; i < graph->nodes->len; i++) {
+    for (guint i = graph->nodes->len; i-- > 0;) {       /* QEMU lists the newest first; disks come as they were given */
         GraphNode *node = g_ptr_array_index (graph->nodes, i);
         GraphNode *format = below_filters (builder, node);
         if (is_ours (node->name) || is_ours (format->name) || g_hash_table_contains (builder->used, node)
