@@ -1,0 +1,325 @@
+/* What the user sees. Names, messages and documents come from guests, from QEMU and over the network: nothing in them may
+ * steer a terminal. */
+#include <stdio.h>
+#include <string.h>
+#include "baksh.h"
+
+/* Controls, and what turns the direction of text around. */
+static gboolean is_harmful (gunichar c)
+{
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e)
+           || (c >= 0x2066 && c <= 0x2069) || c == 0xfeff || c == 0x061c;
+}
+
+static char *clean_but (const char *text, const char *keep)
+{
+    GString *out = g_string_new (NULL);
+    for (const char *p = text ? text : ""; *p;) {
+        gunichar c = g_utf8_get_char_validated (p, -1);
+        gboolean valid = c != (gunichar) -1 && c != (gunichar) -2;
+        if (valid && (!is_harmful (c) || (c < 0x80 && strchr (keep, (int) c)))) {
+            g_string_append_unichar (out, c);
+            p = g_utf8_next_char (p);
+        } else if (valid && c >= 0x80) {
+            g_string_append_printf (out, "\\u%04x", c);
+            p = g_utf8_next_char (p);
+        } else {
+            g_string_append_printf (out, "\\x%02x", (guchar) *p++);
+        }
+    }
+    return g_string_free (out, FALSE);
+}
+
+char *clean (const char *text)
+{
+    return clean_but (text, "");
+}
+
+char *clean_document (const char *text)
+{
+    return clean_but (text, "\n\t");
+}
+
+void print (const char *format, ...)
+{
+    va_list args;
+    va_start (args, format);
+    vfprintf (stdout, format, args);
+    va_end (args);
+}
+
+static int width_of (const char *text)
+{
+    int width = 0;
+    for (const char *p = text; *p; p = g_utf8_next_char (p)) {
+        gunichar c = g_utf8_get_char (p);
+        width += g_unichar_iszerowidth (c) ? 0 : g_unichar_iswide (c) ? 2 : 1;
+    }
+    return width;
+}
+
+static void print_padded (const char *text, int width)
+{
+    printf ("%s%*s", text, MAX (0, width - width_of (text)), "");
+}
+
+void print_label (const char *label, const char *text)
+{
+    if (!text)
+        return;
+    g_autofree char *shown = clean (text);
+    print_padded (label, 15);
+    printf (" %s\n", shown);
+}
+
+void print_label_format (const char *label, const char *format, ...)
+{
+    va_list args;
+    va_start (args, format);
+    g_autofree char *text = g_strdup_vprintf (format, args);
+    va_end (args);
+    print_label (label, text);
+}
+
+void print_document (const char *text)
+{
+    g_autofree char *shown = clean_document (text);
+    printf ("%s%s", shown, g_str_has_suffix (shown, "\n") ? "" : "\n");
+}
+
+/* json-glib escapes what JSON demands; the other controls may stand in a file, but not on a terminal. */
+void print_json (JsonNode *node)
+{
+    g_autofree char *text = json_to_string (node, TRUE);
+    for (const char *p = text; *p; p = g_utf8_next_char (p)) {
+        gunichar c = g_utf8_get_char (p);
+        if (c != '\n' && is_harmful (c))
+            printf ("\\u%04x", c);
+        else
+            fwrite (p, 1, g_utf8_next_char (p) - p, stdout);
+    }
+    putchar ('\n');
+    fflush (stdout);
+    json_node_unref (node);
+}
+
+char *format_size (guint64 bytes)
+{
+    static const char *const names[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+    guint unit = 0;
+    double value = bytes;
+    while (value >= 1024 && unit + 1 < G_N_ELEMENTS (names)) {
+        value /= 1024;
+        unit++;
+    }
+    return g_strdup_printf ("%.3f %s", value, names[unit]);
+}
+
+char *format_time (gint64 microseconds)
+{
+    g_autoptr (GDateTime) time = microseconds ? g_date_time_new_from_unix_local (microseconds / G_USEC_PER_SEC) : NULL;
+    return time ? g_date_time_format (time, "%Y-%m-%d %H:%M:%S %z") : g_strdup ("-");
+}
+
+char *format_rfc3339 (gint64 microseconds)
+{
+    if (!microseconds)
+        return NULL;
+    g_autoptr (GDateTime) seconds = g_date_time_new_from_unix_utc (microseconds / G_USEC_PER_SEC);
+    g_autofree char *text = seconds ? g_date_time_format (seconds, "%Y-%m-%dT%H:%M:%S") : NULL;
+    return text ? g_strdup_printf ("%s.%06dZ", text, (int) (microseconds % G_USEC_PER_SEC)) : NULL;
+}
+
+char *format_seconds (guint64 microseconds)
+{
+    guint64 seconds = microseconds / G_USEC_PER_SEC;
+    if (seconds < 60)
+        return g_strdup_printf (_("%.1f s"), microseconds / 1e6);
+    if (seconds < 3600)
+        return g_strdup_printf (_("%d min %d s"), (int) seconds / 60, (int) seconds % 60);
+    return g_strdup_printf (_("%d h %d min"), (int) (seconds / 3600), (int) (seconds % 3600) / 60);
+}
+
+/* tables, in virsh's form */
+
+struct _Table {
+    guint columns;
+    GPtrArray *cells;           /* char*, row after row, headings first */
+};
+
+static void table_add (Table *table, const char *first, va_list args)
+{
+    for (const char *cell = first; cell; cell = va_arg (args, const char *))
+        g_ptr_array_add (table->cells, clean (cell));
+}
+
+Table *table_new (const char *first_heading, ...)
+{
+    Table *table = g_new0 (Table, 1);
+    table->cells = g_ptr_array_new_with_free_func (g_free);
+    va_list args;
+    va_start (args, first_heading);
+    table_add (table, first_heading, args);
+    va_end (args);
+    table->columns = table->cells->len;
+    return table;
+}
+
+void table_row (Table *table, const char *first_cell, ...)
+{
+    va_list args;
+    va_start (args, first_cell);
+    table_add (table, first_cell, args);
+    va_end (args);
+    g_assert (table->cells->len % table->columns == 0);
+}
+
+void table_print (Table *table)
+{
+    g_autofree int *widths = g_new0 (int, table->columns);
+    int total = 1;
+    for (guint i = 0; i < table->cells->len; i++)
+        widths[i % table->columns] = MAX (widths[i % table->columns], width_of (table->cells->pdata[i]));
+    for (guint i = 0; i < table->columns; i++)
+        total += widths[i] + 3;
+    for (guint i = 0; i < table->cells->len; i++) {
+        guint column = i % table->columns;
+        gboolean last = column == table->columns - 1;
+        printf ("%s", column ? "   " : " ");
+        print_padded (table->cells->pdata[i], last ? 0 : widths[column]);
+        if (!last)
+            continue;
+        putchar ('\n');
+        for (int dash = 0; i == table->columns - 1 && dash < total - 1; dash++)
+            putchar ('-');
+        if (i == table->columns - 1)
+            putchar ('\n');
+    }
+    table_free (table);
+}
+
+void table_free (Table *table)
+{
+    g_ptr_array_unref (table->cells);
+    g_free (table);
+}
+
+/* JSON */
+
+JsonObject *json_new (void)
+{
+    return json_object_new ();
+}
+
+void json_text (JsonObject *object, const char *key, const char *text)
+{
+    g_autofree char *valid = text ? g_utf8_make_valid (text, -1) : NULL;
+    if (valid)
+        json_object_set_string_member (object, key, valid);
+    else
+        json_object_set_null_member (object, key);
+}
+
+void json_int (JsonObject *object, const char *key, gint64 value)
+{
+    json_object_set_int_member (object, key, value);
+}
+
+void json_bool (JsonObject *object, const char *key, gboolean value)
+{
+    json_object_set_boolean_member (object, key, value);
+}
+
+void json_time (JsonObject *object, const char *key, gint64 microseconds)
+{
+    g_autofree char *text = format_rfc3339 (microseconds);
+    json_text (object, key, text);
+}
+
+void json_seconds (JsonObject *object, const char *key, guint64 microseconds)
+{
+    json_object_set_double_member (object, key, microseconds / 1e6);
+}
+
+JsonNode *json_take_object (JsonObject *object)
+{
+    JsonNode *node = json_node_alloc ();
+    json_node_init_object (node, object);
+    json_object_unref (object);
+    return node;
+}
+
+JsonNode *json_take_array (JsonArray *array)
+{
+    JsonNode *node = json_node_alloc ();
+    json_node_init_array (node, array);
+    json_array_unref (array);
+    return node;
+}
+
+JsonNode *json_one (const char *key, const char *text)
+{
+    JsonObject *object = json_new ();
+    json_text (object, key, text);
+    return json_take_object (object);
+}
+
+/* errors */
+
+static void complain (const char *prefix, const char *format, va_list args)
+{
+    g_autofree char *text = g_strdup_vprintf (format, args);
+    g_autofree char *shown = clean (text);
+    fflush (stdout);
+    fprintf (stderr, "%s%s\n", prefix, shown);
+}
+
+int fail_with (int status, const char *format, ...)
+{
+    va_list args;
+    va_start (args, format);
+    complain (_("error: "), format, args);
+    va_end (args);
+    return status;
+}
+
+int usage (const char *format, ...)
+{
+    va_list args;
+    va_start (args, format);
+    complain (_("error: "), format, args);
+    va_end (args);
+    return STATUS_USAGE;
+}
+
+void warn (const char *format, ...)
+{
+    va_list args;
+    va_start (args, format);
+    complain (_("warning: "), format, args);
+    va_end (args);
+}
+
+int status_of_error (BakErrorCode code)
+{
+    switch (code) {
+    case BAK_ERROR_NONE:
+        return STATUS_DONE;
+    case BAK_ERROR_CONNECTION:
+    case BAK_ERROR_MONITOR_HELD:
+        return STATUS_NO_CONNECTION;
+    case BAK_ERROR_INEXACT:
+        return STATUS_INEXACT;
+    case BAK_ERROR_ABORTED:
+        return STATUS_BAD_BACKUP;
+    default:
+        return STATUS_FAILED;
+    }
+}
+
+int fail (BakError *error)
+{
+    int status = fail_with (status_of_error (bak_error_get_code (error)), "%s", bak_error_get_message (error));
+    bak_error_unref (error);
+    return status;
+}
