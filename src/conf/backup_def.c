@@ -207,9 +207,17 @@ static gboolean claim (GHashTable *taken, char *key, const BackupDiskDef *disk, 
                       disk->line, name, what, shown, other, first->line);
 }
 
+/* The same file by the same key, however many slashes it is written with. */
+static char *path_key (const char *path)
+{
+    while (path[0] == '/' && path[1] == '/')
+        path++;
+    return g_canonicalize_filename (path, "/");
+}
+
 static gboolean claim_store (GHashTable *taken, const StoreDef *store, const BackupDiskDef *disk, GError **error)
 {
-    return !store || claim (taken, store->type == STORE_NETWORK ? store_def_describe (store) : g_canonicalize_filename (store->path, "/"),
+    return !store || claim (taken, store->type == STORE_NETWORK ? store_def_describe (store) : path_key (store->path),
                             disk, _("the target or scratch"), error);
 }
 
@@ -231,8 +239,7 @@ static gboolean check_duplicates (const BackupDef *def, GError **error)
     }
     for (guint i = 0; i < def->disks->len; i++) {
         const BackupDiskDef *disk = def->disks->pdata[i];
-        g_autofree char *backing = disk->backing ? g_canonicalize_filename (disk->backing, "/") : NULL;
-        if (backing && !claim (stores, g_steal_pointer (&backing), disk, _("the <backing> file, a target or scratch"), error))
+        if (disk->backing && !claim (stores, path_key (disk->backing), disk, _("the <backing> file, a target or scratch"), error))
             return FALSE;
     }
     return TRUE;

@@ -254,6 +254,11 @@ gboolean xml_has (const xmlNode *node, const char *attribute)
 
 /* Attributes */
 
+static gboolean is_blank (const char *text)
+{
+    return strspn (text, " \t\r\n") == strlen (text);
+}
+
 static gboolean one_line (const char *text, gsize max)
 {
     if (strlen (text) > max)
@@ -435,7 +440,7 @@ static gboolean store_value (gpointer object, const XmlAttr *row, const char *te
     case XML_HOST:
         return host_ok (text) && store_string (object, row, text);
     case XML_NAME_EMPTY:
-        if (*text == '\0')
+        if (is_blank (text))
             return TRUE;
         G_GNUC_FALLTHROUGH;
     case XML_NAME:
@@ -591,7 +596,7 @@ gboolean xml_read_text_as (const xmlNode *node, const XmlAttr *row, gpointer obj
 
     if (!xml_read_text (node, &text, error))
         return FALSE;
-    if (strspn (text, " \t\r\n") == strlen (text))
+    if (is_blank (text))
         *text = '\0';
     if (store_value (object, row, text))
         return TRUE;
@@ -737,6 +742,8 @@ void xml_text (XmlWriter *writer, const char *name, const char *text)
 
 void xml_raw (XmlWriter *writer, const char *xml)
 {
+    if (!xml)
+        return;
     g_autofree char *copy = g_strchomp (g_strdup (xml));
     g_auto (GStrv) lines = g_strsplit (copy, "\n", -1);
 

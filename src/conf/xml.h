@@ -16,7 +16,7 @@ typedef enum {
     XML_SOCKET,         /* absolute and short enough for a unix socket; char* */
     XML_HOST,           /* DNS name or IP address; char* */
     XML_NAME,           /* name of a checkpoint; char* */
-    XML_NAME_EMPTY,     /* the same; empty is as good as absent; char* */
+    XML_NAME_EMPTY,     /* the same; blank is as good as absent; char* */
     XML_UUID,           /* lower case, with dashes; char* */
     XML_UINT,           /* min ... max; guint */
     XML_LONG,           /* digits only, up to 2^63-1; gint64 */
@@ -82,5 +82,5 @@ void xml_attr_uint (XmlWriter *writer, const char *name, guint64 value);
 /* Members at their default (0, NULL) are left out. */
 void xml_attrs (XmlWriter *writer, const XmlAttr *table, gconstpointer object);
 void xml_text (XmlWriter *writer, const char *name, const char *text);
-/* Ready XML, on lines of its own. */
+/* Ready XML, on lines of its own; nothing when it is NULL. */
 void xml_raw (XmlWriter *writer, const char *xml);
