@@ -287,10 +287,12 @@ GuestDef *guest_def_parse (const char *json, GError **error)
         || !read_string (object, "agent", &def->agent, error) || !read_disks (object, "disks", def->disks, error)
         || !read_disks (object, "images", def->images, error))
         return NULL;
-    if (!def->uuid || !guest_def_check (def, error)) {
-        if (!def->uuid)
-            error_set (error, BAK_ERROR_IO, _("it has no uuid"));
+    if (!guest_def_check (def, error)) {
         error_note (error, _("guest definition is damaged"));
+        return NULL;
+    }
+    if (!def->uuid) {
+        damaged ("uuid", _("missing"), error);
         return NULL;
     }
     return g_steal_pointer (&def);
