@@ -685,7 +685,7 @@ const char *bak_job_get_checkpoint (const BakJob *job);
  * bak_job_get_server:
  * @job: a job
  *
- * Pull: where the export is served, as "unix:/run/web.sock" or "tcp:127.0.0.1:10809".
+ * Pull: where the export is served, as "nbd+unix:///?socket=/run/web.sock" or "nbd://127.0.0.1:10809".
  *
  * Returns: the address; NULL when there is none
  *

@@ -151,7 +151,6 @@ void json_text (JsonObject *object, const char *key, const char *text);
 void json_int (JsonObject *object, const char *key, gint64 value);
 void json_bool (JsonObject *object, const char *key, gboolean value);
 void json_time (JsonObject *object, const char *key, gint64 microseconds);
-void json_seconds (JsonObject *object, const char *key, guint64 microseconds);
 JsonNode *json_take_object (JsonObject *object);
 JsonNode *json_take_array (JsonArray *array);
 /* An object with one text. */

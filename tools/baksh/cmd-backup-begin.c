@@ -251,8 +251,7 @@ static const Option options[] = {
 static const Rule rules[] = {
     { RULE_EXCLUSIVE, "checkpointxml", "checkpoint" },
     { RULE_REQUIRES, "memory-bitmap", "checkpoint" },
-    { RULE_REQUIRES, "allow-insecure", "server" }, { RULE_REQUIRES, "tls", "server" }, { RULE_REQUIRES, "tls-dir", "server" },
-    { RULE_REQUIRES, "tls-psk", "server" }, { RULE_EXCLUSIVE, "tls-dir", "tls-psk" },
+    { RULE_REQUIRES, "allow-insecure", "server" }, { RULE_EXCLUSIVE, "tls-dir", "tls-psk" },
     { RULE_EXCLUSIVE, "dry-run", "wait" }, { RULE_EXCLUSIVE, "dry-run", "print-xml" }, { RULE_EXCLUSIVE, "print-xml", "wait" },
     { 0 },
 };

@@ -33,14 +33,14 @@ JsonObject *job_to_json (const BakJob *job)
     json_text (object, "state", bak_job_state_to_string (bak_job_get_state (job)));
     json_time (object, "started", bak_job_get_started (job));
     json_time (object, "ended", bak_job_get_ended (job));
-    json_seconds (object, "elapsed_seconds", bak_job_get_elapsed (job));
+    json_int (object, "elapsed_ms", bak_job_get_elapsed (job) / 1000);
     json_text (object, "error", bak_job_get_error (job));
     json_text (object, "error_code", code == BAK_ERROR_NONE ? NULL : bak_error_code_to_string (code));
     json_bool (object, "partial", bak_job_is_partial (job));
     json_text (object, "checkpoint", bak_job_get_checkpoint (job));
     json_text (object, "server", bak_job_get_server (job));
     json_text (object, "consistency", bak_job_get_consistency (job));
-    json_seconds (object, "frozen_seconds", bak_job_get_frozen_time (job));
+    json_int (object, "frozen_ms", bak_job_get_frozen_time (job) / 1000);
     json_int (object, "bytes", bak_job_get_bytes (job));
     json_int (object, "total", bak_job_get_total (job));
     json_int (object, "temp_used", bak_job_get_temp_used (job));
@@ -119,17 +119,16 @@ void job_print (const BakJob *job)
     }
 }
 
-/* How a reader reaches what a pull serves; server is "unix:PATH" or "tcp:HOST:PORT". */
+/* How a reader reaches one export of a pull: the address of the server with the name as its path. */
 static char *export_uri (const char *server, const char *export)
 {
+    g_autoptr (GUri) uri = g_uri_parse (server, G_URI_FLAGS_ENCODED, NULL);
+    if (!uri)
+        return g_strdup_printf ("%s %s", server, export);
     g_autofree char *name = g_uri_escape_string (export, NULL, FALSE);
-    if (g_str_has_prefix (server, "unix:")) {
-        g_autofree char *path = g_uri_escape_string (server + strlen ("unix:"), "/", FALSE);
-        return g_strdup_printf ("nbd+unix:///%s?socket=%s", name, path);
-    }
-    if (g_str_has_prefix (server, "tcp:"))
-        return g_strdup_printf ("nbd://%s/%s", server + strlen ("tcp:"), name);
-    return g_strdup_printf ("%s %s", server, export);
+    g_autofree char *path = g_strdup_printf ("/%s", name);
+    return g_uri_join (G_URI_FLAGS_ENCODED, g_uri_get_scheme (uri), g_uri_get_userinfo (uri), g_uri_get_host (uri), g_uri_get_port (uri),
+                       path, g_uri_get_query (uri), g_uri_get_fragment (uri));
 }
 
 void job_print_exports (const BakJob *job)

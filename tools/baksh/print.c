@@ -236,11 +236,6 @@ void json_time (JsonObject *object, const char *key, gint64 microseconds)
     json_text (object, key, text);
 }
 
-void json_seconds (JsonObject *object, const char *key, guint64 microseconds)
-{
-    json_object_set_double_member (object, key, microseconds / 1e6);
-}
-
 JsonNode *json_take_object (JsonObject *object)
 {
     JsonNode *node = json_node_alloc ();

@@ -305,17 +305,27 @@ static int append_address (GString *xml, const char *text)
     return STATUS_DONE;
 }
 
+/* Options that only one of the modes knows. */
+static int mode_check (const Args *args, gboolean pull)
+{
+    static const char *const of_push[] = { "target", "format", "compression", "onto", NULL };
+    static const char *const of_pull[] = { "server", "tls", "tls-dir", "tls-psk", "allow-insecure", "idle-timeout", NULL };
+    const char *const *strange = pull ? of_push : of_pull;
+    for (guint i = 0; strange[i]; i++)
+        if (args_has (args, strange[i]))
+            return usage (_("option --%s is for --mode %s"), strange[i], pull ? "push" : "pull");
+    return STATUS_DONE;
+}
+
 static int append_server (GString *xml, const Args *args)
 {
     const char *server = args_text (args, "server");
     int status = STATUS_DONE;
-    if (!server && !args_has (args, "idle-timeout"))
-        return STATUS_DONE;
     g_string_append (xml, "  <server");
     if (server)
         status = append_address (xml, server);
     else
-        attribute (xml, "transport", "unix");
+        attribute (xml, "transport", "auto");
     attribute (xml, "tls", args_has (args, "tls") || args_has (args, "tls-dir") || args_has (args, "tls-psk") ? "yes" : NULL);
     attribute (xml, "tls-dir", args_text (args, "tls-dir"));
     attribute (xml, "tls-psk", args_text (args, "tls-psk"));
@@ -372,8 +382,9 @@ char *request_backup_xml (const Args *args, BakDomain *domain, int *ret_status)
     g_autoptr (GString) xml = g_string_new ("<domainbackup");
     const char *mode = args_text (args, "mode");
     gboolean pull = mode ? g_str_equal (mode, "pull") : args_has (args, "server");
-    if (args_has (args, "server") && !pull)
-        return *ret_status = usage (_("option --server is for --mode pull")), NULL;
+    *ret_status = mode_check (args, pull);
+    if (*ret_status != STATUS_DONE)
+        return NULL;
     attribute (xml, "mode", pull ? "pull" : "push");
     attribute (xml, "fallback", args_text (args, "fallback"));
     g_string_append (xml, ">\n");
@@ -381,7 +392,8 @@ char *request_backup_xml (const Args *args, BakDomain *domain, int *ret_status)
         g_autofree char *line = g_markup_printf_escaped ("  <incremental>%s</incremental>\n", args_text (args, "since"));
         g_string_append (xml, line);
     }
-    *ret_status = append_server (xml, args);
+    if (pull)
+        *ret_status = append_server (xml, args);
     if (*ret_status == STATUS_DONE && has_disk_options (args))
         *ret_status = append_disks (xml, args, domain);
     if (*ret_status == STATUS_DONE && args_has (args, "limit"))
