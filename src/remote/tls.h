@@ -2,7 +2,17 @@
  * judged the client's certificate, the server sends one byte 0x01. */
 #pragma once
 #include <gio/gio.h>
-#include "util/error.h"
+#include "remote/server.h"
 
-/* Client. dir holds cacert.pem, clientcert.pem, clientkey.pem (NULL: tls_x509_dir of the configuration). Blocks, at most 30 s. */
+/* Client. dir holds cacert.pem, clientcert.pem, clientkey.pem, or ca-cert.pem and so on (NULL: tls_x509_dir of the configuration). Blocks, at most 30 s. */
 GIOStream *tls_connect (const char *host, int port, const char *dir, GError **error);
+
+/* Server: listens on ADDRESS:PORT ([v6]:PORT too), judges clients by their certificate and gives them to the server.
+ * Who gets in: a subject that fits allowed (patterns, separated by ';'; NULL: any) and that a line of the policy knows. */
+typedef struct _TlsListener TlsListener;
+TlsListener *tls_listen (Server *server, const char *address, const char *dir, const char *allowed, GError **error);
+/* Reads the certificates again; on FALSE the old ones stay. */
+gboolean tls_listener_reload (TlsListener *listener, const char *dir, const char *allowed, GError **error);
+void tls_listener_free (TlsListener *listener);         /* NULL is accepted */
+/* Splits ADDRESS:PORT; ADDRESS empty: all. */
+gboolean tls_parse_address (const char *text, GSocketAddress **ret, GError **error);

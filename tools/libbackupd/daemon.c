@@ -9,6 +9,7 @@
 #include <glib/gstdio.h>
 #include "libbackupd.h"
 #include "remote/find.h"
+#include "remote/tls.h"
 #include "util/config.h"
 #include "util/files.h"
 
@@ -19,6 +20,7 @@ typedef struct {
     int lock_fd;
     DriverConn *conn;
     Server *server;
+    TlsListener *tls;
 } Daemon;
 
 static char *option_or_config (const char *option, const char *key)
@@ -26,7 +28,7 @@ static char *option_or_config (const char *option, const char *key)
     return option ? g_strdup (option) : config_get_string (key);
 }
 
-/* What SIGHUP changes without a restart: access. */
+/* What SIGHUP changes without a restart: access and certificates. */
 static gboolean daemon_apply_config (Daemon *daemon, GError **error)
 {
     g_autofree char *path = config_get_string ("policy_file"), *audit = config_get_string ("audit_log");
@@ -35,7 +37,8 @@ static gboolean daemon_apply_config (Daemon *daemon, GError **error)
         return FALSE;
     server_set_policy (daemon->server, policy);
     server_set_audit (daemon->server, g_strcmp0 (audit, "no") != 0);
-    return TRUE;
+    g_autofree char *names = config_get_string ("tls_allowed_names");
+    return !daemon->tls || tls_listener_reload (daemon->tls, NULL, names, error);
 }
 
 static void daemon_reload (gpointer data)
@@ -80,6 +83,16 @@ static gboolean listen_inherited (Daemon *daemon, int count, GError **error)
     return TRUE;
 }
 
+static gboolean daemon_listen_tls (Daemon *daemon, GError **error)
+{
+    g_autofree char *address = option_or_config (daemon->options->listen_tls, "listen_tls");
+    g_autofree char *names = config_get_string ("tls_allowed_names");
+    if (!address)
+        return TRUE;
+    daemon->tls = tls_listen (daemon->server, address, NULL, names, error);
+    return daemon->tls != NULL;
+}
+
 static gboolean daemon_listen (Daemon *daemon, GError **error)
 {
     const Options *options = daemon->options;
@@ -99,7 +112,7 @@ static gboolean daemon_listen (Daemon *daemon, GError **error)
             !listen_unix (daemon, daemon->readonly_socket, 0666, LISTEN_RO, &daemon->made_readonly, error))
             return FALSE;
     }
-    return TRUE;
+    return daemon_listen_tls (daemon, error);
 }
 
 static gboolean daemon_start (Daemon *daemon, GError **error)
@@ -128,6 +141,7 @@ static void daemon_stop (Daemon *daemon)
         g_unlink (daemon->socket);
     if (daemon->made_readonly)
         g_unlink (daemon->readonly_socket);
+    tls_listener_free (daemon->tls);
     server_free (daemon->server);
     driver_close (daemon->conn);
     if (daemon->lock_fd >= 0)
