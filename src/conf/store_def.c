@@ -92,6 +92,8 @@ static char *describe_network (const StoreDef *store)
 {
     const char *scheme = store_protocol_to_string (store->protocol), *name = store->name ? store->name : "";
     gboolean bracket = store->host && strchr (store->host, ':');
+    /* ssh and nfs name absolute paths; the slash after the host is theirs */
+    gboolean absolute = (store->protocol == PROTOCOL_SSH || store->protocol == PROTOCOL_NFS) && *name == '/';
 
     if (store->socket)
         return describe_socket (store);
@@ -100,9 +102,8 @@ static char *describe_network (const StoreDef *store)
         return g_strdup_printf ("%s:%s", scheme, path);
     g_autofree char *port = store->port ? g_strdup_printf (":%u", store->port) : g_strdup ("");
     g_autofree char *host = escape (store->host);
-    /* ssh and nfs name absolute paths; the slash after the host is theirs */
     return g_strdup_printf ("%s%s://%s%s%s%s%s%s", scheme, store->tls == TRISTATE_YES ? "s" : "", bracket ? "[" : "", host,
-                            bracket ? "]" : "", port, *path == '/' ? "" : "/", path);
+                            bracket ? "]" : "", port, absolute ? "" : "/", path);
 }
 
 char *store_def_describe (const StoreDef *store)
@@ -171,7 +172,8 @@ static gboolean read_host_target (GUri *uri, const char *text, StoreDef *store, 
     gboolean absolute = store->protocol == PROTOCOL_SSH || store->protocol == PROTOCOL_NFS;
     int port = g_uri_get_port (uri);
 
-    if (!host || !*host || !one_line (host, 255))
+    if (!host || !*host || strlen (host) > 255
+        || strspn (host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:%") != strlen (host))
         return bad_target (text, _("expected a host after '://'"), error);
     if (g_uri_get_query (uri))
         return bad_target (text, _("expected no '?'"), error);

@@ -146,7 +146,8 @@ static JsonNode *time_node (gint64 value, gint64 units)
     g_autoptr (GDateTime) when = value ? g_date_time_new_from_unix_utc (seconds) : NULL;
 
     if (when) {
-        g_autofree char *day = g_date_time_format (when, "%Y-%m-%dT%H:%M:%S");
+        g_autofree char *rest = g_date_time_format (when, "-%m-%dT%H:%M:%S");
+        g_autofree char *day = g_strdup_printf ("%04d%s", g_date_time_get_year (when), rest);
         g_autofree char *text = units == 1 ? g_strconcat (day, "Z", NULL)
                                            : g_strdup_printf ("%s.%06" G_GINT64_FORMAT "Z", day, fraction);
         json_node_set_string (node, text);
