@@ -77,8 +77,8 @@ END_TEST
 static const char *const broken[] = {
     "7", "{}", "[]", "[1,\"x\",null]", "[{\"name\":\"blockdev-add\",\"meta-type\":\"command\",\"arg-type\":\"nowhere\"}]",
     "[{\"name\":\"blockdev-add\",\"meta-type\":\"command\",\"arg-type\":\"a\"},{\"name\":\"a\",\"meta-type\":\"array\",\"element-type\":\"a\"}]",
-    "[{\"name\":\"block-export-add\",\"meta-type\":\"command\",\"arg-type\":\"a\"},{\"name\":\"a\",\"meta-type\":\"alternate\","
-        "\"members\":[{\"type\":\"a\"},{\"type\":\"a\"}]}]",
+    ("[{\"name\":\"block-export-add\",\"meta-type\":\"command\",\"arg-type\":\"a\"},{\"name\":\"a\",\"meta-type\":\"alternate\","
+        "\"members\":[{\"type\":\"a\"},{\"type\":\"a\"}]}]"),
     "[{\"name\":\"blockdev-backup\",\"meta-type\":\"command\",\"arg-type\":7},{\"name\":\"x\",\"meta-type\":\"object\",\"members\":{}}]",
 };
 
