@@ -763,7 +763,7 @@ CheckpointDisk *checkpoint_disk_new (const char *name)
     return disk;
 }
 
-static void checkpoint_disk_free (CheckpointDisk *disk)
+void checkpoint_disk_free (CheckpointDisk *disk)
 {
     g_free (disk->disk);
     g_free (disk->node);

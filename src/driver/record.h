@@ -44,6 +44,7 @@ typedef struct {
 Checkpoint *checkpoint_new (const char *name);
 void checkpoint_free (Checkpoint *checkpoint);
 CheckpointDisk *checkpoint_disk_new (const char *disk);
+void checkpoint_disk_free (CheckpointDisk *disk);
 gboolean checkpoint_save (const char *dir, const Checkpoint *checkpoint, GError **error);
 Checkpoint *checkpoint_load (const char *dir, const char *name, GError **error);
 /* In order of creation (parents first). */

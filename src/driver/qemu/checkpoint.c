@@ -2,10 +2,13 @@
  * one never takes anything from another; a backup reads a merged copy and consumes nothing. */
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/build.h"
+#include "driver/qemu/checkpoint.h"
 #include "driver/qemu/job.h"
 #include "util/json.h"
 
-static gint64 next_sequence (GPtrArray *all)
+/* ---- records ---- */
+
+gint64 checkpoint_next_sequence (GPtrArray *all)
 {
     gint64 last = 0;
     for (guint i = 0; i < all->len; i++)
@@ -13,10 +16,18 @@ static gint64 next_sequence (GPtrArray *all)
     return last + 1;
 }
 
-static CheckpointDisk *promoted_disk (const Graph *graph, JsonObject *from, const char *bitmap_name)
+const Checkpoint *checkpoint_find (GPtrArray *all, const char *name)
+{
+    for (guint i = 0; i < all->len; i++)
+        if (g_str_equal (((Checkpoint *) all->pdata[i])->name, name))
+            return all->pdata[i];
+    return NULL;
+}
+
+static CheckpointDisk *recorded_disk (const Graph *graph, JsonObject *from, const char *bitmap_name)
 {
     CheckpointDisk *disk = checkpoint_disk_new (json_get_string (from, "disk"));
-    const GraphNode *node = graph ? graph_node (graph, json_get_string (from, "node")) : NULL;
+    const GraphNode *node = graph && json_get_string (from, "node") ? graph_node (graph, json_get_string (from, "node")) : NULL;
     const GraphBitmap *bitmap = node ? graph_bitmap (node, bitmap_name) : NULL;
     disk->node = g_strdup (json_get_string (from, "node"));
     disk->file = g_strdup (json_get_string (from, "file"));
@@ -27,36 +38,325 @@ static CheckpointDisk *promoted_disk (const Graph *graph, JsonObject *from, cons
     return disk;
 }
 
-/* The provisional checkpoint becomes a real one: its record is what makes it so. Idempotent. Returns its name, caller frees. */
-char *checkpoint_promote (Guest *guest, const Job *job, GError **error)
+gboolean checkpoint_record (Guest *guest, const Plan *plan, gint64 created, const char *job, GError **error)
 {
-    const Plan *plan = job->plan;
     g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
-    g_autoptr (Graph) graph = guest->qmp && qmp_is_alive (guest->qmp, NULL) ? guest_graph (guest, NULL) : NULL;
+    g_autoptr (Graph) graph = guest_monitor_alive (guest, NULL) ? guest_graph (guest, NULL) : NULL;
     g_autoptr (Checkpoint) checkpoint = checkpoint_new (plan->checkpoint);
-    const Checkpoint *parent = NULL;
 
-    for (guint i = 0; i < all->len; i++) {
-        const Checkpoint *other = all->pdata[i];
-        if (g_str_equal (other->name, plan->checkpoint))
-            return g_strdup (plan->checkpoint);
-        parent = other;
-    }
-    checkpoint->parent = parent ? g_strdup (parent->name) : NULL;
+    checkpoint->parent = all->len ? g_strdup (((Checkpoint *) all->pdata[all->len - 1])->name) : NULL;
     checkpoint->description = g_strdup (plan->checkpoint_description);
     checkpoint->series = g_strdup (plan->series);
-    checkpoint->created = job->record.started / G_USEC_PER_SEC;
-    checkpoint->sequence = next_sequence (all);
-    checkpoint->job = plan->disks->len ? g_strdup (plan->job) : NULL;
+    checkpoint->created = created;
+    checkpoint->sequence = checkpoint_next_sequence (all);
+    checkpoint->job = g_strdup (job);
     checkpoint->domain_uuid = g_strdup (guest->def->uuid);
     for (guint i = 0; i < json_array_get_length (plan->checkpoint_disks); i++) {
         JsonObject *disk = json_get_element (plan->checkpoint_disks, i);
         if (disk && json_get_string (disk, "disk"))
-            g_ptr_array_add (checkpoint->disks, promoted_disk (graph, disk, plan->checkpoint));
+            g_ptr_array_add (checkpoint->disks, recorded_disk (graph, disk, plan->checkpoint));
     }
-    if (!checkpoint_save (guest->dir, checkpoint, error)) {
-        error_note (error, _("checkpoint '%s'"), plan->checkpoint);
+    return checkpoint_save (guest->dir, checkpoint, error) || error_note (error, _("checkpoint '%s'"), plan->checkpoint);
+}
+
+/* The provisional checkpoint becomes a real one: its record is what makes it so. Idempotent. Returns its name, caller frees. */
+char *checkpoint_promote (Guest *guest, const Job *job, GError **error)
+{
+    const Plan *plan = job->plan;
+    if (checkpoint_exists (guest->dir, plan->checkpoint)) {
+        g_autoptr (Checkpoint) there = checkpoint_load (guest->dir, plan->checkpoint, error);
+        if (!there)
+            return NULL;
+        if (g_strcmp0 (there->job, plan->job) == 0)
+            return g_strdup (plan->checkpoint);
+        error_set (error, BAK_ERROR_EXISTS, _("checkpoint '%s' was defined by somebody else while the backup ran"), plan->checkpoint);
         return NULL;
     }
-    return g_strdup (plan->checkpoint);
+    return checkpoint_record (guest, plan, job->record.started / G_USEC_PER_SEC, plan->job, error) ? g_strdup (plan->checkpoint) : NULL;
+}
+
+/* ---- where bitmaps are ---- */
+
+static gboolean same_disk (const GraphDisk *disk, const CheckpointDisk *recorded)
+{
+    if (g_str_equal (disk->target, recorded->disk))
+        return TRUE;
+    for (guint i = 0; i < disk->names->len; i++)
+        if (g_str_equal (disk->names->pdata[i], recorded->disk))
+            return TRUE;
+    return FALSE;
+}
+
+static const GraphNode *backing_of (const Graph *graph, const GraphNode *node)
+{
+    return node->backing ? graph_node (graph, node->backing) : NULL;
+}
+
+static void add_node (GPtrArray *nodes, const GraphNode *node, const char *bitmap)
+{
+    if (graph_bitmap (node, bitmap) && !g_ptr_array_find (nodes, node, NULL))
+        g_ptr_array_add (nodes, (gpointer) node);
+}
+
+/* The layers from the active one down to the image that the checkpoint was made on; all of them when that one is not known. */
+static gboolean add_chain (GPtrArray *nodes, const Graph *graph, const GraphDisk *disk, const CheckpointDisk *recorded, const char *file)
+{
+    const GraphNode *last = NULL, *top = disk->node ? graph_node (graph, disk->node) : NULL;
+    for (const GraphNode *node = top; file && node && !last; node = backing_of (graph, node))
+        if (g_strcmp0 (node->filename, file) == 0)
+            last = node;
+    if (file && !last)
+        return FALSE;
+    for (const GraphNode *node = top; node; node = node == last ? NULL : backing_of (graph, node))
+        add_node (nodes, node, recorded->bitmap);
+    return TRUE;
+}
+
+GPtrArray *checkpoint_nodes (const Graph *graph, const CheckpointDisk *recorded)
+{
+    GPtrArray *nodes = g_ptr_array_new ();
+    const char *file = recorded->file && *recorded->file ? recorded->file : NULL;
+    gboolean found = FALSE;
+
+    for (guint i = 0; file && i < graph->disks->len; i++)
+        found = add_chain (nodes, graph, graph->disks->pdata[i], recorded, file) || found;
+    for (guint i = 0; file && i < graph->nodes->len; i++) {
+        const GraphNode *node = graph->nodes->pdata[i];
+        if (g_strcmp0 (node->filename, file) != 0)
+            continue;
+        add_node (nodes, node, recorded->bitmap);
+        found = TRUE;
+    }
+    for (guint i = 0; !found && i < graph->disks->len; i++)
+        if (same_disk (graph->disks->pdata[i], recorded))
+            add_chain (nodes, graph, graph->disks->pdata[i], recorded, NULL);
+    return nodes;
+}
+
+/* ---- removing bitmaps ---- */
+
+static gboolean reopen (Guest *guest, const GraphNode *node, gboolean read_only, GError **error)
+{
+    JsonObject *options = obj ("driver", "s", node->driver, "node-name", "s", node->name, "file", "s", node->file, "read-only", "b", read_only, NULL);
+    if (node->backing)
+        json_object_set_string_member (options, "backing", node->backing);
+    else
+        json_object_set_null_member (options, "backing");
+    if (guest->caps->reopen)
+        return qmp_run (guest->qmp, "blockdev-reopen", obj ("options", "a", arr (options, NULL), NULL), 0, error);
+    return qmp_run (guest->qmp, "x-blockdev-reopen", options, 0, error);
+}
+
+gboolean checkpoint_remove_bitmap (Guest *guest, const GraphNode *node, const char *bitmap, GError **error)
+{
+    g_autoptr (GError) failure = NULL, reopened = NULL;
+    const GraphBitmap *there = graph_bitmap (node, bitmap);
+    gboolean reopens = there && there->persistent && node->read_only && node->file && (guest->caps->reopen || guest->caps->x_reopen);
+
+    if (!there)
+        return TRUE;
+    gboolean writable = reopens && reopen (guest, node, FALSE, &reopened);
+    gboolean ok = qmp_run (guest->qmp, "block-dirty-bitmap-remove", obj ("node", "s", node->name, "name", "s", bitmap, NULL), 0, &failure);
+    if (writable && !reopen (guest, node, TRUE, &reopened))
+        g_warning ("node '%s' stays writable: %s", node->name, reopened->message);
+    if (ok)
+        return TRUE;
+    g_propagate_error (error, writable || !reopens ? g_steal_pointer (&failure) : g_steal_pointer (&reopened));
+    return error_note (error, node->read_only ? _("bitmap '%s' of the read-only image '%s'") : _("bitmap '%s' of image '%s'"), bitmap, node->filename);
+}
+
+static gboolean remove_nodes (Guest *guest, GPtrArray *nodes, const char *bitmap, GError **error)
+{
+    for (guint i = 0; i < nodes->len; i++)
+        if (!checkpoint_remove_bitmap (guest, nodes->pdata[i], bitmap, error))
+            return FALSE;
+    return TRUE;
+}
+
+static gboolean remove_from_file (const CheckpointDisk *disk, GError **error)
+{
+    if (!disk->persistent || !disk->file || !g_path_is_absolute (disk->file) || !g_file_test (disk->file, G_FILE_TEST_EXISTS))
+        return TRUE;
+    return offline_bitmap_remove (disk->file, "qcow2", disk->bitmap, error);
+}
+
+gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error)
+{
+    gboolean alive = guest_monitor_alive (guest, NULL);
+    g_autoptr (Graph) graph = alive ? guest_graph (guest, error) : NULL;
+    g_autoptr (GError) first = NULL;
+
+    if (!plan->checkpoint)
+        return TRUE;
+    if (alive && !graph)
+        return FALSE;
+    for (guint i = 0; i < json_array_get_length (plan->checkpoint_disks); i++) {
+        JsonObject *from = json_get_element (plan->checkpoint_disks, i);
+        if (!from || !json_get_string (from, "disk"))
+            continue;
+        CheckpointDisk disk = { .disk = (char *) json_get_string (from, "disk"), .file = (char *) json_get_string (from, "file"),
+                                .bitmap = plan->checkpoint, .persistent = json_get_bool (from, "persistent", TRUE) };
+        g_autoptr (GPtrArray) nodes = graph ? checkpoint_nodes (graph, &disk) : NULL;
+        if (nodes)
+            remove_nodes (guest, nodes, plan->checkpoint, first ? NULL : &first);
+        else
+            remove_from_file (&disk, first ? NULL : &first);
+    }
+    if (!first)
+        return TRUE;
+    g_propagate_error (error, g_steal_pointer (&first));
+    return error_note (error, _("checkpoint '%s' that did not come to be"), plan->checkpoint);
+}
+
+/* ---- deleting ---- */
+
+static gboolean remove_disk (Guest *guest, const Graph *graph, const Checkpoint *checkpoint, const CheckpointDisk *disk, GError **error)
+{
+    if (!graph)
+        return remove_from_file (disk, error);
+    g_autoptr (GPtrArray) nodes = checkpoint_nodes (graph, disk);
+    if (nodes->len == 0) {
+        bak_event event = { .kind = EVENT_WARNING, .disk = ret_string (disk->disk) };
+        g_autofree char *text = g_strdup_printf (_("checkpoint '%s' is deleted, but disk '%s' had no bitmap of it any more"), checkpoint->name, disk->disk);
+        event.text = ret_string (text);
+        guest_emit (guest, &event);
+    }
+    return remove_nodes (guest, nodes, disk->bitmap, error);
+}
+
+/* Who came after it comes after its parent now. */
+static gboolean reparent (Guest *guest, GPtrArray *all, const Checkpoint *gone, GError **error)
+{
+    for (guint i = 0; i < all->len; i++) {
+        Checkpoint *child = all->pdata[i];
+        if (g_strcmp0 (child->parent, gone->name) != 0)
+            continue;
+        g_free (child->parent);
+        child->parent = g_strdup (gone->parent);
+        if (!checkpoint_save (guest->dir, child, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean delete_one (Guest *guest, const Graph *graph, GPtrArray *all, const Checkpoint *checkpoint, GError **error)
+{
+    for (guint i = 0; i < checkpoint->disks->len; i++) {
+        const CheckpointDisk *disk = checkpoint->disks->pdata[i];
+        if (!remove_disk (guest, graph, checkpoint, disk, error))
+            return error_note (error, _("checkpoint '%s' cannot be deleted ('--metadata' deletes what is known of it and leaves the bitmap): disk '%s'"),
+                               checkpoint->name, disk->disk);
+    }
+    return reparent (guest, all, checkpoint, error) && checkpoint_remove (guest->dir, checkpoint->name, error);
+}
+
+/* Youngest first: then nearly no one has to be given another parent. */
+static gboolean delete_names (Guest *guest, GPtrArray *names, gboolean alive, GError **error)
+{
+    g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
+    g_autoptr (GHashTable) wanted = g_hash_table_new (g_str_hash, g_str_equal);
+    g_autoptr (Graph) graph = alive ? guest_graph (guest, error) : NULL;
+
+    if (alive && !graph)
+        return FALSE;
+    for (guint i = 0; i < names->len; i++)
+        g_hash_table_add (wanted, names->pdata[i]);
+    for (guint i = all->len; i-- > 0;) {
+        const Checkpoint *checkpoint = all->pdata[i];
+        if (!g_hash_table_contains (wanted, checkpoint->name))
+            continue;
+        if (!delete_one (guest, graph, all, checkpoint, error))
+            return FALSE;
+        g_ptr_array_remove_index (all, i);
+    }
+    return TRUE;
+}
+
+gboolean checkpoint_delete_all (Guest *guest, GPtrArray *names, gboolean alive, GError **error)
+{
+    g_autofree char *id = record_new_id ();
+    g_autoptr (Plan) plan = plan_new (id, BACKUP_MODE_PUSH);
+    g_autoptr (GError) failure = NULL;
+    JsonArray *list = json_array_new ();
+
+    for (guint i = 0; i < names->len; i++)
+        json_array_add_string_element (list, names->pdata[i]);
+    Journal *journal = journal_create (guest->dir, plan, obj ("kind", "s", "checkpoint-delete", "names", "a", list, NULL), error);
+    if (!journal)
+        return FALSE;
+    journal_close (journal);
+    gboolean ok = delete_names (guest, names, alive, &failure);
+    /* with QEMU away in the middle the rest is for the next owner */
+    if (ok || error_code (failure) != BAK_ERROR_CONNECTION)
+        journal_remove (guest->dir);
+    if (!ok)
+        g_propagate_error (error, g_steal_pointer (&failure));
+    return ok;
+}
+
+/* ---- recover ---- */
+
+gboolean checkpoint_is_journal (const JournalState *state)
+{
+    const char *kind = json_get_string (state->meta, "kind");
+    return kind && g_str_has_prefix (kind, "checkpoint-");
+}
+
+static gboolean resume_delete (Guest *guest, const JournalState *state, gboolean alive, GError **error)
+{
+    g_autoptr (GPtrArray) names = g_ptr_array_new ();
+    JsonArray *list = json_get_array (state->meta, "names");
+    for (guint i = 0; list && i < json_array_get_length (list); i++)
+        if (json_get_string_element (list, i))
+            g_ptr_array_add (names, (gpointer) json_get_string_element (list, i));
+    return delete_names (guest, names, alive, error);
+}
+
+/* The record is the moment from which on it exists; before that everything is undone. */
+static gboolean resume_create (Guest *guest, JournalState *state, gboolean alive, GError **error)
+{
+    Run run = { .guest = guest, .plan = state->plan, .states = state->states, .files = state->files, .frozen = state->frozen, .froze = -1, .thawed = -1 };
+    gboolean made = state->plan->checkpoint && checkpoint_exists (guest->dir, state->plan->checkpoint);
+    gboolean ok = run_undo (&run, made, error) && (made || checkpoint_drop (guest, state->plan, error));
+    g_free (run.thaw_problem);
+    return ok;
+}
+
+gboolean checkpoint_recover (Guest *guest, JournalState *state, gboolean alive, GError **error)
+{
+    gboolean is_delete = g_str_equal (json_get_string (state->meta, "kind"), "checkpoint-delete");
+    g_autoptr (GError) failure = NULL;
+    if (!(is_delete ? resume_delete (guest, state, alive, &failure) : resume_create (guest, state, alive, &failure))) {
+        if (error_code (failure) == BAK_ERROR_CONNECTION && alive) {
+            g_propagate_error (error, g_steal_pointer (&failure));
+            return FALSE;
+        }
+        bak_event event = { .kind = EVENT_WARNING, .text = ret_string (failure->message) };
+        g_warning ("guest '%s': %s", guest->def->name, failure->message);
+        guest_emit (guest, &event);
+    }
+    journal_remove (guest->dir);
+    return TRUE;
+}
+
+/* ---- who may ---- */
+
+gboolean checkpoint_not_busy (Guest *guest, const char *what, GError **error)
+{
+    if (!guest->job)
+        return TRUE;
+    return error_set (error, BAK_ERROR_BUSY, _("guest '%s': cannot %s while backup job %s is %s; wait for it or stop it (backup-stop)"), guest->def->name, what,
+                      guest->job->record.id, job_state_to_string (guest->job->record.state));
+}
+
+gboolean checkpoint_acquire (Guest *guest, gboolean *ret_alive, GError **error)
+{
+    g_autoptr (GError) failure = NULL;
+    *ret_alive = guest_acquire (guest, &failure);
+    if (*ret_alive)
+        return TRUE;
+    if (error_code (failure) == BAK_ERROR_CONNECTION && !guest->job)
+        return guest_lock (guest, error);
+    g_propagate_error (error, g_steal_pointer (&failure));
+    return FALSE;
 }

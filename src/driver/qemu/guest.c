@@ -76,8 +76,12 @@ static gboolean wake (gpointer data)
 /* The monitor is let go when no job runs: another program may want it. A daemon keeps it for a moment, for the next call. */
 static void release_when_idle (Guest *guest)
 {
-    if (!guest->qmp || guest->job)
+    if (guest->job || (!guest->qmp && guest->lock_fd < 0))
         return;
+    if (!guest->qmp) {
+        guest_release (guest);
+        return;
+    }
     gint64 now = g_get_monotonic_time ();
     if (guest->owner->role != DRIVER_ROLE_DAEMON || (guest->release_at && now >= guest->release_at) || !qmp_is_alive (guest->qmp, NULL))
         guest_release (guest);
@@ -261,6 +265,11 @@ static gboolean take_lock (Guest *guest, GError **error)
         return error_set (error, BAK_ERROR_MONITOR_HELD, _("another libbackup process works with guest '%s'"), guest->def->name);
     g_propagate_error (error, g_steal_pointer (&failure));
     return FALSE;
+}
+
+gboolean guest_lock (Guest *guest, GError **error)
+{
+    return guest->lock_fd >= 0 || take_lock (guest, error);
 }
 
 static gboolean connect_monitor (Guest *guest, GError **error)

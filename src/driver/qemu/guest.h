@@ -69,6 +69,8 @@ void guest_unref (Guest *guest);
 gboolean guest_do (Guest *guest, gboolean acquire, GuestFunc func, gpointer data, GError **error);
 /* On the guest's thread: lock, connect, capabilities, recover. Idempotent. BAK_ERROR_MONITOR_HELD, BAK_ERROR_CONNECTION. */
 gboolean guest_acquire (Guest *guest, GError **error);
+/* The lock alone, for work on files while QEMU is gone; released when idle. */
+gboolean guest_lock (Guest *guest, GError **error);
 void guest_release (Guest *guest);
 /* FALSE with CONNECTION and why, when the monitor is not connected or has died. */
 gboolean guest_monitor_alive (Guest *guest, GError **error);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/build.h"
+#include "driver/qemu/checkpoint.h"
 #include "driver/qemu/job.h"
 #include "driver/qemu/probe.h"
 #include "util/config.h"
@@ -412,19 +413,6 @@ static gboolean qemu_is_gone (Guest *guest)
     return !again && error_code (error) == BAK_ERROR_CONNECTION;
 }
 
-/* A provisional checkpoint whose QEMU has quit may have been stored in the image: it must not look like a good one. */
-static void remove_stored_bitmaps (Job *job)
-{
-    JsonArray *disks = job->plan->checkpoint_disks;
-    for (guint i = 0; i < json_array_get_length (disks); i++) {
-        JsonObject *disk = json_get_element (disks, i);
-        g_autoptr (GError) error = NULL;
-        if (disk && json_get_bool (disk, "persistent", FALSE) && json_get_string (disk, "file")
-            && !offline_bitmap_remove (json_get_string (disk, "file"), json_get_string (disk, "format"), job->plan->checkpoint, &error))
-            g_warning ("%s", error->message);
-    }
-}
-
 static void write_end (Job *job, JobEvent event, const GError *failure)
 {
     if (failure && !*job->record.error) {
@@ -458,8 +446,9 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
     gboolean alive = guest->qmp && qmp_is_alive (guest->qmp, NULL);
     gboolean clean = alive ? run_sweep (guest, prefix, &left) && !job->run.frozen : qemu_is_gone (guest);
 
-    if (!alive && clean && event != JOB_EVENT_GOOD && job->plan->checkpoint)
-        remove_stored_bitmaps (job);
+    /* QEMU may have stored the provisional bitmaps in the images when it quit: they must not look like good ones */
+    if ((alive || clean) && event != JOB_EVENT_GOOD && !checkpoint_drop (guest, job->plan, left ? NULL : &left))
+        clean = FALSE;
     if (alive && clean)
         resume_guest (job);
     write_end (job, event, failure);
@@ -1031,6 +1020,8 @@ gboolean job_recover (Guest *guest, GError **error)
         return FALSE;
     if (!state->plan)
         return recover_damaged (guest, error);
+    if (checkpoint_is_journal (state))
+        return checkpoint_recover (guest, state, TRUE, error);
     gboolean gone = other_process (guest, state);
     gboolean running = g_str_equal (state->phase, "running"), finished = g_str_equal (state->phase, "finished");
     Job *job = job_from_journal (guest, state);
@@ -1040,7 +1031,7 @@ gboolean job_recover (Guest *guest, GError **error)
         gboolean good = job->record.state == JOB_STATE_COMPLETED;
         run_undo (&job->run, good, NULL);
         g_autofree char *prefix = g_strdup_printf ("bak-%s-", job->record.id);
-        if (run_sweep (guest, prefix, error))
+        if (run_sweep (guest, prefix, error) && (good || checkpoint_drop (guest, job->plan, error)))
             journal_remove (guest->dir);
         publish (job);
         guest->job = NULL;
@@ -1082,12 +1073,18 @@ void job_recover_gone (Guest *guest, const char *why)
     g_autoptr (GError) failure = NULL;
     if (!state || !state->plan)
         return;
+    if (checkpoint_is_journal (state)) {
+        checkpoint_recover (guest, state, FALSE, NULL);
+        return;
+    }
     Job *job = job_from_journal (guest, state);
     if (job_state_ended (job->record.state)) {
         run_undo (&job->run, job->record.state == JOB_STATE_COMPLETED, NULL);
-        if (job->record.state != JOB_STATE_COMPLETED && job->plan->checkpoint)
-            remove_stored_bitmaps (job);
-        journal_remove (guest->dir);
+        g_autoptr (GError) left = NULL;
+        if (job->record.state != JOB_STATE_COMPLETED && !checkpoint_drop (guest, job->plan, &left))
+            g_warning ("job %s: %s", job->record.id, left->message);
+        else
+            journal_remove (guest->dir);
         job_free (job);
         return;
     }
