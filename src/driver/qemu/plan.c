@@ -244,6 +244,22 @@ static gboolean bitmap_usable (const GraphBitmap *bitmap, const CheckpointDisk *
     return reason == NULL;
 }
 
+/* QEMU writes persistent bitmaps when it closes the image: one that was made by a QEMU that was killed is not there at all, one that had
+ * been stored before is there and marked. Both are the same to the user. */
+static const char *missing_reason (const Graph *graph, const GraphNode *node, const CheckpointDisk *recorded, gboolean active)
+{
+    const GraphNode *below = node->backing ? graph_node (graph, node->backing) : NULL;
+    if (!active)
+        return _("gap in the image chain: a layer has no bitmap");
+    if (below && graph_bitmap (below, recorded->bitmap))
+        return _("an external snapshot was taken and the overlay does not track changes");
+    if (!recorded->persistent)
+        return _("bitmap missing: it was in memory only and died with the QEMU process");
+    if (recorded->file && *recorded->file && g_strcmp0 (recorded->file, node->filename) != 0)
+        return _("bitmap missing: another image than that of the checkpoint");
+    return _("bitmap inconsistent: it was never stored because QEMU was killed or crashed, or it was removed");
+}
+
 JsonArray *plan_changes_since (const Graph *graph, const GraphDisk *disk, const Checkpoint *since, char **ret_reason)
 {
     const CheckpointDisk *recorded = checkpoint_disk (since, disk);
@@ -261,10 +277,7 @@ JsonArray *plan_changes_since (const Graph *graph, const GraphDisk *disk, const 
     for (const GraphNode *node = graph_node (graph, disk->node); node && !reached; node = node->backing ? graph_node (graph, node->backing) : NULL) {
         const GraphBitmap *bitmap = graph_bitmap (node, recorded->bitmap);
         if (!bitmap) {
-            if (active && node->backing && graph_node (graph, node->backing) && graph_bitmap (graph_node (graph, node->backing), recorded->bitmap))
-                *ret_reason = g_strdup (_("an external snapshot was taken and the overlay does not track changes"));
-            else
-                *ret_reason = g_strdup (active ? _("bitmap missing") : _("gap in the image chain: a layer has no bitmap"));
+            *ret_reason = g_strdup (missing_reason (graph, node, recorded, active));
             return NULL;
         }
         if (!bitmap_usable (bitmap, recorded, active, ret_reason))
