@@ -56,6 +56,7 @@ struct _Qmp {
     gint64 progress;            /* when QEMU last answered anything */
     guint64 last_id;
 
+    guint default_timeout_ms;
     int peer_pid;
     guint version;
     char *version_text;
@@ -111,7 +112,7 @@ static Command *command_new (Qmp *qmp, const char *name, JsonObject *args, gbool
     command->id = g_strdup_printf ("bak-%" G_GUINT64_FORMAT, ++qmp->last_id);
     command->name = g_strdup (name);
     command->oob = oob;
-    command->timeout_ms = timeout_ms ? timeout_ms : QMP_DEFAULT_TIMEOUT_MS;
+    command->timeout_ms = timeout_ms ? timeout_ms : qmp->default_timeout_ms;
 
     JsonObject *object = json_object_new ();
     json_object_set_string_member (object, oob ? "exec-oob" : "execute", name);
@@ -433,7 +434,10 @@ static void qmp_process (Qmp *qmp)
             continue;
         if (qmp->in_pos < qmp->in_length)
             qmp_wake (qmp);
+        gboolean greeting = qmp->state == STATE_GREETING;
         handle_object (qmp, json_node_get_object (root));
+        if (greeting)
+            break;              /* whoever waited for it speaks next */
     }
 }
 
@@ -645,7 +649,7 @@ static gboolean qmp_negotiate (Qmp *qmp, gint64 deadline, GError **error)
         json_object_set_array_member (args, "enable", enable);
     }
     if (!qmp_run (qmp, "qmp_capabilities", args, remaining_ms (deadline), error))
-        return FALSE;
+        return error && g_error_matches (*error, BAK_ERROR, BAK_ERROR_MONITOR) ? error_note (error, _("monitor '%s'"), qmp->label) : FALSE;
     qmp->oob = qmp->offers_oob;
     qmp->state = STATE_READY;
     return TRUE;
@@ -662,6 +666,7 @@ static Qmp *qmp_start (GSocket *socket, const char *label, GMainContext *context
 {
     g_autoptr (Qmp) qmp = g_new0 (Qmp, 1);
     qmp->refs = 1;
+    qmp->default_timeout_ms = QMP_DEFAULT_TIMEOUT_MS;
     qmp->label = text_sanitize (label, 0);
     qmp->context = context ? g_main_context_ref (context) : g_main_context_new ();
     qmp->socket = socket;
@@ -774,4 +779,9 @@ guint qmp_get_version (Qmp *qmp, const char **ret_text)
 gboolean qmp_has_oob (Qmp *qmp)
 {
     return qmp->oob;
+}
+
+void qmp_set_default_timeout (Qmp *qmp, guint timeout_ms)
+{
+    qmp->default_timeout_ms = timeout_ms;
 }

@@ -35,6 +35,8 @@ int qmp_get_peer_pid (Qmp *qmp);
 /* QEMU's version from the greeting, 7*1000000+2*1000+22; text as "7.2.22 (Debian ...)" sanitized. */
 guint qmp_get_version (Qmp *qmp, const char **ret_text);
 gboolean qmp_has_oob (Qmp *qmp);
+/* What a timeout_ms of 0 means from now on (at first QMP_DEFAULT_TIMEOUT_MS). */
+void qmp_set_default_timeout (Qmp *qmp, guint timeout_ms);
 
 /* args: consumed when not NULL. At most QMP_MAX_IN_FLIGHT are on the wire, the rest queue. Deadline timeout_ms (0: default)
  * counts from the moment of sending. A timed-out command's late reply is recognised by id and dropped. */
