@@ -534,6 +534,17 @@ def million_nodes():
     yield b'], "id": "bak-3"}\r\n'
 
 
+def largest(unit, head, tail, cost):
+    """As much of this as a reply may hold (qmp_split.h): the worst that gets through."""
+    return [b'{"id": "bak-3", "return": ' + head, *[unit * 64] * (36 * MIB // (cost * 64) - 40), tail + b'}\r\n']
+
+
+def members():
+    """Objects with as many members as can be, all of other names."""
+    for i in range(34 * MIB // 300):
+        yield b'"%08x": 0,' % i
+
+
 def endless(chunk, head):
     yield head
     while True:
@@ -560,6 +571,16 @@ LIES = {
     'endless-reply': (None, [{'command': 'query-named-block-nodes', 'do': 'bytes', 'bytes': lambda: endless(b'"x",' * 16384, b'{"return": [')}]),
     'endless-string': (None, [{'command': 'query-named-block-nodes', 'do': 'bytes', 'bytes': lambda: endless(b'x' * 65536, b'{"return": "')}]),
     'endless-objects': (None, [{'command': 'query-named-block-nodes', 'do': 'bytes', 'bytes': lambda: endless(b'{},' * 20000, b'{"return": [')}]),
+    'endless-members': (None, [{'command': 'query-named-block-nodes', 'do': 'bytes', 'bytes': lambda: itertools.chain(
+        [b'{"return": {'], (b'"%08x": 0,' % i for i in itertools.count()))}]),
+    # Just small enough to be taken: what they cost when parsed.
+    'largest-string': (None, [{'command': 'query-named-block-nodes', 'do': 'bytes', 'bytes': lambda: largest(b'x', b'"', b'"', 3)}]),
+    'largest-list': (None, [{'command': 'query-named-block-nodes', 'do': 'bytes', 'bytes': lambda: largest(b'0,', b'{"a": [', b'0]}', 102)}]),
+    'largest-objects': (None, [{'command': 'query-named-block-nodes', 'do': 'bytes', 'bytes': lambda: largest(b'{},', b'[', b'{}]', 617)}]),
+    'largest-small-objects': (None, [{'command': 'query-named-block-nodes', 'do': 'bytes',
+                                      'bytes': lambda: largest(b'{"a":0},', b'[', b'{}]', 760)}]),
+    'largest-members': (None, [{'command': 'query-named-block-nodes', 'do': 'bytes', 'bytes': lambda: itertools.chain(
+        [b'{"id": "bak-3", "return": {'], members(), [b'"z": 0}}\r\n'])}]),
     'endless-events': (None, [{'command': 'query-block', 'do': 'bytes', 'bytes': lambda: endless(
         b'{"event": "BLOCK_JOB_ERROR", "data": {"device": "j", "operation": "write", "action": "ignore"}}\r\n' * 500, b'')}]),
     'deep': (None, [{'command': 'query-block', 'do': 'bytes', 'bytes': deep}]),
