@@ -165,7 +165,7 @@ static void remove_leftovers (const char *state_dir)
     const char *name;
 
     while (entries && (name = g_dir_read_name (entries)))
-        if (g_str_has_prefix (name, ".new-") || g_str_has_prefix (name, ".gone-")) {
+        if (g_str_has_prefix (name, ".new-") || g_str_has_prefix (name, ".gone-") || g_str_has_prefix (name, ".number.")) {
             g_autofree char *leftover = g_build_filename (path, name, NULL);
             files_remove_tree (leftover);
         }

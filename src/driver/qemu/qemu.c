@@ -391,7 +391,7 @@ static const struct {
     gboolean (*func) (Guest *guest, const void *args, void *ret, GError **error);
     guint how;
 } local_calls[CALL_COUNT] = {
-    [CALL_ID_domain_info] = { local_info, 0 }, [CALL_ID_domain_state] = { local_state, 0 }, [CALL_ID_domain_xml] = { local_xml, 0 },
+    [CALL_ID_domain_info] = { local_info, NO_MONITOR }, [CALL_ID_domain_state] = { local_state, NO_MONITOR }, [CALL_ID_domain_xml] = { local_xml, 0 },
     [CALL_ID_domain_disks] = { local_disks, 0 }, [CALL_ID_domain_disk] = { local_disk, 0 },
     [CALL_ID_fs_freeze] = { local_freeze, NO_MONITOR }, [CALL_ID_fs_thaw] = { local_thaw, NO_MONITOR },
     [CALL_ID_backup_begin] = { local_begin, NEEDS_OWNER }, [CALL_ID_backup_plan] = { local_plan, 0 },
