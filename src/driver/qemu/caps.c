@@ -51,6 +51,7 @@ static const struct { const char *field; gsize offset; const char *how; } rows[]
     ROW (storage_daemon, NULL),
     ROW (snapshot_access_exact, NULL),
     ROW (iothread_nbd_safe, NULL),
+    ROW (concluded_backup_safe, NULL),
 #undef ROW
 };
 
@@ -213,6 +214,7 @@ static void add_version_gates (Caps *caps)
 {
     caps->snapshot_access_exact = caps->snapshot_access && caps->version >= 8000000;
     caps->iothread_nbd_safe = caps->version / 1000 != 7002;
+    caps->concluded_backup_safe = caps->version < 4002000 || caps->version >= 6000000;
 }
 
 Caps *caps_from_answers (JsonNode *schema, JsonNode *commands, guint version, const char *version_text, GError **error)

@@ -602,6 +602,18 @@ static gboolean is_job (JsonObject *entry, const char *id)
     return entry && id && g_strcmp0 (json_get_string (entry, "id"), id) == 0;
 }
 
+/* The result is in the journal before QEMU forgets it. */
+static void note_result (Job *job, guint index, const char *error)
+{
+    const PlanDisk *disk = job->plan->disks->pdata[index];
+    JobDisk *state = &job->disks[index];
+    state->ended = TRUE;
+    g_free (state->error);
+    state->error = error && *error ? g_strdup (error) : NULL;
+    if (journal_result (job->run.journal, disk->job, error, NULL))
+        qmp_run (job->guest->qmp, "job-dismiss", obj ("id", "s", disk->job, NULL), 0, NULL);
+}
+
 static void note_entry (Job *job, guint index, JsonObject *entry)
 {
     const PlanDisk *disk = job->plan->disks->pdata[index];
@@ -613,10 +625,8 @@ static void note_entry (Job *job, guint index, JsonObject *entry)
     if (is_job (entry, disk->job)) {
         out->bytes = current;
         out->total = total;
-        if (concluded && !state->ended) {
-            state->ended = TRUE;
-            state->error = g_strdup (json_get_string (entry, "error"));
-        }
+        if (concluded && !state->ended)
+            note_result (job, index, json_get_string (entry, "error"));
     } else if (is_job (entry, disk->keeper)) {
         if (!disk->job) {
             out->bytes = current;
@@ -662,9 +672,13 @@ static void mark_vanished (Job *job, JsonArray *jobs)
             copies = copies || is_job (json_get_element (jobs, i), disk->job);
             keeps = keeps || is_job (json_get_element (jobs, i), disk->keeper);
         }
+        const char *told = disk->job ? g_hash_table_lookup (job->guest->job_errors, disk->job) : NULL;
         if (!copies && disk->job && !state->ended) {
             state->ended = TRUE;
-            state->error = g_strdup (_("QEMU's job has vanished: somebody else dismissed it"));
+            state->error = g_strdup (told ? told : _("QEMU's job has vanished, and its result with it"));
+            if (!*state->error)
+                g_clear_pointer (&state->error, g_free);
+            journal_result (job->run.journal, disk->job, state->error, NULL);
         }
         if (!keeps && disk->keeper && !state->keeper_ended) {
             state->keeper_ended = TRUE;
@@ -972,6 +986,11 @@ static Job *job_from_journal (Guest *guest, JournalState *state)
     job->run.journal = journal_open (guest->dir, NULL);
     if (!record_load (guest->dir, job->plan->job, &job->record, NULL))
         record_from_plan (&job->record, job->plan, guest->def->name);
+    for (guint i = 0; i < job->plan->disks->len; i++) {
+        const char *id = ((PlanDisk *) job->plan->disks->pdata[i])->job, *result = id ? g_hash_table_lookup (state->results, id) : NULL;
+        job->disks[i].ended = result != NULL;
+        job->disks[i].error = result && *result ? g_strdup (result) : NULL;
+    }
     gint64 started = json_get_int (state->meta, "started", 0);
     if (started)
         job->record.started = started;

@@ -101,6 +101,11 @@ gboolean journal_file (Journal *journal, const char *path, guint64 device, guint
     return append (journal, obj ("file", "s", path, "device", "i", (gint64) device, "inode", "i", (gint64) inode, NULL), error);
 }
 
+gboolean journal_result (Journal *journal, const char *job, const char *error_text, GError **error)
+{
+    return append (journal, obj ("job", "s", job, "result", "s", error_text ? error_text : "", NULL), error);
+}
+
 gboolean journal_frozen (Journal *journal, gboolean frozen, GError **error)
 {
     return append (journal, obj ("frozen", "b", frozen, NULL), error);
@@ -124,6 +129,8 @@ static void take_note (JournalState *state, JsonObject *object)
         made->inode = json_get_int (object, "inode", 0);
         g_hash_table_replace (state->files, g_strdup (file), made);
     }
+    if (json_get_string (object, "job") && json_get_string (object, "result"))
+        g_hash_table_replace (state->results, g_strdup (json_get_string (object, "job")), g_strdup (json_get_string (object, "result")));
     if (json_object_has_member (object, "frozen"))
         state->frozen = json_get_bool (object, "frozen", FALSE);
     if (phase) {
@@ -141,6 +148,7 @@ JournalState *journal_parse (const char *text, gsize length)
     JournalState *state = g_new0 (JournalState, 1);
     state->states = g_array_new (FALSE, TRUE, sizeof (StepState));
     state->files = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+    state->results = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
     state->phase = g_strdup ("begin");
     state->outcome = JOB_STATE_FAILED;
     gboolean first = TRUE;
@@ -186,6 +194,7 @@ void journal_state_free (JournalState *state)
     json_object_unref (state->meta);
     g_array_unref (state->states);
     g_hash_table_unref (state->files);
+    g_hash_table_unref (state->results);
     g_free (state->phase);
     g_free (state->error);
     g_free (state);

@@ -19,6 +19,7 @@ typedef struct {
     int outcome;                /* JOB_STATE_*, with "stopping" and "finished" */
     char *error; int error_code;
     gboolean frozen;
+    GHashTable *results;        /* QEMU's job id -> its error ("" = none): of jobs that have ended */
 } JournalState;
 
 /* Both fail when nothing can be promised: then nothing may be touched. */
@@ -30,6 +31,7 @@ gboolean journal_exists (const char *dir);
 
 gboolean journal_step (Journal *journal, guint step, StepState state, GError **error);
 gboolean journal_file (Journal *journal, const char *path, guint64 device, guint64 inode, GError **error);
+gboolean journal_result (Journal *journal, const char *job, const char *error_text, GError **error);
 gboolean journal_frozen (Journal *journal, gboolean frozen, GError **error);
 gboolean journal_phase (Journal *journal, const char *phase, int outcome, int error_code, const char *error_text, GError **error);
 

@@ -669,7 +669,7 @@ static JsonObject *backup_data (Planner *p, const char *job, const char *device,
     JsonObject *data = obj ("job-id", "s", job, "device", "s", device, "target", "s", target, "sync", "s", sync, NULL);
     if (p->caps->backup_auto_dismiss) {
         json_object_set_boolean_member (data, "auto-finalize", TRUE);
-        json_object_set_boolean_member (data, "auto-dismiss", FALSE);
+        json_object_set_boolean_member (data, "auto-dismiss", !p->caps->concluded_backup_safe);
     }
     return data;
 }
