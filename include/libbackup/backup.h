@@ -984,6 +984,18 @@ const char *bak_job_disk_get_export_name (const BakJobDisk *disk);
 const char *bak_job_disk_get_bitmap (const BakJobDisk *disk);
 
 /**
+ * bak_job_disk_get_since:
+ * @disk: a disk of a job
+ *
+ * The checkpoint that an increment starts from.
+ *
+ * Returns: the name; NULL for a full copy
+ *
+ * Since: 0.1
+ */
+const char *bak_job_disk_get_since (const BakJobDisk *disk);
+
+/**
  * bak_job_disk_get_limit:
  * @disk: a disk of a job
  *

@@ -343,6 +343,7 @@ DISK_TEXT (bak_job_disk_get_scratch, scratch)
 DISK_TEXT (bak_job_disk_get_format, format)
 DISK_TEXT (bak_job_disk_get_export_name, export_name)
 DISK_TEXT (bak_job_disk_get_bitmap, bitmap)
+DISK_TEXT (bak_job_disk_get_since, since)
 DISK_NUMBER (unsigned long long, bak_job_disk_get_limit, limit)
 DISK_TEXT (bak_job_disk_get_protection, protection)
 

@@ -234,6 +234,18 @@ static void driver_stop (BakConnection *conn)
         bak_error_unref (ignored);
 }
 
+static Registration *registration_steal (EventHub *hub, int id, gboolean *ret_last)
+{
+    Registration *found = NULL;
+    g_mutex_lock (&hub->lock);
+    for (guint i = 0; !found && i < hub->registrations->len; i++)
+        if (((Registration *) hub->registrations->pdata[i])->id == id)
+            found = g_ptr_array_steal_index (hub->registrations, i);
+    *ret_last = hub->registrations->len == 0;
+    g_mutex_unlock (&hub->lock);
+    return found;
+}
+
 static int registration_add (EventHub *hub, Registration *registration)
 {
     g_mutex_lock (&hub->lock);
@@ -247,6 +259,23 @@ static int registration_add (EventHub *hub, Registration *registration)
     return id;
 }
 
+/* Ready to take before the driver begins to send, so that nothing falls between. */
+static int registration_begin (BakConnection *conn, Registration *registration, BakError **error)
+{
+    gboolean last;
+    g_mutex_lock (&conn->events->register_lock);
+    int id = registration_add (conn->events, registration);
+    if (!driver_start (conn, error)) {
+        registration_steal (conn->events, id, &last);
+        g_atomic_int_set (&registration->dead, TRUE);
+        registration->free_opaque = NULL;       /* it stays the caller's */
+        registration_unref (registration);
+        id = -1;
+    }
+    g_mutex_unlock (&conn->events->register_lock);
+    return id;
+}
+
 int bak_connection_domain_event_register_any (BakConnection *conn, BakDomain *domain, int event_id, BakEventCallback callback,
                                               void *opaque, BakFreeCallback free_callback, BakError **error)
 {
@@ -256,32 +285,14 @@ int bak_connection_domain_event_register_any (BakConnection *conn, BakDomain *do
         api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("unknown event id %d"), event_id);
         return -1;
     }
-    g_mutex_lock (&conn->events->register_lock);
-    int id = -1;
-    if (driver_start (conn, error)) {
-        Registration *registration = g_new0 (Registration, 1);
-        g_atomic_ref_count_init (&registration->refs);
-        registration->kind = event_id;
-        registration->domain = domain ? g_strdup (domain->name) : NULL;
-        registration->callback = callback;
-        registration->opaque = opaque;
-        registration->free_opaque = free_callback;
-        id = registration_add (conn->events, registration);
-    }
-    g_mutex_unlock (&conn->events->register_lock);
-    return id;
-}
-
-static Registration *registration_steal (EventHub *hub, int id, gboolean *ret_last)
-{
-    Registration *found = NULL;
-    g_mutex_lock (&hub->lock);
-    for (guint i = 0; !found && i < hub->registrations->len; i++)
-        if (((Registration *) hub->registrations->pdata[i])->id == id)
-            found = g_ptr_array_steal_index (hub->registrations, i);
-    *ret_last = hub->registrations->len == 0;
-    g_mutex_unlock (&hub->lock);
-    return found;
+    Registration *registration = g_new0 (Registration, 1);
+    g_atomic_ref_count_init (&registration->refs);
+    registration->kind = event_id;
+    registration->domain = domain ? g_strdup (domain->name) : NULL;
+    registration->callback = callback;
+    registration->opaque = opaque;
+    registration->free_opaque = free_callback;
+    return registration_begin (conn, registration, error);
 }
 
 int bak_connection_domain_event_deregister_any (BakConnection *conn, int callback_id, BakError **error)

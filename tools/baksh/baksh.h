@@ -73,7 +73,7 @@ typedef enum {
 
 struct _Command {
     const char *name;
-    const char *group;          /* "host", "guest", "backup", "checkpoint", "event", "shell" */
+    const char *group;          /* "host", "guest", "backup", "checkpoint", "events", "shell" */
     const char *help;           /* one line */
     const char *description;    /* more, or NULL */
     guint flags;                /* CommandFlags */
@@ -110,7 +110,8 @@ const char *const *args_all (const Args *args, const char *name);   /* never NUL
 guint64 args_size (const Args *args, const char *name);             /* NUMBER, SIZE; 0: not given */
 guint64 args_microseconds (const Args *args, const char *name);     /* SECONDS */
 BakDomain *args_domain (const Args *args);                          /* of COMMAND_NEEDS_DOMAIN; borrowed */
-BakCheckpoint *args_checkpoint (const Args *args, const char *name);/* looked up; NULL: the error has been printed */
+/* Looked up; NULL: the error has been printed. */
+BakCheckpoint *args_checkpoint (const Args *args, const char *name, int *ret_status);
 gboolean args_json (const Args *args);
 
 /* values.c */
@@ -168,8 +169,9 @@ void interrupt_init (void);
 void interrupt_await (gboolean on);                     /* on: counts from 0 */
 guint interrupt_count (void);
 int interrupt_fd (void);                                /* polls readable after an interrupt */
-/* Waits until fd (or -1) is readable, an interrupt came, or microseconds have passed (-1: for ever). TRUE: fd is readable. */
-gboolean interrupt_poll (int fd, gint64 microseconds);
+typedef enum { POLL_TIMEOUT, POLL_INTERRUPT, POLL_READABLE } PollResult;
+/* Waits until an interrupt came, fd (or -1) is readable, or microseconds have passed (-1: for ever). */
+PollResult interrupt_poll (int fd, gint64 microseconds);
 
 /* job.c, wait.c */
 JsonObject *job_to_json (const BakJob *job);

@@ -58,15 +58,16 @@ static int redefine (const Args *args, const char *name, const char *xml)
 static int checkpoint_edit_run (Shell *shell, const Args *args)
 {
     BakError *error = NULL;
-    g_autoptr (BakCheckpoint) checkpoint = args_checkpoint (args, "checkpointname");
+    int status = STATUS_DONE;
+    g_autoptr (BakCheckpoint) checkpoint = args_checkpoint (args, "checkpointname", &status);
     if (!checkpoint)
-        return STATUS_FAILED;
+        return status;
     const char *name = bak_domain_checkpoint_get_name (checkpoint);
     char *xml = bak_domain_checkpoint_get_xml_desc (checkpoint, BAK_DOMAIN_CHECKPOINT_XML_SECURE, &error);
     if (!xml)
         return fail (error);
     g_autofree char *edited = NULL, *shown = clean (name);
-    int status = edit_text (xml, &edited);
+    status = edit_text (xml, &edited);
     gboolean changed = status == STATUS_DONE && !g_str_equal (xml, edited);
     bak_free (xml);
     if (changed)

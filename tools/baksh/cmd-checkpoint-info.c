@@ -10,9 +10,10 @@ static const Option name_options[] = {
 static int info_run (Shell *shell, const Args *args)
 {
     BakError *error = NULL;
-    g_autoptr (BakCheckpoint) checkpoint = args_checkpoint (args, "checkpointname");
+    int status = STATUS_DONE;
+    g_autoptr (BakCheckpoint) checkpoint = args_checkpoint (args, "checkpointname", &status);
     if (!checkpoint)
-        return STATUS_FAILED;
+        return status;
     int children = bak_domain_checkpoint_list_all_children (checkpoint, NULL, 0, &error);
     int descendants = children < 0 ? -1 : bak_domain_checkpoint_list_all_children (checkpoint, NULL, BAK_DOMAIN_CHECKPOINT_LIST_DESCENDANTS, &error);
     if (descendants < 0)
@@ -44,9 +45,10 @@ const Command cmd_checkpoint_info = { .name = "checkpoint-info", .group = "check
 
 static int parent_run (Shell *shell, const Args *args)
 {
-    g_autoptr (BakCheckpoint) checkpoint = args_checkpoint (args, "checkpointname");
+    int status = STATUS_DONE;
+    g_autoptr (BakCheckpoint) checkpoint = args_checkpoint (args, "checkpointname", &status);
     if (!checkpoint)
-        return STATUS_FAILED;
+        return status;
     const char *parent = bak_domain_checkpoint_get_parent_name (checkpoint);
     if (!parent)
         return fail_with (STATUS_FAILED, _("checkpoint '%s' has no parent"), bak_domain_checkpoint_get_name (checkpoint));
@@ -64,9 +66,10 @@ const Command cmd_checkpoint_parent = { .name = "checkpoint-parent", .group = "c
 static int dumpxml_run (Shell *shell, const Args *args)
 {
     BakError *error = NULL;
-    g_autoptr (BakCheckpoint) checkpoint = args_checkpoint (args, "checkpointname");
+    int status = STATUS_DONE;
+    g_autoptr (BakCheckpoint) checkpoint = args_checkpoint (args, "checkpointname", &status);
     if (!checkpoint)
-        return STATUS_FAILED;
+        return status;
     guint flags = (args_has (args, "security-info") ? BAK_DOMAIN_CHECKPOINT_XML_SECURE : 0)
                   | (args_has (args, "no-domain") ? BAK_DOMAIN_CHECKPOINT_XML_NO_DOMAIN : 0)
                   | (args_has (args, "size") ? BAK_DOMAIN_CHECKPOINT_XML_SIZE : 0);
@@ -90,9 +93,10 @@ const Command cmd_checkpoint_dumpxml = { .name = "checkpoint-dumpxml", .group = 
 static int delete_run (Shell *shell, const Args *args)
 {
     BakError *error = NULL;
-    g_autoptr (BakCheckpoint) checkpoint = args_checkpoint (args, "checkpointname");
+    int status = STATUS_DONE;
+    g_autoptr (BakCheckpoint) checkpoint = args_checkpoint (args, "checkpointname", &status);
     if (!checkpoint)
-        return STATUS_FAILED;
+        return status;
     gboolean children_only = args_has (args, "children-only");
     guint flags = (args_has (args, "children") ? BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN : 0)
                   | (children_only ? BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN_ONLY : 0)

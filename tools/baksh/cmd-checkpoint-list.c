@@ -133,9 +133,10 @@ static int checkpoint_list_run (Shell *shell, const Args *args)
     guint flags = list_flags (args) | (from && tree ? BAK_DOMAIN_CHECKPOINT_LIST_DESCENDANTS : 0);
     if (tree && (args_has (args, "leaves") || args_has (args, "no-leaves")))
         return usage (_("--leaves and --tree are mutually exclusive"));
-    g_autoptr (BakCheckpoint) start = from ? args_checkpoint (args, "from") : NULL;
-    if (from && !start)
-        return STATUS_FAILED;
+    int status = STATUS_DONE;
+    g_autoptr (BakCheckpoint) start = from ? args_checkpoint (args, "from", &status) : NULL;
+    if (status != STATUS_DONE)
+        return status;
     int n = from ? bak_domain_checkpoint_list_all_children (start, &list, flags, &error)
                  : bak_domain_list_all_checkpoints (args_domain (args), &list, flags, &error);
     if (n < 0)

@@ -118,19 +118,19 @@ static int watch_events (BakConnection *conn, Watch *watch, int fd, guint64 time
     interrupt_await (TRUE);
     int status = STATUS_DONE;
     while (watch->loop || !watch->received) {
-        gboolean readable = interrupt_poll (fd, deadline ? MAX (0, deadline - g_get_monotonic_time ()) : -1);
-        if (interrupt_count ()) {
+        PollResult result = interrupt_poll (fd, deadline ? MAX (0, deadline - g_get_monotonic_time ()) : -1);
+        if (result == POLL_INTERRUPT) {
             status = STATUS_INTERRUPTED;
             break;
         }
-        if (readable && bak_connection_dispatch (conn, &error) < 0) {
-            status = fail (error);
-            break;
-        }
-        if (!readable) {
+        if (result == POLL_TIMEOUT) {
             status = watch->received ? STATUS_DONE : STATUS_FAILED;
             if (!watch->json)
                 print (_("event loop timed out\n"));
+            break;
+        }
+        if (bak_connection_dispatch (conn, &error) < 0) {
+            status = fail (error);
             break;
         }
     }
@@ -184,5 +184,5 @@ static const Option options[] = {
 
 static const Rule rules[] = { { RULE_EXCLUSIVE, "all", "event" }, { RULE_EXCLUSIVE, "list", "event" }, { RULE_EXCLUSIVE, "list", "all" }, { 0 } };
 
-const Command cmd_event = { .name = "event", .group = "event", .help = N_("Wait for events and print them"),
+const Command cmd_event = { .name = "event", .group = "events", .help = N_("Wait for events and print them"),
     .description = N_("With --json one document an event."), .options = options, .rules = rules, .run = event_run };

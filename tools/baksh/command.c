@@ -287,12 +287,12 @@ BakDomain *args_domain (const Args *args)
     return args->domain;
 }
 
-BakCheckpoint *args_checkpoint (const Args *args, const char *name)
+BakCheckpoint *args_checkpoint (const Args *args, const char *name, int *ret_status)
 {
     BakError *error = NULL;
     BakCheckpoint *checkpoint = bak_domain_checkpoint_lookup_by_name (args->domain, args_text (args, name), 0, &error);
     if (!checkpoint)
-        fail (error);
+        *ret_status = fail (error);
     return checkpoint;
 }
 

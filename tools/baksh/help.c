@@ -5,7 +5,7 @@
 
 static const struct { const char *name, *title; } groups[] = {
     { "host", N_("Host") }, { "guest", N_("Guests") }, { "backup", N_("Backup") }, { "checkpoint", N_("Checkpoint") },
-    { "event", N_("Events") }, { "shell", N_("Shell") },
+    { "events", N_("Events") }, { "shell", N_("Shell") },
 };
 
 static char *option_usage (const Option *option)

@@ -59,7 +59,7 @@ int interrupt_fd (void)
     return pipe_fds[0];
 }
 
-gboolean interrupt_poll (int fd, gint64 microseconds)
+PollResult interrupt_poll (int fd, gint64 microseconds)
 {
     struct pollfd fds[2] = { { .fd = pipe_fds[0], .events = POLLIN }, { .fd = fd, .events = POLLIN } };
     gint64 deadline = g_get_monotonic_time () + microseconds;
@@ -69,8 +69,9 @@ gboolean interrupt_poll (int fd, gint64 microseconds)
         if (n > 0)
             break;
         if (n == 0 || errno != EINTR)
-            return FALSE;
+            return POLL_TIMEOUT;
     }
+    gboolean interrupted = fds[0].revents != 0;
     drain ();
-    return fds[1].revents != 0;
+    return interrupted ? POLL_INTERRUPT : POLL_READABLE;
 }

@@ -17,6 +17,7 @@ static JsonObject *disk_to_json (const BakJobDisk *disk)
     json_text (object, "format", bak_job_disk_get_format (disk));
     json_text (object, "export", bak_job_disk_get_export_name (disk));
     json_text (object, "bitmap", bak_job_disk_get_bitmap (disk));
+    json_text (object, "since", bak_job_disk_get_since (disk));
     json_int (object, "limit", bak_job_disk_get_limit (disk));
     json_text (object, "protection", bak_job_disk_get_protection (disk));
     return object;

@@ -97,8 +97,9 @@ static int interrupted (Shell *shell, BakDomain *domain, const char *id)
     warn (_("the wait has ended, backup %s of '%s' goes on"), id, bak_domain_get_name (domain));
     fprintf (stderr, _("  to wait again:  %s\n  to abort it:    %s\n                  or press Ctrl-C again within %d seconds\n"),
              resume, abort, GRACE_SECONDS);
+    gint64 deadline = g_get_monotonic_time () + GRACE_SECONDS * G_USEC_PER_SEC;
     while (interrupt_count () < 2)
-        if (!interrupt_poll (-1, GRACE_SECONDS * G_USEC_PER_SEC) && interrupt_count () < 2)
+        if (interrupt_poll (-1, MAX (0, deadline - g_get_monotonic_time ())) == POLL_TIMEOUT)
             return STATUS_INTERRUPTED;
     BakError *error = NULL;
     g_autoptr (BakJob) job = bak_domain_backup_stop (domain, id, BAK_DOMAIN_BACKUP_STOP_ABORT, &error);
