@@ -506,6 +506,8 @@ Server *server_new (DriverConn *conn, const ServerLimits *limits)
     server->listeners = g_ptr_array_new_with_free_func ((GDestroyNotify) listener_free);
     server->guests = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, (GDestroyNotify) guest_queue_free);
     server->workers = g_thread_pool_new (server_work, server, server->limits.max_workers, FALSE, NULL);
+    g_thread_pool_set_max_unused_threads (2);
+    g_thread_pool_set_max_idle_time (10000);
     server->policy = policy_parse (NULL, "", NULL);
     server->next_id = 1;
     g_mutex_init (&server->policy_lock);
