@@ -39,6 +39,7 @@ typedef struct {
     char *series;               /* 2016 <branch>; NULL */
     char *domain_uuid;
     GPtrArray *disks;           /* CheckpointDisk* */
+    gboolean provisional;       /* not recorded: of the backup that runs now */
 } Checkpoint;
 
 Checkpoint *checkpoint_new (const char *name);

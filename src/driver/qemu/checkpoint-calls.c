@@ -22,6 +22,39 @@ static char *memory_note (const Checkpoint *checkpoint)
     return g_string_free (text, FALSE);
 }
 
+static gboolean no_checkpoint (Guest *guest, const char *name, GError **error)
+{
+    g_autofree char *shown = text_sanitize (name, 256);
+    return error_set (error, BAK_ERROR_NO_CHECKPOINT, _("guest '%s' has no checkpoint '%s'"), guest->def->name, shown);
+}
+
+/* The recorded ones and, last, the provisional one of a running backup: clients read its description while they copy. */
+static GPtrArray *load_all (Guest *guest)
+{
+    GPtrArray *all = checkpoint_load_all (guest->dir, NULL);
+    Checkpoint *provisional = checkpoint_provisional (guest);
+    if (provisional && checkpoint_find (all, provisional->name))
+        checkpoint_free (provisional);          /* promoted between the two */
+    else if (provisional)
+        g_ptr_array_add (all, provisional);
+    return all;
+}
+
+/* NULL with NO_CHECKPOINT, or with what is wrong with its record. */
+static Checkpoint *load_one (Guest *guest, const char *name, GError **error)
+{
+    g_autoptr (Checkpoint) provisional = NULL;
+    if (checkpoint_exists (guest->dir, name))
+        return checkpoint_load (guest->dir, name, error);
+    provisional = checkpoint_provisional (guest);
+    if (provisional && g_str_equal (provisional->name, name))
+        return g_steal_pointer (&provisional);
+    if (checkpoint_exists (guest->dir, name))
+        return checkpoint_load (guest->dir, name, error);
+    no_checkpoint (guest, name, error);
+    return NULL;
+}
+
 static void fill_item (const Checkpoint *checkpoint, guint children, bak_checkpoint_item *item)
 {
     g_autofree char *note = memory_note (checkpoint);
@@ -29,7 +62,7 @@ static void fill_item (const Checkpoint *checkpoint, guint children, bak_checkpo
     item->parent = ret_string (checkpoint->parent);
     item->created = checkpoint->created;
     item->children = children;
-    item->note = ret_string (note);
+    item->note = ret_string (checkpoint->provisional ? _("provisional") : note);
 }
 
 /* name -> how many have it as parent */
@@ -85,7 +118,7 @@ enum { LIST_FLAGS = CHECKPOINT_LIST_ROOTS | CHECKPOINT_LIST_TOPOLOGICAL | CHECKP
 gboolean local_checkpoint_list (Guest *guest, const void *data, void *ret, GError **error)
 {
     const bak_domain_arg *args = data;
-    g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
+    g_autoptr (GPtrArray) all = load_all (guest);
     g_autoptr (GPtrArray) chosen = g_ptr_array_new ();
     g_autoptr (GHashTable) known = g_hash_table_new (g_str_hash, g_str_equal);
 
@@ -100,12 +133,6 @@ gboolean local_checkpoint_list (Guest *guest, const void *data, void *ret, GErro
             g_ptr_array_add (chosen, all->pdata[i]);
     }
     return fill_list (all, chosen, args->flags, ret, error);
-}
-
-static gboolean no_checkpoint (Guest *guest, const char *name, GError **error)
-{
-    g_autofree char *shown = text_sanitize (name, 256);
-    return error_set (error, BAK_ERROR_NO_CHECKPOINT, _("guest '%s' has no checkpoint '%s'"), guest->def->name, shown);
 }
 
 /* Parents come first in all, so one pass finds every descendant. */
@@ -129,7 +156,7 @@ static GPtrArray *below (GPtrArray *all, const char *name, gboolean descendants)
 gboolean local_checkpoint_children (Guest *guest, const void *data, void *ret, GError **error)
 {
     const bak_checkpoint_arg *args = data;
-    g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
+    g_autoptr (GPtrArray) all = load_all (guest);
 
     if (!check_flags (args->flags, LIST_FLAGS, error))
         return FALSE;
@@ -141,7 +168,7 @@ gboolean local_checkpoint_children (Guest *guest, const void *data, void *ret, G
 
 static gboolean fill_one (Guest *guest, const char *name, bak_checkpoint_ret *ret, GError **error)
 {
-    g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
+    g_autoptr (GPtrArray) all = load_all (guest);
     g_autoptr (GHashTable) counts = count_children (all);
     const Checkpoint *checkpoint = checkpoint_find (all, name);
     if (!checkpoint)
@@ -153,8 +180,8 @@ static gboolean fill_one (Guest *guest, const char *name, bak_checkpoint_ret *re
 gboolean local_checkpoint_lookup (Guest *guest, const void *data, void *ret, GError **error)
 {
     const bak_checkpoint_arg *args = data;
-    g_autoptr (Checkpoint) damaged = checkpoint_exists (guest->dir, args->name) ? checkpoint_load (guest->dir, args->name, error) : NULL;
-    if (!damaged && checkpoint_exists (guest->dir, args->name))
+    g_autoptr (Checkpoint) readable = load_one (guest, args->name, error);
+    if (!readable)
         return FALSE;
     return fill_one (guest, args->name, ret, error);
 }
@@ -259,9 +286,7 @@ gboolean local_checkpoint_xml (Guest *guest, const void *data, void *ret, GError
 
     if (!check_flags (args->flags, CHECKPOINT_XML_SECURE | CHECKPOINT_XML_NO_DOMAIN | CHECKPOINT_XML_SIZE, error))
         return FALSE;
-    if (!checkpoint_exists (guest->dir, args->name))
-        return no_checkpoint (guest, args->name, error);
-    if (!(checkpoint = checkpoint_load (guest->dir, args->name, error)))
+    if (!(checkpoint = load_one (guest, args->name, error)))
         return FALSE;
     g_autoptr (CheckpointDef) def = to_def (guest, checkpoint);
     if (size && !fill_sizes (guest, checkpoint, def, error))

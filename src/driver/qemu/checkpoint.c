@@ -38,11 +38,10 @@ static CheckpointDisk *recorded_disk (const Graph *graph, JsonObject *from, cons
     return disk;
 }
 
-gboolean checkpoint_record (Guest *guest, const Plan *plan, gint64 created, const char *job, GError **error)
+static Checkpoint *from_plan (Guest *guest, const Plan *plan, const Graph *graph, gint64 created, const char *job)
 {
     g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
-    g_autoptr (Graph) graph = guest_monitor_alive (guest, NULL) ? guest_graph (guest, NULL) : NULL;
-    g_autoptr (Checkpoint) checkpoint = checkpoint_new (plan->checkpoint);
+    Checkpoint *checkpoint = checkpoint_new (plan->checkpoint);
 
     checkpoint->parent = all->len ? g_strdup (((Checkpoint *) all->pdata[all->len - 1])->name) : NULL;
     checkpoint->description = g_strdup (plan->checkpoint_description);
@@ -56,7 +55,30 @@ gboolean checkpoint_record (Guest *guest, const Plan *plan, gint64 created, cons
         if (disk && json_get_string (disk, "disk"))
             g_ptr_array_add (checkpoint->disks, recorded_disk (graph, disk, plan->checkpoint));
     }
+    return checkpoint;
+}
+
+gboolean checkpoint_record (Guest *guest, const Plan *plan, gint64 created, const char *job, GError **error)
+{
+    g_autoptr (Graph) graph = guest_monitor_alive (guest, NULL) ? guest_graph (guest, NULL) : NULL;
+    g_autoptr (Checkpoint) checkpoint = from_plan (guest, plan, graph, created, job);
     return checkpoint_save (guest->dir, checkpoint, error) || error_note (error, _("checkpoint '%s'"), plan->checkpoint);
+}
+
+Checkpoint *checkpoint_provisional (Guest *guest)
+{
+    g_autoptr (JournalState) state = journal_exists (guest->dir) ? journal_read (guest->dir, NULL) : NULL;
+    const Plan *plan = state ? state->plan : NULL;
+    bak_job record = { 0 };
+
+    if (!plan || !plan->checkpoint || !plan->job || g_strcmp0 (state->phase, "running") != 0 || checkpoint_is_journal (state)
+        || checkpoint_exists (guest->dir, plan->checkpoint) || !record_load (guest->dir, plan->job, &record, NULL))
+        return NULL;
+    Checkpoint *checkpoint = job_state_ended (record.state) ? NULL : from_plan (guest, plan, NULL, record.started / G_USEC_PER_SEC, plan->job);
+    if (checkpoint)
+        checkpoint->provisional = TRUE;
+    bak_job_clear (&record);
+    return checkpoint;
 }
 
 /* The provisional checkpoint becomes a real one: its record is what makes it so. Idempotent. Returns its name, caller frees. */
