@@ -58,25 +58,30 @@ static void write_type (XmlWriter *writer, const BackupDef *def, const BackupDis
         xml_attr (writer, "type", words_type[type]);
 }
 
-static void write_sync (XmlWriter *writer, const BackupDiskDef *disk)
+static void write_sync (XmlWriter *writer, const BackupDef *def, const BackupDiskDef *disk)
 {
     gboolean full_or_incremental = disk->sync == SYNC_FULL || disk->sync == SYNC_INCREMENTAL;
 
-    xml_attr (writer, full_or_incremental && disk->sync_spelled_mode ? "backupmode" : "sync", sync_mode_to_string (disk->sync));
+    if (full_or_incremental || def->mode == BACKUP_MODE_PUSH)
+        xml_attr (writer, full_or_incremental && disk->sync_spelled_mode ? "backupmode" : "sync", sync_mode_to_string (disk->sync));
     if (disk->sync == SYNC_DEFAULT || disk->sync == SYNC_INCREMENTAL)
         xml_attr (writer, "incremental", disk->incremental);
 }
 
+/* The scratch of a pull is qcow2 where its format can be said at all. */
 static void write_driver (XmlWriter *writer, const BackupDef *def, const BackupDiskDef *disk)
 {
     gboolean push = def->mode == BACKUP_MODE_PUSH;
+    BackupDiskDef shown = *disk;
 
+    if (!push && g_strcmp0 (disk->format, "qcow2") != 0)
+        shown.format = NULL;
     if (!push && !main_store (def, disk))
         return;
-    if (!disk->format && disk->cluster_size == 0 && !(push && disk->compression))
+    if (!shown.format && disk->cluster_size == 0 && !(push && disk->compression))
         return;
     xml_start (writer, "driver");
-    xml_attrs (writer, push ? driver_push_attrs : driver_pull_attrs, disk);
+    xml_attrs (writer, push ? driver_push_attrs : driver_pull_attrs, &shown);
     xml_end (writer, "driver");
 }
 
@@ -102,11 +107,11 @@ static void write_included (XmlWriter *writer, const BackupDef *def, const Backu
     if (disk->backup == TRISTATE_YES)
         xml_attr (writer, "backup", "yes");
     write_type (writer, def, disk);
-    write_sync (writer, disk);
+    write_sync (writer, def, disk);
     xml_attr (writer, "fallback", fallback_to_string (disk->fallback));
     if (def->mode == BACKUP_MODE_PULL) {
         xml_attr (writer, "exportname", disk->exportname);
-        xml_attr (writer, "exportbitmap", disk->exportbitmap);
+        xml_attr (writer, "exportbitmap", disk->exportbitmap && *disk->exportbitmap ? disk->exportbitmap : NULL);
     }
     if (disk->granularity != 0)
         xml_attr_uint (writer, "granularity", disk->granularity);

@@ -172,6 +172,28 @@ START_TEST (a_pull_without_a_server_is_written_with_a_generated_socket)
 }
 END_TEST
 
+START_TEST (a_pull_is_written_without_what_only_a_push_has)
+{
+    g_autoptr (BackupDef) def = backup_def_new ();
+    BackupDiskDef *disk = backup_disk_def_new ("vda");
+    def->mode = BACKUP_MODE_PULL;
+    disk->scratch = store_def_new (STORE_BLOCK);
+    disk->scratch->path = g_strdup ("/dev/s");
+    disk->target = store_def_copy (disk->scratch);
+    disk->backing = g_strdup ("/b");
+    disk->format = g_strdup ("raw");
+    disk->compression = g_strdup ("zlib");
+    disk->exportbitmap = g_strdup ("");
+    disk->sync = SYNC_TOP;
+    g_ptr_array_add (def->disks, disk);
+    g_autofree char *xml = backup_def_format (def);
+    ck_assert_str_eq (xml, "<domainbackup mode='pull'>\n  <server transport='auto'/>\n  <disks>\n    <disk name='vda' type='block'>\n"
+                      "      <scratch dev='/dev/s'/>\n    </disk>\n  </disks>\n</domainbackup>\n");
+    g_autoptr (BackupDef) again = parse (xml);
+    ck_assert_ptr_nonnull (again);
+}
+END_TEST
+
 START_TEST (a_full_copy_is_written_without_the_base_it_does_not_have)
 {
     g_autoptr (BackupDef) def = backup_def_new ();
@@ -287,6 +309,7 @@ int main (void)
     tcase_add_test (tcase, with_an_address_the_form_of_2016_is_a_pull_and_source_its_scratch);
     tcase_add_test (tcase, without_an_address_the_form_of_2016_is_a_push_and_source_its_target);
     tcase_add_test (tcase, a_pull_without_a_server_is_written_with_a_generated_socket);
+    tcase_add_test (tcase, a_pull_is_written_without_what_only_a_push_has);
     tcase_add_test (tcase, a_full_copy_is_written_without_the_base_it_does_not_have);
     tcase_add_test (tcase, everything_that_ends_takes_nothing);
     tcase_add_test (tcase, words_and_values_turn_into_each_other);

@@ -8,6 +8,7 @@
 #define LUKS(text) STORE ("<encryption format='luks'>" text "</encryption>")
 #define OLD(text) "<domainbackup>\n<address type='ip' host='10.0.0.7' port='7000'/>\n<disks>\n" text "\n</disks>\n</domainbackup>"
 #define TEN "aaaaaaaaaa"
+#define YA "яяяяяяяяяя"
 #define HUNDRED TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
 
 const Row backup_rows[] = {
@@ -70,6 +71,7 @@ const Row backup_rows[] = {
     { "unix with a relative socket", SERVER ("transport='unix' socket='web.sock'"), "attribute socket='web.sock': expected an absolute path of at most 107 bytes" },
     { "unix socket of 107 bytes", SERVER ("transport='unix' socket='/aaaaaa" HUNDRED "'") },
     { "unix socket of 108 bytes", SERVER ("transport='unix' socket='/aaaaaaa" HUNDRED "'"), "expected an absolute path of at most 107 bytes" },
+    { "unix socket of 61 letters and 121 bytes", SERVER ("transport='unix' socket='/" YA YA YA YA YA YA "'"), "expected an absolute path of at most 107 bytes" },
     { "unix with a port", SERVER ("transport='unix' socket='/s' port='1'"), "attribute port='1': not accepted with this transport" },
     { "tcp with a socket", SERVER ("name='a' socket='/s'"), "attribute socket='/s': not accepted with this transport: expected transport, name, port" },
     { "passed socket", SERVER ("transport='fd' fdgroup='nbd'") },

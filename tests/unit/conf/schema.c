@@ -15,6 +15,7 @@ static const char *const parser_only[] = {
     "the name of the checkpoint",               /* bitmap= of a checkpoint's disk */
     "expected a power of two",                  /* granularity, cluster size */
     "'9223372036854775808': expected a number of bytes", "'99999999999E': expected a number of bytes", /* sizes that do not fit */
+    "attribute socket='/яяяяяяяяяя",            /* bytes are not letters */
     "': expected a host name or an IP address", /* "::::" looks like an address */
 };
 
