@@ -140,8 +140,7 @@ static JsonNode *size_node (guint64 value)
 /* What RFC 3339 cannot say (before year 1, after 9999) is left as a number. */
 static JsonNode *time_node (gint64 value, gint64 units)
 {
-    gint64 fraction = ((value % units) + units) % units;
-    gint64 seconds = (value - fraction) / units;
+    gint64 seconds = value / units - (value % units < 0), fraction = (value % units + units) % units;
     JsonNode *node = json_node_new (value ? JSON_NODE_VALUE : JSON_NODE_NULL);
     g_autoptr (GDateTime) when = value ? g_date_time_new_from_unix_utc (seconds) : NULL;
 
@@ -377,7 +376,7 @@ static gboolean parse_time (const char *text, gint64 units, gint64 *ret)
     g_autoptr (GDateTime) when = g_date_time_new_from_iso8601 (whole, utc);
     if (!when)
         return FALSE;
-    *ret = g_date_time_to_unix (when) * units + fraction;
+    *ret = g_date_time_to_unix (when) * units + fraction;    /* years have four digits: no overflow */
     return TRUE;
 }
 
