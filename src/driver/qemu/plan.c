@@ -888,6 +888,17 @@ static char *add_view (Planner *p, Item *item)
 
 /* ---- push ---- */
 
+/* The reopen as read-only flushes first, and reports what the deletion of a node would swallow. */
+static void finish_flush (Planner *p, JsonObject *options)
+{
+    g_autofree char *node = g_strdup (json_object_get_string_member (options, "node-name"));
+
+    json_object_set_boolean_member (options, "read-only", TRUE);
+    Action *reopen = p->caps->reopen ? qmp_action ("blockdev-reopen", obj ("options", "a", arr (options, NULL), NULL))
+                                     : qmp_action ("x-blockdev-reopen", options);
+    g_ptr_array_add (p->plan->finish, guarded (timed (reopen, CREATE_TIMEOUT_MS), "node", node));
+}
+
 static void finish_push (Planner *p, Item *item)
 {
     GPtrArray *finish = p->plan->finish;
@@ -898,10 +909,9 @@ static void finish_push (Planner *p, Item *item)
     if (p->caps->jobs)
         g_ptr_array_add (finish, job_dismiss (item->out->job));
     if (p->caps->reopen || p->caps->x_reopen) {
-        JsonObject *options = format_options (p, item, &item->target, node, file);
-        json_object_set_boolean_member (options, "read-only", TRUE);
-        Action *reopen = p->caps->reopen ? qmp_action ("blockdev-reopen", obj ("options", "a", arr (options, NULL), NULL)) : qmp_action ("x-blockdev-reopen", options);
-        g_ptr_array_add (finish, guarded (timed (reopen, CREATE_TIMEOUT_MS), "node", node));
+        finish_flush (p, format_options (p, item, &item->target, node, file));
+        /* A raw node without a writer does not pass its flush on to a node that has a name of its own. */
+        finish_flush (p, protocol_options (p, item, &item->target, file));
     }
     g_ptr_array_add (finish, timed (node_del (p, node), CREATE_TIMEOUT_MS));
     g_ptr_array_add (finish, timed (node_del (p, file), CREATE_TIMEOUT_MS));
