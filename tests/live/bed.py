@@ -816,11 +816,11 @@ class LiveTest(unittest.TestCase):
         return report
 
     def assert_same(self, a, b, fa=None, fb=None):
-        done = self.img('compare', *(('-f', fa) if fa else ()), *(('-F', fb) if fb else ()), a, b, check=False)
+        done = self.img('compare', '-U', *(('-f', fa) if fa else ()), *(('-F', fb) if fb else ()), a, b, check=False)
         self.assertEqual(done.returncode, 0, f'{a} and {b} differ: {done.stdout}{done.stderr}')
 
     def assert_different(self, a, b):
-        self.assertEqual(self.img('compare', a, b, check=False).returncode, 1, f'{a} and {b} are the same')
+        self.assertEqual(self.img('compare', '-U', a, b, check=False).returncode, 1, f'{a} and {b} are the same')
 
     def assert_nothing_left(self, qemu, picture=None):
         """Nothing of ours is in QEMU; with the picture from before, nothing at all is new or gone. Ends a NBD server."""
