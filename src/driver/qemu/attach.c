@@ -348,7 +348,7 @@ static gboolean check_agent (const char *agent, GError **error)
     if (!agent || !g_path_is_absolute (agent))
         return TRUE;
     if (stat (agent, &st) != 0)
-        return error_set_errno (error, errno, _("guest agent '%s'"), agent);
+        return error_set (error, BAK_ERROR_CONNECTION, _("guest agent '%s': %s"), agent, g_strerror (errno));
     return S_ISSOCK (st.st_mode) || error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("guest agent '%s' is not a socket"), agent);
 }
 

@@ -176,6 +176,16 @@ static void take_mon (Parser *parser, const char *text)
         g_ptr_array_add (parser->wanted, g_strdup (chardev));
 }
 
+/* -object monitor-qmp,chardev=ID, which is to replace -mon. */
+static void take_object (Parser *parser, const char *text)
+{
+    g_autoptr (GHashTable) options = parse_any (text, "qom-type");
+    const char *type = g_hash_table_lookup (options, "qom-type"), *chardev = g_hash_table_lookup (options, "chardev");
+
+    if (chardev && g_strcmp0 (type, "monitor-qmp") == 0)
+        g_ptr_array_add (parser->wanted, g_strdup (chardev));
+}
+
 static void take_qmp (Parser *parser, const char *text)
 {
     if (g_str_has_prefix (text, "chardev:"))
@@ -201,7 +211,7 @@ static void take_uuid (Parser *parser, const char *text)
 
 static const struct { const char *name; void (*take) (Parser *parser, const char *text); } options_known[] = {
     { "chardev", take_chardev }, { "mon", take_mon }, { "monitor", take_mon }, { "qmp", take_qmp }, { "qmp-pretty", take_qmp },
-    { "name", take_name }, { "uuid", take_uuid },
+    { "object", take_object }, { "name", take_name }, { "uuid", take_uuid },
 };
 
 /* -OPTION VALUE, --OPTION VALUE, --OPTION=VALUE. Returns how many arguments it used. `-monitor` of QEMU itself is HMP. */

@@ -35,9 +35,9 @@ char *offline_socket (const Guest *guest)
                            : g_build_filename (g_get_user_runtime_dir (), "libbackup", file, NULL);
 }
 
-static char *own_file (const Guest *guest, const char *name)
+static char *log_path (const Guest *guest)
 {
-    return g_build_filename (guest->dir, name, NULL);
+    return g_build_filename (guest->dir, "qsd.log", NULL);
 }
 
 /* Room is left for the node below ("-file"), and "bak-" is kept for what begins and ends with a job. */
@@ -120,14 +120,10 @@ char *offline_note (const Guest *guest)
 
 static void remove_files (const Guest *guest)
 {
-    static const char *const names[] = { "qsd.pid", "qsd.log" };
-    g_autofree char *socket = offline_socket (guest);
+    g_autofree char *socket = offline_socket (guest), *log = log_path (guest);
 
     g_unlink (socket);
-    for (guint i = 0; i < G_N_ELEMENTS (names); i++) {
-        g_autofree char *path = own_file (guest, names[i]);
-        g_unlink (path);
-    }
+    g_unlink (log);
 }
 
 static gboolean ask_to_quit (const Guest *guest)
@@ -192,12 +188,9 @@ static gboolean add_images (const Guest *guest, GPtrArray *argv, GError **error)
 static GPtrArray *make_argv (const Guest *guest, GError **error)
 {
     g_autoptr (GPtrArray) argv = qsd_argv_new ();
-    g_autofree char *pidfile = own_file (guest, "qsd.pid");
 
     if (!add_images (guest, argv, error))
         return NULL;
-    g_ptr_array_add (argv, g_strdup ("--pidfile"));
-    g_ptr_array_add (argv, g_steal_pointer (&pidfile));
     qsd_argv_end (argv);
     return g_steal_pointer (&argv);
 }
@@ -220,18 +213,18 @@ static gboolean wait_ready (const Guest *guest, const char *socket, const char *
 
 static gboolean start (Guest *guest, const char *socket, GError **error)
 {
-    g_autofree char *log_path = own_file (guest, "qsd.log");
+    g_autofree char *said = log_path (guest);
     g_autoptr (GPtrArray) argv = make_argv (guest, error);
     int monitor = argv ? qsd_bind (socket, error) : -1;
 
     if (monitor < 0)
         return FALSE;
-    int log = g_open (log_path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    gboolean ok = log >= 0 ? qsd_spawn ((char **) argv->pdata, monitor, log, NULL, error) : error_set_errno (error, errno, "'%s'", log_path);
+    int log = g_open (said, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    gboolean ok = log >= 0 ? qsd_spawn ((char **) argv->pdata, monitor, log, NULL, error) : error_set_errno (error, errno, "'%s'", said);
     close (monitor);
     if (log >= 0)
         close (log);
-    ok = ok && wait_ready (guest, socket, log_path, error);
+    ok = ok && wait_ready (guest, socket, said, error);
     if (!ok)
         remove_files (guest);
     return ok;

@@ -36,6 +36,8 @@ static const struct { const char *argv, *want, *name, *uuid; } rows[] = {
     { "qemu-system-x86_64 -qmp unix:/a,server -qmp unix:/b,server", "/a /b" },
     { "qemu-system-x86_64 -chardev {\"id\":\"m\",\"backend\":{\"type\":\"socket\",\"data\":{\"addr\":{\"type\":\"unix\",\"data\":{\"path\":\"/j\"}}}}}"
       " -mon {\"chardev\":\"m\",\"mode\":\"control\"}", "/j" },
+    { "qemu-system-x86_64 -object monitor-qmp,id=o,chardev=m -chardev socket,id=m,path=/x,server=on -object monitor-hmp,id=h,chardev=m", "/x" },
+    { "qemu-system-x86_64 -object {\"qom-type\":\"monitor-qmp\",\"id\":\"o\",\"chardev\":\"m\"} -chardev socket,id=m,path=/x,server=on", "/x" },
     { "qemu-storage-daemon --chardev socket,id=m,path=/s,server=on --monitor m", "/s" },
     { "qemu-storage-daemon --chardev=socket,id=m,path=/s,server=on --monitor=chardev=m", "/s" },
     { "qemu-storage-daemon --monitor {\"chardev\":\"m\"} --chardev socket,id=m,fd=3,server=on,wait=off", "fd=3" },
