@@ -2,12 +2,28 @@
 #include <glib/gi18n-lib.h>
 #include "util/json.h"
 
+/* Where we are among the values that nothing encloses, of which there may be one. */
+typedef enum { TOP_BEFORE, TOP_WORD, TOP_AFTER } Top;
+
+static gboolean top_ok (char c, Top *top)
+{
+    if (g_ascii_isspace (c)) {
+        *top = *top == TOP_BEFORE ? TOP_BEFORE : TOP_AFTER;
+        return TRUE;
+    }
+    if (*top == TOP_AFTER || (*top == TOP_WORD && (c == '{' || c == '[' || c == '"')))
+        return FALSE;
+    *top = TOP_WORD;
+    return TRUE;
+}
+
 /* json-glib recurses for each level, so the depth is known before it starts. It also takes comments, in which a quote
- * would hide what follows; JSON has none. */
+ * would hide what follows; JSON has none. And it takes several values in a row, of which it loses all but the last. */
 static gboolean shape_ok (const char *text, gsize length)
 {
     guint depth = 0;
     gboolean quoted = FALSE;
+    Top top = TOP_BEFORE;
 
     for (gsize i = 0; i < length; i++) {
         char c = text[i];
@@ -16,15 +32,19 @@ static gboolean shape_ok (const char *text, gsize length)
                 i++;
             else if (c == '"')
                 quoted = FALSE;
-        } else if (c == '"') {
-            quoted = TRUE;
-        } else if (c == '/' || c == '\'') {
+            continue;
+        }
+        if (depth == 0 && !top_ok (c, &top))
             return FALSE;
+        if (c == '/' || c == '\'')
+            return FALSE;
+        if (c == '"') {
+            quoted = TRUE;
         } else if (c == '{' || c == '[') {
             if (++depth > JSON_DEPTH_MAX)
                 return FALSE;
-        } else if ((c == '}' || c == ']') && depth > 0) {
-            depth--;
+        } else if ((c == '}' || c == ']') && depth > 0 && --depth == 0) {
+            top = TOP_AFTER;
         }
     }
     return TRUE;
@@ -41,7 +61,7 @@ JsonNode *json_read (const char *text, gssize length, GError **error)
         return NULL;
     }
     if (!shape_ok (text, size)) {
-        error_set (error, BAK_ERROR_IO, _("not JSON, or nested deeper than %d levels"), JSON_DEPTH_MAX);
+        error_set (error, BAK_ERROR_IO, _("not one JSON value, or nested deeper than %d levels"), JSON_DEPTH_MAX);
         return NULL;
     }
     if (!json_parser_load_from_data (parser, text, size, &why)) {

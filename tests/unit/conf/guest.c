@@ -30,6 +30,13 @@ static const struct { const char *json, *error; } rows[] = {
 
     { "", "guest definition is damaged: not JSON" },
     { "{", "guest definition is damaged: not JSON" },
+    { "{} {} ))", "guest definition is damaged: not one JSON value" },
+    { "var a = {}", "guest definition is damaged: not one JSON value" },
+    { "1 2", "guest definition is damaged: not one JSON value" },
+    { "1{}", "guest definition is damaged: not one JSON value" },
+    { "\"a\" \"b\"", "guest definition is damaged: not one JSON value" },
+    { " \"a]\" ", "guest definition is damaged: not a JSON object" },
+    { "// a\n{}", "guest definition is damaged: not one JSON value" },
     { "[]", "guest definition is damaged: not a JSON object" },
     { "null", "guest definition is damaged" },
     { "{}", "guest definition is damaged: guest name ''" },
