@@ -14,7 +14,7 @@
 #include "driver/qemu/qmp_split.h"
 #include "util/json.h"
 
-enum { READ_SIZE = 65536, KEEP_MESSAGE = 1024 * 1024, MAX_NAME = 64 };
+enum { READ_SIZE = 65536, KEEP_MESSAGE = 1024 * 1024, MAX_NAME = 64, MAX_EVENT_COST = 64 * 1024 };
 
 typedef enum { STATE_GREETING, STATE_NEGOTIATING, STATE_READY, STATE_DEAD } State;
 
@@ -302,9 +302,10 @@ static gboolean name_is_plain (const char *name, gboolean event)
         && strspn (name, event ? "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-" : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == length;
 }
 
+/* Whoever takes note of events keeps many of them: no real one comes near the limit. */
 static void handle_event (Qmp *qmp, JsonObject *object, const char *name)
 {
-    if (!qmp->event_func || !name_is_plain (name, TRUE))
+    if (!qmp->event_func || !name_is_plain (name, TRUE) || qmp->split.last_cost > MAX_EVENT_COST)
         return;
     JsonObject *data = json_get_object (object, "data");
     g_autoptr (JsonObject) none = data ? NULL : json_object_new ();

@@ -80,6 +80,6 @@ QmpSplitResult qmp_split_feed (QmpSplit *split, const guint8 *bytes, gsize lengt
     }
     *ret_end = i;
     if (result == QMP_SPLIT_OBJECT)
-        *split = (QmpSplit) { 0 };
+        *split = (QmpSplit) { .last_cost = split->cost };
     return result;
 }

@@ -24,6 +24,7 @@ typedef struct {
     guint depth;
     gboolean in_string, escaped;
     gsize length, cost;
+    gsize last_cost;            /* of the object that ended last: about what it takes in memory */
 } QmpSplit;
 
 /* The bytes [*ret_start, *ret_end) belong to the present object; the rest of the input has not been looked at. */

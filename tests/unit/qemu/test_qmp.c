@@ -350,6 +350,22 @@ START_TEST (events_with_impossible_names_are_dropped)
 }
 END_TEST
 
+START_TEST (an_event_as_large_as_no_real_one_is_dropped)
+{
+    Fixture f = { 0 };
+    start (&f);
+    GString *text = g_string_new ("{\"event\":\"A\",\"data\":{\"id\":\"j\",\"x\":[");
+    for (guint i = 0; i < 1000; i++)
+        g_string_append (text, "{},");
+    g_string_append (text, "0]}}" EVENT ("B"));
+    say (&f, text->str);
+    wait_for_log (&f, "B:j");
+    ck_assert_str_eq (f.log->str, "B:j ");
+    g_string_free (text, TRUE);
+    finish (&f);
+}
+END_TEST
+
 START_TEST (a_refusal_carries_class_and_text)
 {
     Fixture f = { 0 };
@@ -704,6 +720,7 @@ int main (void)
     tcase_add_test (tests, out_of_band_overtakes_the_queue);
     tcase_add_test (tests, events_before_a_reply_arrive_before_it_and_in_order);
     tcase_add_test (tests, events_with_impossible_names_are_dropped);
+    tcase_add_test (tests, an_event_as_large_as_no_real_one_is_dropped);
     tcase_add_test (tests, a_refusal_carries_class_and_text);
     tcase_add_test (tests, an_error_of_another_kind_has_no_class);
     tcase_add_test (tests, a_late_reply_is_dropped);
