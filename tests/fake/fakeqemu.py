@@ -17,6 +17,7 @@ usage: fakeqemu.py (--socket PATH | --listen-fd N | --fd N) [--recorded DIR] [--
     event {event, data}      send this, then go on         late {seconds}          reply so much later, meanwhile serve others
     job-error {error}        (2.7) the job that this command starts ends so
     job-stays                (2.7) the job that this command starts never ends
+    job-waits {file}         (2.7) the job that this command starts goes on when the file is there; then FILE.N is made, for the Nth such job to end
 
 Personality 2.7 keeps drives, nodes, bitmaps and jobs, and copies the data of a backup with qemu-img. What it takes is checked against the
 hand-written schema of that version, and by what its code did: a job's device and target are names of block backends ("id"), never of
@@ -174,6 +175,7 @@ class Qemu27:
         self.legacy = set()
         self.objects, self.nbd, self.running = {}, None, True
         self.counter = itertools.count(101)
+        self.ended = 0
         for disk in disks:
             name, _, file = disk.partition('=')
             file, _, kind = file.partition(':')
@@ -252,7 +254,8 @@ class Qemu27:
         method = getattr(self, 'do_' + command.replace('-', '_'), None)
         if not method:
             raise Refused(f'this fake cannot {command}')
-        return method(args, rule) or {}
+        result = method(args, rule)
+        return {} if result is None else result
 
     def do_qmp_capabilities(self, args, rule):
         pass
@@ -460,6 +463,8 @@ class Qemu27:
         try:
             if rule.get('do') == 'job-stays' or job.sync == 'none':
                 await asyncio.Event().wait()
+            while rule.get('do') == 'job-waits' and not os.path.exists(rule['file']):
+                await asyncio.sleep(0.02)
             if not error:
                 copy = await asyncio.create_subprocess_exec(
                     self.img, 'convert', '-n', '-U', '-f', job.source.driver, '-O', job.target.driver, job.source.filename, job.target.filename,
@@ -475,6 +480,9 @@ class Qemu27:
             self.emit('BLOCK_JOB_ERROR', {'device': job.name, 'operation': 'write', 'action': 'report'})
             data['error'] = error
         self.emit('BLOCK_JOB_CANCELLED' if job.cancelled else 'BLOCK_JOB_COMPLETED', data)
+        if rule.get('do') == 'job-waits':
+            self.ended += 1
+            open(f"{rule['file']}.{self.ended}", 'w').close()
 
     def find_job(self, name):
         if name not in self.jobs:
@@ -701,7 +709,7 @@ class Monitor:
     async def rule_nothing(self, rule, message):
         self.reply(message, await self.answer(message, rule))
 
-    rule_job_error = rule_job_stays = rule_nothing
+    rule_job_error = rule_job_stays = rule_job_waits = rule_nothing
 
     async def rule_error(self, rule, message):
         self.reply(message, {'error': {'class': rule.get('class', 'GenericError'), 'desc': rule.get('desc', 'injected')}})

@@ -43,6 +43,7 @@ static const struct { const char *field; gsize offset; const char *how; } rows[]
     ROW (qom, "qom-set"),
     ROW (transaction, "transaction"),
     ROW (qcow2_zstd, "blockdev-create/options/driver=qcow2/compression-type/=zstd"),
+    ROW (raw_size, "blockdev-add/?options/driver=raw/size"),
     ROW (named_nodes_flat, "query-named-block-nodes/flat"),
     ROW (block_flat, "query-block/flat"),
     ROW (block_graph, "x-debug-query-block-graph"),

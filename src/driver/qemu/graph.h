@@ -88,6 +88,7 @@ typedef struct {
     gboolean qom;                       /* qom-set, qom-get */
     gboolean transaction;
     gboolean qcow2_zstd;
+    gboolean raw_size;                  /* the raw driver can show a part of its file: 2.8 */
     gboolean named_nodes_flat, block_flat;      /* "flat" of query-named-block-nodes: 5.0; of query-block: later than 10.0 */
     gboolean block_graph;               /* x-debug-query-block-graph: 4.0 */
     gboolean object_add_props;          /* before 6.0: {"qom-type","id","props":{}} */

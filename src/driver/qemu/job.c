@@ -666,6 +666,7 @@ static void mark_vanished (Job *job, JsonArray *jobs)
 {
     for (guint k = 0; k < job->plan->disks->len; k++) {
         const PlanDisk *disk = job->plan->disks->pdata[k];
+        bak_job_disk *out = &job->record.disks.disks_val[k];
         JobDisk *state = &job->disks[k];
         gboolean copies = FALSE, keeps = FALSE;
         for (guint i = 0; i < json_array_get_length (jobs); i++) {
@@ -676,8 +677,10 @@ static void mark_vanished (Job *job, JsonArray *jobs)
         if (!copies && disk->job && !state->ended) {
             state->ended = TRUE;
             state->error = g_strdup (told ? told : _("QEMU's job has vanished, and its result with it"));
-            if (!*state->error)
+            if (!*state->error) {
                 g_clear_pointer (&state->error, g_free);
+                out->bytes = out->total = MAX (out->total, disk->size);
+            }
             journal_result (job->run.journal, disk->job, state->error, NULL);
         }
         if (!keeps && disk->keeper && !state->keeper_ended) {
@@ -687,24 +690,32 @@ static void mark_vanished (Job *job, JsonArray *jobs)
     }
 }
 
+/* The answer of query-jobs; before 3.0 that of query-block-jobs in its shape. NULL: no answer. */
+static JsonNode *query_jobs (Guest *guest)
+{
+    g_autoptr (JsonNode) answer = qmp_execute (guest->qmp, guest->caps->jobs ? "query-jobs" : "query-block-jobs", NULL, 0, NULL);
+    if (!answer || !JSON_NODE_HOLDS_ARRAY (answer))
+        return NULL;
+    if (guest->caps->jobs)
+        return g_steal_pointer (&answer);
+    JsonArray *old = json_node_get_array (answer), *jobs = json_array_new ();
+    for (guint i = 0; i < json_array_get_length (old); i++) {
+        JsonObject *entry = json_get_element (old, i);
+        json_array_add_object_element (jobs, obj ("id", "s", json_get_string (entry, "device"), "status", "s", "running",
+            "current-progress", "i", json_get_int (entry, "offset", 0), "total-progress", "i", json_get_int (entry, "len", 0), NULL));
+    }
+    JsonNode *result = json_node_init_array (json_node_alloc (), jobs);
+    json_array_unref (jobs);
+    return result;
+}
+
 void job_refresh (Guest *guest)
 {
     Job *job = guest->job;
     if (!job || !guest->qmp || !qmp_is_alive (guest->qmp, NULL) || job->record.state == JOB_STATE_PREPARING)
         return;
-    if (!guest->caps->jobs) {
-        for (guint k = 0; k < job->plan->disks->len; k++) {
-            const char *error = g_hash_table_lookup (guest->job_errors, ((PlanDisk *) job->plan->disks->pdata[k])->job);
-            if (error && !job->disks[k].ended) {
-                job->disks[k].ended = TRUE;
-                job->disks[k].error = *error ? g_strdup (error) : NULL;
-            }
-        }
-        publish (job);
-        return;
-    }
-    g_autoptr (JsonNode) jobs = qmp_execute (guest->qmp, "query-jobs", NULL, 0, NULL);
-    if (!jobs || !JSON_NODE_HOLDS_ARRAY (jobs))
+    g_autoptr (JsonNode) jobs = query_jobs (guest);
+    if (!jobs)
         return;
     note_progress (job, json_node_get_array (jobs));
     mark_vanished (job, json_node_get_array (jobs));

@@ -484,9 +484,10 @@ static JsonObject *protocol_options (Planner *p, const Item *item, const Place *
 static JsonObject *format_options (Planner *p, const Item *item, const Place *place, const char *node, const char *file)
 {
     JsonObject *options = obj ("driver", "s", place->format, "node-name", "s", node, "file", "s", file, NULL);
-    if (g_str_equal (place->format, "raw"))
-        json_object_set_int_member (options, "size", item->disk->size);
-    else if (place->scratch && !p->hybrid)
+    if (g_str_equal (place->format, "raw")) {
+        if (p->caps->raw_size)
+            json_object_set_int_member (options, "size", item->disk->size);
+    } else if (place->scratch && !p->hybrid)
         json_object_set_string_member (options, "backing", item->disk->node);
     else if (p->caps->blockdev_add_flat)
         json_object_set_null_member (options, "backing");

@@ -299,19 +299,35 @@ static gboolean verb_file_same (Run *run, const Action *action, GError **error)
     return TRUE;
 }
 
+/* Up to 2.8 what we add is a block backend, on a node to which QEMU gives a name of its own. */
+static JsonNode *query_images (Guest *guest, GError **error)
+{
+    if (!guest->caps->blockdev_add_flat)
+        return qmp_execute (guest->qmp, "query-block", NULL, 0, error);
+    return qmp_execute (guest->qmp, "query-named-block-nodes", guest->caps->named_nodes_flat ? obj ("flat", "b", TRUE, NULL) : NULL, 0, error);
+}
+
+/* The "image" of an entry of either list when it is of that name. */
+static JsonObject *image_of (JsonObject *entry, const char *name)
+{
+    JsonObject *inserted = json_get_object (entry, "inserted");
+    if (g_strcmp0 (json_get_string (entry, inserted ? "device" : "node-name"), name) != 0)
+        return NULL;
+    return json_get_object (inserted ? inserted : entry, "image");
+}
+
 static gboolean verb_size_check (Run *run, const Action *action, GError **error)
 {
     const char *name = json_get_string (action->args, "node"), *place = json_get_string (action->args, "place");
     guint64 wanted = json_get_int (action->args, "size", 0);
     gboolean at_least = json_get_bool (action->args, "at-least", FALSE);
-    g_autoptr (JsonNode) nodes = qmp_execute (run->guest->qmp, "query-named-block-nodes",
-                                              run->guest->caps->named_nodes_flat ? obj ("flat", "b", TRUE, NULL) : NULL, 0, error);
+    g_autoptr (JsonNode) nodes = query_images (run->guest, error);
     if (!nodes)
         return FALSE;
     JsonArray *array = JSON_NODE_HOLDS_ARRAY (nodes) ? json_node_get_array (nodes) : NULL;
     for (guint i = 0; array && i < json_array_get_length (array); i++) {
-        JsonObject *node = json_get_element (array, i), *image = node ? json_get_object (node, "image") : NULL;
-        if (!image || g_strcmp0 (json_get_string (node, "node-name"), name) != 0)
+        JsonObject *image = image_of (json_get_element (array, i), name);
+        if (!image)
             continue;
         guint64 size = json_get_int (image, "virtual-size", 0);
         if (size == wanted || (at_least && size > wanted))

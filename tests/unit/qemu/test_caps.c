@@ -13,7 +13,7 @@ static const struct { const char *field, *expected; } rows[] = {
     { "nbd_server_max_connections", "-++++" }, { "export_add", "-++++" }, { "export_bitmap_node", "--+++" }, { "nbd_server_add", "+++++" },
     { "bitmap_merge", "-++++" }, { "bitmap_disabled", "-++++" }, { "yank", "--+++" }, { "write_threshold", "+++++" },
     { "iothread_nbd_safe", "++-++" }, { "concluded_backup_safe", "+-+++" }, { "qom", "+++++" }, { "transaction", "+++++" }, { "qcow2_zstd", "--+++" },
-    { "named_nodes_flat", "-++++" }, { "block_flat", "----+" }, { "block_graph", "-++++" }, { "object_add_props", "++---" }, { "storage_daemon", "-----" },
+    { "raw_size", "-++++" }, { "named_nodes_flat", "-++++" }, { "block_flat", "----+" }, { "block_graph", "-++++" }, { "object_add_props", "++---" }, { "storage_daemon", "-----" },
 };
 
 START_TEST (a_feature_is_there_in_the_versions_that_have_it)
