@@ -61,7 +61,7 @@ JsonNode *json_read (const char *text, gssize length, GError **error)
         return NULL;
     }
     if (!shape_ok (text, size)) {
-        error_set (error, BAK_ERROR_IO, _("not one JSON value, or nested deeper than %d levels"), JSON_DEPTH_MAX);
+        error_set (error, BAK_ERROR_IO, _("not JSON: not one value, or nested deeper than %d levels"), JSON_DEPTH_MAX);
         return NULL;
     }
     if (!json_parser_load_from_data (parser, text, size, &why)) {
