@@ -630,10 +630,17 @@ def disk_template(size, fill, number):
 
 
 def baksh_path():
-    path = os.environ.get('BAKSH') or os.path.join(os.environ.get('BUILD_DIR') or os.path.join(TOP, 'build'), 'tools/baksh/baksh')
-    if not os.access(path, os.X_OK):
-        raise unittest.SkipTest(f'no baksh at {path}: build first, or set BAKSH')
-    return path
+    """BAKSH, else of BUILD_DIR, else of the newest of the usual build folders."""
+    if os.environ.get('BAKSH'):
+        places = [os.environ['BAKSH']]
+    else:
+        folders = [os.environ['BUILD_DIR']] if os.environ.get('BUILD_DIR') else \
+            [os.path.join(TOP, b) for b in ('build', 'build-check/gcc', 'build-demo')]
+        places = [os.path.join(f, 'tools/baksh/baksh') for f in folders]
+    found = [p for p in places if os.access(p, os.X_OK)]
+    if not found:
+        raise unittest.SkipTest(f'no baksh at {" or ".join(places)}: build first, or set BAKSH')
+    return max(found, key=os.path.getmtime)
 
 
 Result = collections.namedtuple('Result', 'rc out err argv')

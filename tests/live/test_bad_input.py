@@ -147,7 +147,7 @@ class BadInputTest(bed.LiveTest):
         self.refused('unknown word', 'backup-begin', 'g', '--mode', 'shove', rc=2, words=['shove'])
         self.refused('unknown domain', 'backup-begin', 'h', '--mode', 'pull', words=["'?h'?"])
         self.refused('no domain', 'backup-begin', rc=2, words=['domain'])
-        self.refused('nothing to stop', 'backup-stop', 'g', words=['g'])
+        self.refused('nothing to stop', 'backup-stop', 'g', words=['no backup'])
         self.refused('not a number', *self.push('--limit', 'fast'), rc=2, words=['fast'])
         self.refused('attach twice', 'attach', 'g', '--qmp', self.vm.qmp_path, words=['g', 'already|exists'])
 

@@ -442,6 +442,8 @@ const char *read_file (const char *path, char **ret_text)
         return g_strerror (failed);
     if (length > FILE_MAX)
         return _("the file is larger than 4 MiB");
+    if (length == 0)
+        return _("the file is empty");
     if (strlen (text) != length || !g_utf8_validate (text, length, NULL))
         return _("the file is not UTF-8 text");
     *ret_text = g_strdup (text);

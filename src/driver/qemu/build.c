@@ -119,6 +119,7 @@ void action_free (Action *action)
     if (!action)
         return;
     g_free (action->verb);
+    g_free (action->disk);
     json_object_unref (action->args);
     g_clear_pointer (&action->guard, json_object_unref);
     g_free (action);

@@ -79,6 +79,8 @@ JsonObject *action_to_json (const Action *action)
         json_object_set_object_member (object, "if", json_object_ref (action->guard));
     if (action->timeout_ms)
         json_object_set_int_member (object, "timeout-ms", action->timeout_ms);
+    if (action->disk)
+        json_object_set_string_member (object, "disk", action->disk);
     if (action->keep)
         json_object_set_boolean_member (object, "keep", TRUE);
     return object;
@@ -185,6 +187,7 @@ static Action *action_from_json (JsonObject *object)
     if (guard)
         action->guard = json_object_ref (guard);
     action->timeout_ms = CLAMP (json_get_int (object, "timeout-ms", 0), 0, 3600 * 1000);
+    action->disk = g_strdup (json_get_string (object, "disk"));
     action->keep = json_get_bool (object, "keep", FALSE);
     return action;
 }

@@ -906,6 +906,7 @@ static void finish_push (Planner *p, Item *item)
     g_autofree char *node = own_name (p, "tgt", item), *file = own_name (p, "tgf", item);
     const StoreDef *store = item->target.store;
     gboolean fresh_file = store->type == STORE_FILE && !is_reused (p, &item->target);
+    guint first = finish->len;
 
     if (p->caps->jobs)
         g_ptr_array_add (finish, job_dismiss (item->out->job));
@@ -920,6 +921,8 @@ static void finish_push (Planner *p, Item *item)
         g_ptr_array_add (finish, own_action ("file-punch", obj ("path", "s", store->path, NULL)));
     if (store->path)
         g_ptr_array_add (finish, own_action ("file-sync", obj ("path", "s", store->path, NULL)));
+    for (guint i = first; i < finish->len; i++)
+        ((Action *) finish->pdata[i])->disk = g_strdup (item->disk->target);
 }
 
 static gboolean check_durability (Planner *p, GError **error)

@@ -18,6 +18,7 @@ typedef struct {
     JsonObject *args;           /* never NULL */
     JsonObject *guard;          /* {"node":N} {"job":N} {"export":N} {"object":N} {"bitmap":B,"node":N}; NULL: always */
     guint timeout_ms;           /* 0: default */
+    char *disk;                 /* of a finishing action: the disk that a failure is reported of; NULL: all */
     gboolean keep;              /* of an undo: for failures only, what the step made stays after a success */
 } Action;
 

@@ -550,6 +550,8 @@ static gboolean run_one (Run *run, guint index, GError **error)
         *error = g_steal_pointer (&failure);
     if (step->disk)
         error_note (error, _("disk '%s'"), step->disk);
+    else if (step->action->qmp && g_str_equal (step->action->verb, "nbd-server-start"))
+        error_note (error, _("NBD server at %s"), run->plan->server);
     return FALSE;
 }
 
@@ -646,7 +648,7 @@ gboolean run_finish (Run *run, GError **error)
         if (action->guard && !guard_holds (graph, action->guard))
             continue;
         if (!run_action (run, action, error))
-            return FALSE;
+            return action->disk ? error_note (error, _("disk '%s'"), action->disk) : FALSE;
     }
     return TRUE;
 }
