@@ -13,6 +13,7 @@ typedef struct {
     const char *refused;        /* why we stopped the parser; NULL: we did not */
     char *message;              /* libxml2's first error */
     int line;
+    guint nodes;                /* elements and attributes so far */
 } Reader;
 
 #if LIBXML_VERSION >= 21200
@@ -53,8 +54,12 @@ static void on_element (void *data, const xmlChar *name, const xmlChar *prefix, 
                         const xmlChar **namespaces, int n_attributes, int n_defaulted, const xmlChar **attributes)
 {
     xmlParserCtxt *parser = data;
+    Reader *reader = parser->_private;
 
-    if (parser->nodeNr >= XML_DEPTH_MAX)
+    reader->nodes += 1 + n_attributes;
+    if (reader->nodes > XML_NODES_MAX)
+        refuse (parser, _("the document has too many elements and attributes"));
+    else if (parser->nodeNr >= XML_DEPTH_MAX)
         refuse (parser, _("elements are nested too deep"));
     else
         xmlSAX2StartElementNs (data, name, prefix, uri, n_namespaces, namespaces, n_attributes, n_defaulted, attributes);
@@ -89,7 +94,7 @@ static gboolean too_many_attributes (const char *text)
 static xmlDoc *read_document (const char *text, gsize length, GError **error)
 {
     static gsize once;
-    Reader reader = { NULL, NULL, 0 };
+    Reader reader = { 0 };
 
     if (g_once_init_enter (&once)) {
         xmlInitParser ();
@@ -102,6 +107,8 @@ static xmlDoc *read_document (const char *text, gsize length, GError **error)
     parser->sax->serror = on_error;
     parser->sax->internalSubset = on_doctype;
     parser->sax->startElementNs = on_element;
+    parser->sax->comment = NULL;                /* nobody's business, and no memory either */
+    parser->sax->processingInstruction = NULL;
     xmlDoc *doc = xmlCtxtReadMemory (parser, text, length, NULL, NULL,
                                      XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_BIG_LINES);
     if (reader.refused || (doc && !parser->wellFormed))
@@ -521,7 +528,6 @@ static gboolean text_refused (const xmlNode *node, const xmlNode *text, GError *
     return xml_error (node, error, _("text '%s' is not accepted here"), shown);
 }
 
-/* Comments and processing instructions are nobody's business. */
 static gboolean check_nodes (const xmlNode *node, GError **error)
 {
     for (const xmlNode *child = node->children; child; child = child->next) {

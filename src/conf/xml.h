@@ -4,7 +4,7 @@
 #include <glib.h>
 #include <libxml/tree.h>
 
-enum { XML_SIZE_MAX = 4 << 20, XML_DEPTH_MAX = 64, XML_ATTRIBUTES_MAX = 256, XML_PATH_MAX = 4095, XML_SOCKET_MAX = 107 };
+enum { XML_SIZE_MAX = 4 << 20, XML_DEPTH_MAX = 64, XML_ATTRIBUTES_MAX = 256, XML_NODES_MAX = 400000, XML_PATH_MAX = 4095, XML_SOCKET_MAX = 107 };
 
 typedef enum {
     XML_IGNORED,        /* accepted whatever it holds */

@@ -257,6 +257,8 @@ static const Large large[] = {
     { "elements are not nested without end", "<domainbackup>", "<disks>", "", "nested too deep", 100 },
     { "nor as deep as libxml2 goes", "<domainbackup>", "<disks>", "", "nested too deep", 100000 },
     { "an element has not any number of attributes", "<domainbackup ", " a=''", "/>", "more than 256 attributes", 200000 },
+    { "a document has not any number of elements", "<domainbackup>", "<a/>", "</domainbackup>", "too many elements and attributes", 500000 },
+    { "a document may hold any number of comments", "<domainbackup>", "<!-- --><?a?>", "</domainbackup>", NULL, 300000 },
     { "a quote in a comment hides none", "<domainbackup><!-- don't --><disks ", " a=\"'\"", "/></domainbackup>", "more than 256 attributes", 1000 },
     { "a comment may hold any number of quotes", "<domainbackup><!-- ", " a='", "--></domainbackup>", NULL, 1000 },
     { "a disk's name is not of any length", "<domainbackup><disks><disk name='", "aaaaaaaaaa", "'/></disks></domainbackup>", "1 to 1024 bytes", 1000 },
