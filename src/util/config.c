@@ -5,7 +5,7 @@
 #include "util/files.h"
 
 static const char *const known_keys[] = {
-    "default_uri", "state_dir", "scratch_dir", "target_dir", "tls_x509_dir", "keep_jobs", "scratch_limit",
+    "default_uri", "state_dir", "scratch_dir", "target_dir", "tls_x509_dir", "keep_jobs", "scratch_limit", "monitor_timeout",
     "audit_log", "policy_file", "tls_allowed_names", "listen_tls", "socket", "readonly_socket", "socket_group",
     "max_peers", "max_anonymous_peers", "libbackupd_path", "ssh_command",
     "qemu_img", "storage_daemon",

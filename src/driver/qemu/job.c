@@ -443,7 +443,7 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
     Guest *guest = job->guest;
     g_autoptr (GError) left = NULL;
     g_autofree char *prefix = g_strdup_printf ("bak-%s-", job->record.id);
-    gboolean alive = guest->qmp && qmp_is_alive (guest->qmp, NULL);
+    gboolean alive = guest_acquire (guest, NULL);
     gboolean clean = alive ? run_sweep (guest, prefix, &left) && !job->run.frozen : qemu_is_gone (guest);
 
     /* QEMU may have stored the provisional bitmaps in the images when it quit: they must not look like good ones */
@@ -524,6 +524,20 @@ static gboolean promote (Job *job, GError **error)
     return name || !job->plan->checkpoint;
 }
 
+/* Each of its actions may be done twice, so a monitor that breaks in the middle costs another round, not the backup. */
+static gboolean finish (Job *job, GError **error)
+{
+    for (guint tries = 0;; tries++) {
+        g_autoptr (GError) failure = NULL;
+        if (run_finish (&job->run, &failure))
+            return TRUE;
+        if (tries == 2 || error_code (failure) != BAK_ERROR_CONNECTION || !guest_acquire (job->guest, NULL)) {
+            g_propagate_error (error, g_steal_pointer (&failure));
+            return FALSE;
+        }
+    }
+}
+
 /* Whether what was made is good: the last word before success is said. */
 static gboolean verify_and_finish (Job *job, GError **error)
 {
@@ -531,7 +545,7 @@ static gboolean verify_and_finish (Job *job, GError **error)
         return promote (job, error);
     if (!still_copying_before_write (job, error) || (job->plan->mode == BACKUP_MODE_PULL && !probe_all (job, error)))
         return FALSE;
-    if (!run_finish (&job->run, error))
+    if (!finish (job, error))
         return FALSE;
     if (!journal_phase (job->run.journal, "finished", JOB_STATE_COMPLETED, 0, NULL, error))
         return FALSE;

@@ -430,6 +430,21 @@ static gboolean wants_watcher (QemuConn *qemu, Guest *guest, CallId id)
     return (local_calls[id].how & NEEDS_OWNER) || journal_exists (guest->dir);
 }
 
+static gboolean recover_now (Guest *guest, gpointer data, GError **error)
+{
+    return guest->job || !journal_exists (guest->dir) || guest_acquire (guest, error);
+}
+
+/* A job that could not be cleaned up when it ended (QEMU hung, the monitor was lost) is, before anything else is said. */
+static void recover_leftovers (Guest *guest)
+{
+    g_mutex_lock (&guest->snapshot_lock);
+    gboolean active = guest->snapshot.id && *guest->snapshot.id && !job_state_ended (guest->snapshot.state);
+    g_mutex_unlock (&guest->snapshot_lock);
+    if (!active && journal_exists (guest->dir))
+        guest_do (guest, FALSE, recover_now, NULL, NULL);
+}
+
 static gboolean route (DriverConn *conn, CallId id, const void *args, void *ret, GError **error)
 {
     QemuConn *qemu = conn->priv;
@@ -461,6 +476,8 @@ static gboolean route (DriverConn *conn, CallId id, const void *args, void *ret,
             }
         }
     }
+    if (!done && does_jobs_itself (qemu))
+        recover_leftovers (guest);
     if (!done)
         ok = call_here (guest, id, args, ret, error);
     guest_unref (guest);

@@ -11,6 +11,7 @@
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/dial.h"
 #include "driver/qemu/qmp.h"
+#include "util/config.h"
 #include "driver/qemu/qmp_split.h"
 #include "util/json.h"
 
@@ -57,6 +58,7 @@ struct _Qmp {
     guint64 last_id;
 
     guint default_timeout_ms;
+    guint max_timeout_ms;       /* monitor_timeout of the configuration; 0: none */
     int peer_pid;
     guint version;
     char *version_text;
@@ -113,6 +115,8 @@ static Command *command_new (Qmp *qmp, const char *name, JsonObject *args, gbool
     command->name = g_strdup (name);
     command->oob = oob;
     command->timeout_ms = timeout_ms ? timeout_ms : qmp->default_timeout_ms;
+    if (qmp->max_timeout_ms)
+        command->timeout_ms = MIN (command->timeout_ms, qmp->max_timeout_ms);
 
     JsonObject *object = json_object_new ();
     json_object_set_string_member (object, oob ? "exec-oob" : "execute", name);
@@ -668,6 +672,7 @@ static Qmp *qmp_start (GSocket *socket, const char *label, GMainContext *context
     g_autoptr (Qmp) qmp = g_new0 (Qmp, 1);
     qmp->refs = 1;
     qmp->default_timeout_ms = QMP_DEFAULT_TIMEOUT_MS;
+    qmp->max_timeout_ms = CLAMP (config_get_int ("monitor_timeout", 0), 0, 3600) * 1000;
     qmp->label = text_sanitize (label, 0);
     qmp->context = context ? g_main_context_ref (context) : g_main_context_new ();
     qmp->socket = socket;

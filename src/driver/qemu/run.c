@@ -489,9 +489,10 @@ static const struct {
     { "freeze", FALSE, verb_freeze }, { "thaw", FALSE, verb_thaw },
 };
 
+/* A monitor that was lost in between is asked for again: what was made is to be undone in any case. */
 static gboolean qmp_alive (Guest *guest)
 {
-    return guest && guest->qmp && qmp_is_alive (guest->qmp, NULL);
+    return guest && guest_acquire (guest, NULL);
 }
 
 gboolean run_action (Run *run, const Action *action, GError **error)
@@ -640,7 +641,7 @@ gboolean run_undo (Run *run, gboolean success, GError **error)
 
 gboolean run_finish (Run *run, GError **error)
 {
-    g_autoptr (Graph) graph = run->guest ? guest_graph (run->guest, error) : NULL;
+    g_autoptr (Graph) graph = run->guest && guest_acquire (run->guest, error) ? guest_graph (run->guest, error) : NULL;
     if (run->guest && !graph)
         return FALSE;
     for (guint i = 0; i < run->plan->finish->len; i++) {
