@@ -429,12 +429,33 @@ static void write_end (Job *job, JobEvent event, const GError *failure)
     record_prune (job->guest->dir, config_get_int ("keep_jobs", RECORD_KEEP_DEFAULT));
 }
 
+/* One that never started is not ours to stop: what listens there is somebody else's. */
+static gboolean server_started (const Job *job)
+{
+    for (guint i = 0; i < job->plan->steps->len; i++) {
+        const Step *step = job->plan->steps->pdata[i];
+        StepState state = g_array_index (job->run.states, StepState, i);
+        if (step->action->qmp && g_str_equal (step->action->verb, "nbd-server-start"))
+            return state == STEP_DONE || state == STEP_STARTED;
+    }
+    return FALSE;
+}
+
 /* A guest that our filter has stopped goes on; one that stopped for another reason is none of our business. */
 static void resume_guest (Job *job)
 {
     g_autoptr (Graph) graph = job->stopped_guest ? guest_graph (job->guest, NULL) : NULL;
     if (graph && g_strcmp0 (graph->status, "io-error") == 0)
         qmp_run (job->guest->qmp, "cont", NULL, 0, NULL);
+}
+
+/* QEMU has no question that shows its NBD server: whether ours is gone is seen at its address. */
+static gboolean stop_server (Job *job, GError **error)
+{
+    if (!server_started (job) || !probe_server (job->plan))
+        return TRUE;
+    qmp_run (job->guest->qmp, "nbd-server-stop", NULL, 0, NULL);
+    return !probe_server (job->plan) || error_set (error, BAK_ERROR_MONITOR, _("QEMU's NBD server at '%s' could not be stopped"), job->plan->server);
 }
 
 /* The very last: nothing of ours is in QEMU any more (or the journal stays for the next owner), the record says how it ended. */
@@ -444,7 +465,7 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
     g_autoptr (GError) left = NULL;
     g_autofree char *prefix = g_strdup_printf ("bak-%s-", job->record.id);
     gboolean alive = guest_acquire (guest, NULL);
-    gboolean clean = alive ? run_sweep (guest, prefix, &left) && !job->run.frozen : qemu_is_gone (guest);
+    gboolean clean = alive ? run_sweep (guest, prefix, &left) && stop_server (job, &left) && !job->run.frozen : qemu_is_gone (guest);
 
     /* QEMU may have stored the provisional bitmaps in the images when it quit: they must not look like good ones */
     if ((alive || clean) && event != JOB_EVENT_GOOD && !checkpoint_drop (guest, job->plan, left ? NULL : &left))

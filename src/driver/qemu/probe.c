@@ -1,6 +1,8 @@
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
+#include <gio/gio.h>
+#include <gio/gunixsocketaddress.h>
 #include <glib/gi18n-lib.h>
 #include <libnbd.h>
 #include "driver/qemu/probe.h"
@@ -57,6 +59,11 @@ static int note_error (void *data, int *error)
     return 1;       /* retire the command */
 }
 
+static const char *reachable_host (const char *host)
+{
+    return g_str_equal (host, "0.0.0.0") ? "127.0.0.1" : g_str_equal (host, "::") ? "::1" : host;
+}
+
 gboolean probe_export (const Plan *plan, const PlanDisk *disk, guint timeout_ms, GError **error)
 {
     gint64 deadline = g_get_monotonic_time () + (gint64) timeout_ms * 1000;
@@ -64,7 +71,7 @@ gboolean probe_export (const Plan *plan, const PlanDisk *disk, guint timeout_ms,
     static char sector[512];
     int failure = 0;
     g_autofree char *port = g_strdup_printf ("%u", plan->server_port);
-    const char *host = plan->server_host && g_str_equal (plan->server_host, "0.0.0.0") ? "127.0.0.1" : plan->server_host && g_str_equal (plan->server_host, "::") ? "::1" : plan->server_host;
+    const char *host = plan->server_host ? reachable_host (plan->server_host) : NULL;
 
     if (!nbd)
         return nbd_failed (_("cannot start a client"), error);
@@ -99,4 +106,20 @@ gboolean probe_possible (const Plan *plan, GError **error)
     if (access (certificate, R_OK) == 0 && access (key, R_OK) == 0)
         return TRUE;
     return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("TLS: '%s' needs client-cert.pem and client-key.pem too: the export is probed before success is said"), plan->server_tls);
+}
+
+gboolean probe_server (const Plan *plan)
+{
+    g_autoptr (GSocketClient) client = g_socket_client_new ();
+    g_autoptr (GSocketConnectable) address = NULL;
+    if (plan->server_socket)
+        address = G_SOCKET_CONNECTABLE (g_unix_socket_address_new (plan->server_socket));
+    else if (plan->server_host)
+        address = g_network_address_new (reachable_host (plan->server_host), plan->server_port);
+    else
+        return FALSE;
+    g_socket_client_set_timeout (client, 5);
+    g_socket_client_set_enable_proxy (client, FALSE);
+    g_autoptr (GSocketConnection) connection = g_socket_client_connect (client, address, NULL, NULL);
+    return connection != NULL;
 }

@@ -4,5 +4,7 @@
 
 /* Reads the first sector of the disk's export over the plan's own server within timeout_ms. */
 gboolean probe_export (const Plan *plan, const PlanDisk *disk, guint timeout_ms, GError **error);
+/* Whether anybody listens at the address of the plan's server. */
+gboolean probe_server (const Plan *plan);
 /* Before begin: whether a probe will be possible (a TLS server wants a client certificate of ours). */
 gboolean probe_possible (const Plan *plan, GError **error);
