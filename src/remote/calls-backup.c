@@ -83,8 +83,13 @@ gboolean serve_job_begin (Call *call, GError **error)
         return FALSE;
     bak_begin_args begin = { .domain = target.name, .backup_xml = args->backup, .flags = args->flags,
                              .checkpoint_xml = args->checkpoint ? *args->checkpoint : (char *) "" };
-    if (!call_backup_begin (target.conn, &begin, &ret, error))
+    g_autoptr (GError) why = NULL;
+    if (!call_backup_begin (target.conn, &begin, &ret, &why)) {
+        if (g_error_matches (why, BAK_ERROR, BAK_ERROR_EXISTS))
+            return rpc_error_set (error, RPC_ERROR_INVALID_ARG, "invalid argument: %s", why->message);
+        g_propagate_error (error, g_steal_pointer (&why));
         return FALSE;
+    }
     call_clear_ret (CALL_ID_backup_begin, &ret);
     return TRUE;
 }
@@ -97,8 +102,13 @@ gboolean serve_job_xml (Call *call, GError **error)
     if (!call_check_flags (call, args->flags, 0, error) || !call_target (call, &args->dom, &target, error))
         return FALSE;
     bak_job_arg arg = { .domain = target.name, .job = (char *) "" };
-    if (!call_backup_xml (target.conn, &arg, &xml, error))
+    g_autoptr (GError) why = NULL;
+    if (!call_backup_xml (target.conn, &arg, &xml, &why)) {
+        if (g_error_matches (why, BAK_ERROR, BAK_ERROR_NO_JOB))
+            return error_set (error, BAK_ERROR_NO_JOB, "no domain backup job present");
+        g_propagate_error (error, g_steal_pointer (&why));
         return FALSE;
+    }
     ((rpc_string *) call->ret)->text = xml.text;
     return TRUE;
 }

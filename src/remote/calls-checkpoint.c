@@ -90,7 +90,15 @@ gboolean serve_checkpoint_children (Call *call, GError **error)
 static gboolean find (const Target *target, char *name, bak_checkpoint_ret *ret, GError **error)
 {
     bak_checkpoint_arg arg = { .domain = target->name, .name = name };
-    return call_checkpoint_lookup (target->conn, &arg, ret, error);
+    g_autoptr (GError) why = NULL;
+    if (call_checkpoint_lookup (target->conn, &arg, ret, &why))
+        return TRUE;
+    if (g_error_matches (why, BAK_ERROR, BAK_ERROR_NO_CHECKPOINT)) {
+        g_autofree char *shown = text_sanitize (name, 256);
+        return error_set (error, BAK_ERROR_NO_CHECKPOINT, "no domain checkpoint with matching name '%s'", shown);
+    }
+    g_propagate_error (error, g_steal_pointer (&why));
+    return FALSE;
 }
 
 gboolean serve_checkpoint_lookup (Call *call, GError **error)

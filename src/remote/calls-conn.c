@@ -140,9 +140,21 @@ gboolean serve_conn_node_info (Call *call, GError **error)
     return TRUE;
 }
 
+/* A text as this protocol's arrays of char, each in a word of its own. */
+static void fill_chars (const char *text, guint *ret_length, int **ret_chars)
+{
+    *ret_length = strlen (text) + 1;
+    *ret_chars = ret_array (*ret_length, sizeof (int));
+    for (guint i = 0; i < *ret_length; i++)
+        (*ret_chars)[i] = text[i];
+}
+
 gboolean serve_conn_security_model (Call *call, GError **error)
 {
-    return TRUE;                        /* empty: none */
+    rpc_security_model_ret *ret = call->ret;
+    fill_chars ("none", &ret->model.model_len, &ret->model.model_val);
+    fill_chars ("0", &ret->doi.doi_len, &ret->doi.doi_val);
+    return TRUE;
 }
 
 gboolean serve_conn_pool_by_path (Call *call, GError **error)
