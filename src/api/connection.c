@@ -2,11 +2,24 @@
 #include "api/api.h"
 #include "util/files.h"
 
+/* The messages of the library, for programs of any language. */
+static void bind_messages (void)
+{
+    static gsize done;
+    if (g_once_init_enter (&done)) {
+        const char *dir = g_getenv ("LIBBACKUP_LOCALE_DIR");
+        bindtextdomain (GETTEXT_PACKAGE, dir ? dir : LOCALE_DIR);
+        bind_textdomain_codeset (GETTEXT_PACKAGE, "UTF-8");
+        g_once_init_leave (&done, 1);
+    }
+}
+
 static BakConnection *connection_new (const char *name, gboolean readonly, const char *function, BakError **error)
 {
     DriverOpenOptions options = { .role = DRIVER_ROLE_CLIENT, .readonly = readonly };
     GError *internal = NULL;
 
+    bind_messages ();
     if (!api_check_text (name, BAK_PATH_MAX, "name", function, error))
         return NULL;
     DriverConn *driver = driver_open (name, &options, &internal);
