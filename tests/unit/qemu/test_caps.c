@@ -1,5 +1,8 @@
 #include <check.h>
 #include <string.h>
+#include <glib/gstdio.h>
+#include "driver/qemu/qmp.h"
+#include "helper.h"
 #include "recorded.h"
 
 /* One column a version of recorded_versions: 2.7, 5.2, 7.2, 10.0, 11.1. */
@@ -105,6 +108,32 @@ START_TEST (an_8_x_reads_snapshots_exactly_and_a_7_2_does_not)
 }
 END_TEST
 
+START_TEST (a_process_is_asked_for_its_schema_once)
+{
+    g_autofree char *name = g_strdup_printf ("caps-%d.log", (int) getpid ());
+    g_autofree char *record = g_build_filename (g_get_tmp_dir (), name, NULL);
+    const char *const args[] = { "python3", TESTS "/fake/fakeqemu.py", "--listen-fd", "%FD", "--record", record, NULL };
+    Helper helper = { 0 };
+    helper_start (&helper, 1, args);
+    for (guint i = 0; i < 3; i++) {
+        g_autoptr (GError) error = NULL;
+        g_autoptr (Qmp) qmp = qmp_connect (helper.path, NULL, 30000, &error);
+        ck_assert_msg (qmp != NULL, "%s", error ? error->message : "");
+        g_autoptr (Caps) caps = caps_load (qmp, &error);
+        ck_assert_msg (caps != NULL, "%s", error ? error->message : "");
+        ck_assert (caps->cbw && caps_has_command (caps, "blockdev-backup") && caps_has_driver (caps, "nbd"));
+        ck_assert_uint_eq (caps->version, 7002022);
+    }
+    helper_stop (&helper);
+    g_autofree char *sent = NULL;
+    g_file_get_contents (record, &sent, NULL, NULL);
+    g_unlink (record);
+    const char *first = strstr (sent, "query-qmp-schema");
+    ck_assert_ptr_nonnull (first);
+    ck_assert_ptr_null (strstr (first + 1, "query-qmp-schema"));
+}
+END_TEST
+
 int main (void)
 {
     Suite *suite = suite_create ("caps");
@@ -116,6 +145,7 @@ int main (void)
     tcase_add_test (tests, commands_alone_tell_about_commands_alone);
     tcase_add_loop_test (tests, a_schema_that_is_none_does_no_harm, 0, G_N_ELEMENTS (broken));
     tcase_add_test (tests, an_8_x_reads_snapshots_exactly_and_a_7_2_does_not);
+    tcase_add_test (tests, a_process_is_asked_for_its_schema_once);
     tcase_set_timeout (tests, 60);
     suite_add_tcase (suite, tests);
     SRunner *runner = srunner_create (suite);
