@@ -652,12 +652,22 @@ static void guess_type (GraphDisk *disk)
     }
 }
 
+/* Of the device itself, or of the one that it is the back end of. */
+static const char *device_type (JsonObject *types, const char *path)
+{
+    const char *type = types ? json_get_string (types, path) : NULL;
+    if (type || !g_str_has_suffix (path, "/virtio-backend"))
+        return type;
+    g_autofree char *parent = g_path_get_dirname (path);
+    return types ? json_get_string (types, parent) : NULL;
+}
+
 static void apply_devices (Graph *graph, JsonObject *types, JsonObject *iothreads)
 {
     for (guint i = 0; i < graph->disks->len; i++) {
         GraphDisk *disk = g_ptr_array_index (graph->disks, i);
         g_autofree char *path = disk->qdev ? qdev_path (disk->qdev) : NULL;
-        if (!path || !set_type (disk, json_get_string (types, path)))
+        if (!path || !set_type (disk, device_type (types, path)))
             guess_type (disk);
         const char *iothread = path ? json_get_string (iothreads, path) : NULL;
         if (iothread && name_is_sound (iothread))
@@ -925,7 +935,8 @@ Graph *graph_from_answers (const GraphAnswers *answers, GPtrArray *disks, GError
 typedef struct {
     Builder builder;
     gboolean has_iothreads;
-    guint pending;
+    JsonObject *types;          /* path -> type */
+    guint pending, refused;
     GError *error;              /* the first */
 } Loader;
 
@@ -937,6 +948,7 @@ typedef struct {
 static void loader_clear (Loader *loader)
 {
     builder_clear (&loader->builder);
+    g_clear_pointer (&loader->types, json_object_unref);
     g_clear_error (&loader->error);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Loader, loader_clear)
@@ -1023,113 +1035,201 @@ static void ask_everything (Loader *loader, Qmp *qmp, const Caps *caps)
     ask (loader, qmp, caps, "query-cpus-fast", NULL, take_cpus);
 }
 
-static JsonNode *qom_get (Qmp *qmp, const char *path, const char *property)
-{
-    JsonObject *args = one_string ("path", path);
-    json_object_set_string_member (args, "property", property);
-    return qmp_execute (qmp, "qom-get", args, 0, NULL);
-}
-
-/* The id of an "iothread" link, or of the first of an "iothread-vq-mapping" (9.0). */
-static char *device_iothread (Qmp *qmp, const char *path)
-{
-    g_autoptr (JsonNode) link = qom_get (qmp, path, "iothread");
-    if (link && JSON_NODE_HOLDS_VALUE (link) && json_node_get_value_type (link) == G_TYPE_STRING && *json_node_get_string (link))
-        return g_path_get_basename (json_node_get_string (link));
-    g_autoptr (JsonNode) mapping = qom_get (qmp, path, "iothread-vq-mapping");
-    JsonArray *array = mapping && JSON_NODE_HOLDS_ARRAY (mapping) ? json_node_get_array (mapping) : NULL;
-    return g_strdup (json_get_string (json_get_element (array, 0), "iothread"));
-}
-
-/* A SCSI disk's requests run where its controller's do: the bus it is on is a child of that. */
-static char *controller_iothread (Qmp *qmp, const char *path)
-{
-    g_autoptr (JsonNode) bus = qom_get (qmp, path, "parent_bus");
-    if (!bus || !JSON_NODE_HOLDS_VALUE (bus) || json_node_get_value_type (bus) != G_TYPE_STRING)
-        return NULL;
-    g_autofree char *at = g_strdup (json_node_get_string (bus));
-    for (guint i = 0; i < 4 && strlen (at) > strlen ("/machine"); i++) {
-        char *parent = g_path_get_dirname (at);
-        g_free (at);
-        at = parent;
-        char *found = device_iothread (qmp, at);
-        if (found)
-            return found;
-    }
-    return NULL;
-}
+/* ---- devices: many questions about paths, asked together ---- */
 
 typedef struct {
-    JsonObject *types;
+    Loader *loader;
+    GHashTable *values;
     char *path;
-    guint *pending;
-} TypeQuery;
+} PathQuery;
 
-static void type_answered (Qmp *qmp, JsonNode *result, const GError *error, gpointer user_data)
+/* A string; of a list of objects (an "iothread-vq-mapping", 9.0) the first one's iothread. */
+static void path_answered (Qmp *qmp, JsonNode *result, const GError *error, gpointer user_data)
 {
-    TypeQuery *query = user_data;
+    g_autofree PathQuery *query = user_data;
+    g_autofree char *path = query->path;
+    Loader *loader = query->loader;
+    loader->pending--;
+    if (error && !g_error_matches (error, BAK_ERROR, BAK_ERROR_MONITOR) && !loader->error)
+        loader->error = g_error_copy (error);
+    loader->refused += error != NULL;
+    const char *value = NULL;
     if (result && JSON_NODE_HOLDS_VALUE (result) && json_node_get_value_type (result) == G_TYPE_STRING)
-        json_object_set_string_member (query->types, query->path, json_node_get_string (result));
-    --*query->pending;
-    g_free (query->path);
-    g_free (query);
+        value = json_node_get_string (result);
+    else if (result && JSON_NODE_HOLDS_ARRAY (result))
+        value = json_get_string (json_get_element (json_node_get_array (result), 0), "iothread");
+    if (value && *value)
+        g_hash_table_replace (query->values, g_steal_pointer (&path), g_strdup (value));
 }
 
-static void ask_types (Loader *loader, Qmp *qmp, JsonObject *types)
+/* path -> value of this property, where there is one; NULL: the connection failed. */
+static GHashTable *qom_get_all (Loader *loader, Qmp *qmp, GPtrArray *paths, const char *property, GError **error)
 {
+    g_autoptr (GHashTable) values = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+    for (guint i = 0; i < paths->len; i++) {
+        PathQuery *query = g_new0 (PathQuery, 1);
+        *query = (PathQuery) { loader, values, g_strdup (g_ptr_array_index (paths, i)) };
+        JsonObject *args = one_string ("path", query->path);
+        json_object_set_string_member (args, "property", property);
+        loader->pending++;
+        qmp_send (qmp, "qom-get", args, 0, path_answered, query);
+    }
+    return loader_wait (loader, qmp, error) ? g_steal_pointer (&values) : NULL;
+}
+
+/* The paths of the devices in use whose type begins so; without a type they might be. */
+static GPtrArray *device_paths (Loader *loader, JsonObject *types, const char *prefix)
+{
+    GPtrArray *paths = g_ptr_array_new_with_free_func (g_free);
     GPtrArray *disks = loader->builder.graph->disks;
     for (guint i = 0; i < disks->len; i++) {
         GraphDisk *disk = g_ptr_array_index (disks, i);
-        if (!disk->qdev || disk->empty)
+        g_autofree char *path = disk->qdev && !disk->empty ? qdev_path (disk->qdev) : NULL;
+        const char *type = path ? device_type (types, path) : NULL;
+        if (path && (!type || g_str_has_prefix (type, prefix)))
+            g_ptr_array_add (paths, g_steal_pointer (&path));
+    }
+    return paths;
+}
+
+/* A link is the path of the object, a mapping names it. */
+static void set_iothread (JsonObject *iothreads, const char *device, const char *value)
+{
+    g_autofree char *id = g_path_get_basename (value);
+    json_object_set_string_member (iothreads, device, id);
+}
+
+/* Takes the devices that have this property set off paths. */
+static gboolean take_iothreads_of (Loader *loader, Qmp *qmp, GPtrArray *paths, const char *property, JsonObject *iothreads, GError **error)
+{
+    g_autoptr (GHashTable) values = qom_get_all (loader, qmp, paths, property, error);
+    for (guint i = paths->len; values && i-- > 0;) {
+        const char *path = g_ptr_array_index (paths, i), *value = g_hash_table_lookup (values, path);
+        if (!value)
             continue;
-        TypeQuery *query = g_new0 (TypeQuery, 1);
-        *query = (TypeQuery) { types, qdev_path (disk->qdev), &loader->pending };
-        JsonObject *args = one_string ("path", query->path);
-        json_object_set_string_member (args, "property", "type");
-        loader->pending++;
-        qmp_send (qmp, "qom-get", args, 0, type_answered, query);
+        set_iothread (iothreads, path, value);
+        g_ptr_array_remove_index_fast (paths, i);
+    }
+    return values != NULL;
+}
+
+static gboolean ask_virtio_iothreads (Loader *loader, Qmp *qmp, JsonObject *types, JsonObject *iothreads, GError **error)
+{
+    g_autoptr (GPtrArray) paths = device_paths (loader, types, "virtio-");
+    if (!take_iothreads_of (loader, qmp, paths, "iothread", iothreads, error))
+        return FALSE;
+    if (paths->len == 0)
+        return TRUE;
+    /* One is asked first whether there is such a property in this QEMU. */
+    g_autoptr (GPtrArray) first = g_ptr_array_new ();
+    g_ptr_array_add (first, g_ptr_array_index (paths, 0));
+    loader->refused = 0;
+    g_autoptr (GHashTable) probe = qom_get_all (loader, qmp, first, "iothread-vq-mapping", error);
+    return probe && (loader->refused || take_iothreads_of (loader, qmp, paths, "iothread-vq-mapping", iothreads, error));
+}
+
+/* A SCSI disk's requests run where its controller's do: the bus it is on is a child or grandchild of that. */
+static gboolean ask_scsi_iothreads (Loader *loader, Qmp *qmp, JsonObject *types, JsonObject *iothreads, GError **error)
+{
+    g_autoptr (GPtrArray) paths = device_paths (loader, types, "scsi-");
+    g_autoptr (GHashTable) buses = qom_get_all (loader, qmp, paths, "parent_bus", error);
+    if (!buses)
+        return FALSE;
+    g_autoptr (GPtrArray) above = g_ptr_array_new_with_free_func (g_free);
+    GHashTableIter iter;
+    gpointer device, bus;
+    g_hash_table_iter_init (&iter, buses);
+    while (g_hash_table_iter_next (&iter, &device, &bus)) {
+        g_autofree char *parent = g_path_get_dirname (bus), *grandparent = g_path_get_dirname (parent);
+        if (!g_ptr_array_find_with_equal_func (above, parent, g_str_equal, NULL)) {
+            g_ptr_array_add (above, g_steal_pointer (&parent));
+            g_ptr_array_add (above, g_steal_pointer (&grandparent));
+        }
+    }
+    g_autoptr (GHashTable) values = qom_get_all (loader, qmp, above, "iothread", error);
+    if (!values)
+        return FALSE;
+    g_hash_table_iter_init (&iter, buses);
+    while (g_hash_table_iter_next (&iter, &device, &bus)) {
+        g_autofree char *parent = g_path_get_dirname (bus), *grandparent = g_path_get_dirname (parent);
+        const char *value = g_hash_table_lookup (values, parent);
+        value = value ? value : g_hash_table_lookup (values, grandparent);
+        if (value)
+            set_iothread (iothreads, device, value);
+    }
+    return TRUE;
+}
+
+static gboolean ask_iothreads (Loader *loader, Qmp *qmp, const Caps *caps, JsonObject *types, JsonObject *iothreads, GError **error)
+{
+    if (!loader->has_iothreads || !caps_has_command (caps, "qom-get"))
+        return TRUE;
+    return ask_virtio_iothreads (loader, qmp, types, iothreads, error) && ask_scsi_iothreads (loader, qmp, types, iothreads, error);
+}
+
+/* One list tells the types of all devices below a path. */
+static void types_answered (Qmp *qmp, JsonNode *result, const GError *error, gpointer user_data)
+{
+    g_autofree PathQuery *query = user_data;
+    g_autofree char *base = query->path;
+    query->loader->pending--;
+    JsonArray *array = result && JSON_NODE_HOLDS_ARRAY (result) ? json_node_get_array (result) : NULL;
+    guint count = array ? MIN (json_array_get_length (array), (guint) MAX_ITEMS) : 0;
+    for (guint i = 0; i < count; i++) {
+        JsonObject *object = json_get_element (array, i);
+        const char *name = json_get_string (object, "name"), *type = json_get_string (object, "type");
+        if (!name || !type || !g_str_has_prefix (type, "child<") || !g_str_has_suffix (type, ">"))
+            continue;
+        g_autofree char *path = g_strconcat (base, "/", name, NULL);
+        g_autofree char *plain = g_strndup (type + strlen ("child<"), strlen (type) - strlen ("child<>"));
+        json_object_set_string_member (query->loader->types, path, plain);
     }
 }
 
-static void ask_iothreads (Loader *loader, Qmp *qmp, JsonObject *types, JsonObject *iothreads)
+static void ask_types (Loader *loader, Qmp *qmp, const char *base)
 {
-    GPtrArray *disks = loader->builder.graph->disks;
-    for (guint i = 0; loader->has_iothreads && i < disks->len && qmp_is_alive (qmp, NULL); i++) {
-        GraphDisk *disk = g_ptr_array_index (disks, i);
-        if (!disk->qdev || disk->empty)
-            continue;
-        g_autofree char *path = qdev_path (disk->qdev);
-        const char *type = json_get_string (types, path);
-        gboolean scsi = type && g_str_has_prefix (type, "scsi-");
-        if (type && !scsi && !g_str_has_prefix (type, "virtio-"))
-            continue;
-        g_autofree char *iothread = scsi ? controller_iothread (qmp, path) : device_iothread (qmp, path);
-        if (iothread)
-            json_object_set_string_member (iothreads, path, iothread);
+    PathQuery *query = g_new0 (PathQuery, 1);
+    *query = (PathQuery) { loader, NULL, g_strdup (base) };
+    loader->pending++;
+    qmp_send (qmp, "qom-list", one_string ("path", base), 0, types_answered, query);
+}
+
+static gboolean any_device_below (const Graph *graph, const char *base)
+{
+    for (guint i = 0; i < graph->disks->len; i++) {
+        GraphDisk *disk = g_ptr_array_index (graph->disks, i);
+        g_autofree char *path = disk->qdev && !disk->empty ? qdev_path (disk->qdev) : NULL;
+        if (path && g_str_has_prefix (path, base) && path[strlen (base)] == '/')
+            return TRUE;
     }
+    return FALSE;
+}
+
+static gboolean ask_all_types (Loader *loader, Qmp *qmp, const Caps *caps, GError **error)
+{
+    static const char *const bases[] = { "/machine/peripheral", "/machine/peripheral-anon", "/machine/unattached" };
+    for (guint i = 0; i < G_N_ELEMENTS (bases); i++)
+        if (caps_has_command (caps, "qom-list") && any_device_below (loader->builder.graph, bases[i]))
+            ask_types (loader, qmp, bases[i]);
+    return loader_wait (loader, qmp, error);
 }
 
 Graph *graph_load (Qmp *qmp, const Caps *caps, GPtrArray *disks, GError **error)
 {
-    g_auto (Loader) loader = { 0 };
+    g_auto (Loader) loader = { .types = json_object_new () };
     builder_init (&loader.builder);
     ask_everything (&loader, qmp, caps);
     if (!loader_wait (&loader, qmp, error))
         return NULL;
-    g_autoptr (JsonObject) types = json_object_new ();
     g_autoptr (JsonObject) iothreads = json_object_new ();
-    if (caps_has_command (caps, "qom-get")) {
-        ask_types (&loader, qmp, types);
-        if (!loader_wait (&loader, qmp, error))
-            return NULL;
-        ask_iothreads (&loader, qmp, types, iothreads);
-    }
+    if (!ask_all_types (&loader, qmp, caps, error) || !ask_iothreads (&loader, qmp, caps, loader.types, iothreads, error))
+        return NULL;
     const char *why = NULL;
     if (!qmp_is_alive (qmp, &why)) {
         error_set (error, BAK_ERROR_CONNECTION, "%s", why);
         return NULL;
     }
-    return builder_finish (&loader.builder, disks, types, iothreads, error);
+    return builder_finish (&loader.builder, disks, loader.types, iothreads, error);
 }
 
 /* ---- questions ---- */
