@@ -3,7 +3,7 @@
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/build.h"
 
-enum { DEFAULT_WORKERS = 8, NBD_OPEN_TIMEOUT = 10, MIN_CHUNK = 65536, MAX_CHUNK = 1048576, CREATE_TIMEOUT_MS = 120000,
+enum { DEFAULT_WORKERS = 8, NBD_OPEN_TIMEOUT = 10, NBD_FLUSH_TIMEOUT_MS = 30000, RELAY_PATIENCE = 20, MIN_CHUNK = 65536, MAX_CHUNK = 1048576, CREATE_TIMEOUT_MS = 120000,
        TRANSACTION_TIMEOUT_MS = 60000 };
 
 /* A file, device or export that holds an image for us: the target of a push, the scratch that keeps a point in time. */
@@ -463,6 +463,28 @@ static gboolean resolve (Planner *p, Item *item, GError **error)
 
 /* ---- nodes of target and scratch ---- */
 
+/* A server that hangs would hold QEMU's main loop, and the guest with it: yank cuts its connection, else the end of a relay of ours does. */
+static gboolean is_relayed (Planner *p, const Place *place)
+{
+    return place->store->type == STORE_NETWORK && !p->caps->yank && p->caps->blockdev_add_flat && place->store->tls != TRISTATE_YES;
+}
+
+static char *relay_path (Planner *p, const Item *item)
+{
+    g_autofree char *file = g_strdup_printf ("relay-%s-%u.sock", p->in->job, item->index);
+    return g_build_filename (p->in->job_dir, file, NULL);
+}
+
+static void add_relay (Planner *p, Item *item, const Place *place)
+{
+    const StoreDef *store = place->store;
+    g_autofree char *path = relay_path (p, item);
+    plan_add (p->plan, _("put a helper between QEMU and the target's server"), item->disk->target,
+              own_action ("relay-start", obj ("path", "s", path, "socket", "s", store->socket, "host", "s", store->socket ? NULL : store->host,
+                          "port", "i", (gint64) (store->port ? store->port : 10809), "patience", "i", (gint64) RELAY_PATIENCE, NULL)),
+              own_action ("relay-cut", obj ("path", "s", path, NULL)), NULL);
+}
+
 static JsonObject *protocol_options (Planner *p, const Item *item, const Place *place, const char *node)
 {
     const StoreDef *store = place->store;
@@ -470,7 +492,8 @@ static JsonObject *protocol_options (Planner *p, const Item *item, const Place *
         return obj ("driver", "s", store->type == STORE_BLOCK ? "host_device" : "file", "filename", "s", store->path,
                     "node-name", "s", node, NULL);
     g_autofree char *port = g_strdup_printf ("%u", store->port ? store->port : 10809);
-    JsonObject *server = store->socket ? obj ("type", "s", "unix", "path", "s", store->socket, NULL)
+    g_autofree char *relay = is_relayed (p, place) ? relay_path (p, item) : NULL;
+    JsonObject *server = relay || store->socket ? obj ("type", "s", "unix", "path", "s", relay ? relay : store->socket, NULL)
                                        : obj ("type", "s", "inet", "host", "s", store->host, "port", "s", port, NULL);
     g_autofree char *tls = store->tls == TRISTATE_YES ? own_name (p, "tlt", item) : NULL;
     JsonObject *options = obj ("driver", "s", "nbd", "server", "o", server, "export", "s", store->name ? store->name : "",
@@ -578,7 +601,10 @@ static void add_place (Planner *p, Item *item, const Place *place)
         add_target_tls (p, item);
     if (path)
         add_file (p, item, place);
-    plan_add (p->plan, title, target, node_add (p, protocol_options (p, item, place, file)), node_del (p, file), NULL);
+    if (is_relayed (p, place))
+        add_relay (p, item, place);
+    Action *yank = place->store->type == STORE_NETWORK && p->caps->yank ? guarded (own_action ("yank", obj ("node", "s", file, NULL)), "node", file) : NULL;
+    plan_add (p->plan, title, target, node_add (p, protocol_options (p, item, place, file)), yank ? yank : node_del (p, file), yank ? node_del (p, file) : NULL, NULL);
     if (path)
         plan_add (p->plan, _("check that QEMU opened the file that we see"), target,
                   own_action ("file-same", obj ("path", "s", path, "node", "s", file, NULL)), NULL);
@@ -890,14 +916,15 @@ static char *add_view (Planner *p, Item *item)
 /* ---- push ---- */
 
 /* The reopen as read-only flushes first, and reports what the deletion of a node would swallow. */
-static void finish_flush (Planner *p, JsonObject *options)
+static void finish_flush (Planner *p, const Item *item, JsonObject *options)
 {
+    guint timeout = item->target.store->type == STORE_NETWORK ? NBD_FLUSH_TIMEOUT_MS : CREATE_TIMEOUT_MS;
     g_autofree char *node = g_strdup (json_object_get_string_member (options, "node-name"));
 
     json_object_set_boolean_member (options, "read-only", TRUE);
     Action *reopen = p->caps->reopen ? qmp_action ("blockdev-reopen", obj ("options", "a", arr (options, NULL), NULL))
                                      : qmp_action ("x-blockdev-reopen", options);
-    g_ptr_array_add (p->plan->finish, guarded (timed (reopen, CREATE_TIMEOUT_MS), "node", node));
+    g_ptr_array_add (p->plan->finish, guarded (timed (reopen, timeout), "node", node));
 }
 
 static void finish_push (Planner *p, Item *item)
@@ -910,10 +937,13 @@ static void finish_push (Planner *p, Item *item)
 
     if (p->caps->jobs)
         g_ptr_array_add (finish, job_dismiss (item->out->job));
+    /* QEMU's own flush holds the guest: what is left for it should be little. */
+    if (store->path)
+        g_ptr_array_add (finish, own_action ("file-sync", obj ("path", "s", store->path, NULL)));
     if (p->caps->reopen || p->caps->x_reopen) {
-        finish_flush (p, format_options (p, item, &item->target, node, file));
+        finish_flush (p, item, format_options (p, item, &item->target, node, file));
         /* A raw node without a writer does not pass its flush on to a node that has a name of its own. */
-        finish_flush (p, protocol_options (p, item, &item->target, file));
+        finish_flush (p, item, protocol_options (p, item, &item->target, file));
     }
     g_ptr_array_add (finish, timed (node_del (p, node), CREATE_TIMEOUT_MS));
     g_ptr_array_add (finish, timed (node_del (p, file), CREATE_TIMEOUT_MS));

@@ -11,11 +11,12 @@
 #include <glib/gstdio.h>
 #include "driver/qemu/agent.h"
 #include "driver/qemu/build.h"
+#include "driver/qemu/relay.h"
 #include "driver/qemu/run.h"
 #include "util/files.h"
 #include "util/json.h"
 
-enum { FREEZE_TIMEOUT_MS = 60000, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 30000, REQUERY_MS = 1000, AGENT_CONNECT_MS = 5000 };
+enum { FREEZE_TIMEOUT_MS = 60000, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 30000, REQUERY_MS = 1000, AGENT_CONNECT_MS = 5000, YANK_TIMEOUT_MS = 5000 };
 
 /* ---- jobs and exports of QEMU ---- */
 
@@ -445,6 +446,45 @@ static gboolean verb_tls_check (Run *run, const Action *action, GError **error)
     return TRUE;
 }
 
+/* ---- connections that hang ---- */
+
+static gboolean verb_relay_start (Run *run, const Action *action, GError **error)
+{
+    int pid = run->guest->qmp ? qmp_get_peer_pid (run->guest->qmp) : 0;
+    g_autofree char *proc = g_strdup_printf ("/proc/%d", pid);
+    struct stat st = { .st_uid = geteuid (), .st_gid = getegid () };
+    if (pid > 0)
+        (void) !stat (proc, &st);
+    return relay_start (json_get_string (action->args, "path"), json_get_string (action->args, "socket"), json_get_string (action->args, "host"),
+                        json_get_int (action->args, "port", 0), json_get_int (action->args, "patience", 60), st.st_uid, st.st_gid, error);
+}
+
+static gboolean verb_relay_cut (Run *run, const Action *action, GError **error)
+{
+    relay_cut (json_get_string (action->args, "path"));
+    return TRUE;
+}
+
+/* Out of band: what hangs may be the main loop itself. */
+static gboolean yank (Guest *guest, const char *node, GError **error)
+{
+    JsonObject *instance = obj ("type", "s", "block-node", "node-name", "s", node, NULL);
+    if (!qmp_has_oob (guest->qmp))
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("the monitor of guest '%s' has no out-of-band commands"), guest->def->name);
+    g_autoptr (JsonNode) answer = qmp_execute_oob (guest->qmp, "yank", obj ("instances", "a", arr (instance, NULL), NULL), YANK_TIMEOUT_MS, error);
+    return answer != NULL;
+}
+
+static gboolean verb_yank (Run *run, const Action *action, GError **error)
+{
+    return yank (run->guest, json_get_string (action->args, "node"), error);
+}
+
+static gboolean cuts (const Action *action)
+{
+    return g_str_equal (action->verb, "yank") || g_str_equal (action->verb, "relay-cut");
+}
+
 /* ---- freeze and thaw ---- */
 
 static gboolean verb_freeze (Run *run, const Action *action, GError **error)
@@ -486,6 +526,7 @@ static const struct {
     { "file-reserve", FALSE, verb_file_reserve },
     { "socket-check", FALSE, verb_socket_check }, { "socket-remove", FALSE, verb_socket_remove }, { "tls-check", FALSE, verb_tls_check },
     { "job-wait", TRUE, verb_job_wait }, { "job-wait-end", TRUE, verb_job_wait_end }, { "export-wait-gone", TRUE, verb_export_wait_gone },
+    { "relay-start", FALSE, verb_relay_start }, { "relay-cut", FALSE, verb_relay_cut }, { "yank", TRUE, verb_yank },
     { "freeze", FALSE, verb_freeze }, { "thaw", FALSE, verb_thaw },
 };
 
@@ -616,9 +657,26 @@ static gboolean undo_one (Run *run, const Action *action, const Graph *graph, GE
     return FALSE;
 }
 
+/* Before anything is asked of QEMU: connections to targets that may hang, and the monitor and the guest with them. */
+static void cut_connections (Run *run)
+{
+    for (guint i = 0; i < run->plan->steps->len; i++) {
+        const Step *step = run->plan->steps->pdata[i];
+        StepState state = g_array_index (run->states, StepState, i);
+        for (guint k = 0; (state == STEP_DONE || state == STEP_STARTED) && k < step->undo->len; k++) {
+            const Action *action = step->undo->pdata[k];
+            g_autoptr (GError) failure = NULL;
+            if (cuts (action) && !run_action (run, action, &failure))
+                g_debug ("%s: %s", action->verb, failure->message);
+        }
+    }
+}
+
 gboolean run_undo (Run *run, gboolean success, GError **error)
 {
     g_autoptr (GError) first = NULL;
+    if (!success)
+        cut_connections (run);
     g_autoptr (Graph) graph = qmp_alive (run->guest) ? guest_graph (run->guest, &first) : NULL;
 
     for (gint i = (gint) run->plan->steps->len - 1; i >= 0; i--) {
@@ -628,8 +686,8 @@ gboolean run_undo (Run *run, gboolean success, GError **error)
             continue;
         for (guint k = 0; k < step->undo->len; k++) {
             const Action *undo = step->undo->pdata[k];
-            if (success && undo->keep)
-                continue;
+            if ((success && undo->keep) || g_str_equal (undo->verb, "yank"))
+                continue;       /* a yank comes first or never */
             undo_one (run, undo, graph, &first);
         }
     }
@@ -756,6 +814,11 @@ gboolean run_sweep (Guest *guest, const char *prefix, GError **error)
     if (!before)
         return TRUE;
     g_debug ("sweep: %s", before);
+    for (guint i = 0; guest->caps->yank && qmp_has_oob (guest->qmp) && i < graph->nodes->len; i++) {
+        const GraphNode *node = graph->nodes->pdata[i];
+        if (ours (node->name, prefix) && g_strcmp0 (node->driver, "nbd") == 0)
+            yank (guest, node->name, NULL);
+    }
     sweep_exports (guest, graph, prefix);
     sweep_jobs (guest, graph, prefix);
     sweep_bitmaps (guest, graph, prefix);
