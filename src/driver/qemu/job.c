@@ -17,7 +17,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { TICK_MS = 1000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, LOST_MONITOR_TRIES = 5 };
+enum { TICK_MS = 1000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, LOST_MONITOR_TRIES = 5 };
 enum { KNOWN_FLAGS = BEGIN_REUSE_EXTERNAL | BEGIN_QUIESCE | BEGIN_ALLOW_UNPROVED };
 
 /* ---- the table of moves ---- */
@@ -342,6 +342,7 @@ static void begun (Job *job, const BackupDef *def)
     journal_phase (job->run.journal, "running", 0, 0, NULL, NULL);
     move (job, pull ? JOB_EVENT_BEGUN_PULL : JOB_EVENT_BEGUN_PUSH);
     job->next_probe = g_get_monotonic_time () + PROBE_MS * 1000;
+    job->last_read = g_get_monotonic_time ();
     set_disk_states (job, job->record.state);
     save_record (job);
     emit_state (job);
@@ -927,6 +928,42 @@ static gboolean mind_probe (Job *job, gint64 now)
     return TRUE;
 }
 
+/* A reader that has gone will not come back by itself; one that is connected is trusted to read. FALSE: the job has ended. */
+static gboolean mind_readers (Job *job, gint64 now)
+{
+    if (job->plan->mode != BACKUP_MODE_PULL || !job->plan->idle_timeout)
+        return TRUE;
+    if (probe_count_clients (job->plan, qmp_get_peer_pid (job->guest->qmp)) != 0)
+        job->last_read = now;
+    if (now - job->last_read < (gint64) job->plan->idle_timeout * G_USEC_PER_SEC)
+        return TRUE;
+    g_autoptr (GError) gone = NULL;
+    error_set (&gone, BAK_ERROR_TIMEOUT, _("idle: no reader was connected to the export for %u seconds (--idle-timeout); the backup was ended"), job->plan->idle_timeout);
+    job_end (job, JOB_EVENT_BAD, gone);
+    return FALSE;
+}
+
+/* A server that takes data and says nothing would be waited for forever. FALSE: the job has ended. */
+static gboolean mind_hung_targets (Job *job, gint64 now)
+{
+    for (guint i = 0; job->plan->mode == BACKUP_MODE_PUSH && i < job->plan->disks->len; i++) {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        JobDisk *state = &job->disks[i];
+        guint64 bytes = job->record.disks.disks_val[i].bytes;
+        gboolean network = disk->path && !g_path_is_absolute (disk->path);
+        if (!network || state->ended || disk->limit || bytes != state->moved || !state->moved_at) {
+            state->moved = bytes;
+            state->moved_at = now;
+        }
+        if (now - state->moved_at < (gint64) HUNG_TARGET_S * G_USEC_PER_SEC || g_strcmp0 (disk->type, "none") == 0)
+            continue;
+        g_autofree char *text = g_strdup_printf (_("disk '%s': target '%s' does not answer: nothing was copied for %d seconds"), disk->target, disk->path, HUNG_TARGET_S);
+        fail_job (job, i, BAK_ERROR_TIMEOUT, text);
+        return FALSE;
+    }
+    return TRUE;
+}
+
 static gboolean event_says_ended (Guest *guest, const char *id)
 {
     const char *status = id ? g_hash_table_lookup (guest->job_status, id) : NULL;
@@ -964,7 +1001,8 @@ void job_tick (Guest *guest)
         job_end (job, JOB_EVENT_ABORTED, late);
         return;
     }
-    mind_probe (job, now);
+    if (mind_readers (job, now) && mind_hung_targets (job, now))
+        mind_probe (job, now);
 }
 
 /* ---- requests ---- */

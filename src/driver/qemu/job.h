@@ -8,6 +8,7 @@ typedef struct {
     char *error;                /* of QEMU's job; NULL: none */
     gboolean keeper_ended;      /* the job that keeps the point in time has ended, which nobody had asked for */
     char *keeper_error;
+    guint64 moved; gint64 moved_at;     /* progress that was seen last, and when (monotonic) */
 } JobDisk;
 
 struct _Job {

@@ -123,3 +123,45 @@ gboolean probe_server (const Plan *plan)
     g_autoptr (GSocketConnection) connection = g_socket_client_connect (client, address, NULL, NULL);
     return connection != NULL;
 }
+
+/* Lines of /proc/PID/net/NAME that are connections which the server has accepted. QEMU may live in another network namespace. */
+static int count_connections (int pid, const char *name, gboolean (*matches) (char **fields, const Plan *plan), const Plan *plan)
+{
+    g_autofree char *who = pid > 0 ? g_strdup_printf ("%d", pid) : g_strdup ("self");
+    g_autofree char *path = g_build_filename ("/proc", who, "net", name, NULL), *text = NULL;
+    int count = 0;
+    if (!g_file_get_contents (path, &text, NULL, NULL))
+        return -1;
+    g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
+    for (guint i = 1; lines[0] && lines[i]; i++) {
+        g_auto (GStrv) fields = g_strsplit_set (g_strstrip (lines[i]), " \t", -1);
+        g_autoptr (GPtrArray) words = g_ptr_array_new ();
+        for (guint k = 0; fields[k]; k++)
+            if (*fields[k])
+                g_ptr_array_add (words, fields[k]);
+        g_ptr_array_add (words, NULL);
+        count += words->len > 5 && matches ((char **) words->pdata, plan);
+    }
+    return count;
+}
+
+/* Num RefCount Protocol Flags Type State Inode Path */
+static gboolean unix_client (char **fields, const Plan *plan)
+{
+    return g_strcmp0 (fields[5], "03") == 0 && g_strv_length (fields) > 7 && g_str_equal (fields[7], plan->server_socket);
+}
+
+/* sl local_address rem_address st, addresses as ADDRESS:PORT in hexadecimal */
+static gboolean tcp_client (char **fields, const Plan *plan)
+{
+    const char *port = strchr (fields[1], ':');
+    return port && g_ascii_strtoull (port + 1, NULL, 16) == plan->server_port && g_str_equal (fields[3], "01");
+}
+
+int probe_count_clients (const Plan *plan, int pid)
+{
+    if (plan->server_socket)
+        return count_connections (pid, "unix", unix_client, plan);
+    int four = count_connections (pid, "tcp", tcp_client, plan), six = count_connections (pid, "tcp6", tcp_client, plan);
+    return four < 0 ? six : six < 0 ? four : four + six;
+}

@@ -8,3 +8,5 @@ gboolean probe_export (const Plan *plan, const PlanDisk *disk, guint timeout_ms,
 gboolean probe_server (const Plan *plan);
 /* Before begin: whether a probe will be possible (a TLS server wants a client certificate of ours). */
 gboolean probe_possible (const Plan *plan, GError **error);
+/* Clients that are connected to the plan's server right now, as the kernel lists them for the process pid (0: ours); -1: cannot be told. */
+int probe_count_clients (const Plan *plan, int pid);
