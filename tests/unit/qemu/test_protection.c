@@ -1,0 +1,142 @@
+/* What plans say about protection is what docs/guest-protection.md says. */
+#include <check.h>
+#include <string.h>
+#include "driver/qemu/plan.h"
+#include "recorded.h"
+
+static char *document;
+
+static Plan *plan_for (const char *version, gboolean pull, const char *guest, GError **error)
+{
+    g_autofree char *xml = g_strdup_printf ("<domainbackup mode='%s'>%s%s<disks><disk name='vda' type='file'/></disks></domainbackup>",
+                                            pull ? "pull" : "push", pull ? "<server transport='unix' socket='/nbd'/>" : "", guest);
+    g_autoptr (BackupDef) def = backup_def_parse (xml, error);
+    if (!def)
+        return NULL;
+    g_autoptr (Caps) caps = recorded_caps (version);
+    g_autoptr (Graph) graph = recorded_graph (version, "guest", NULL);
+    /* any writable disk will do */
+    BackupDiskDef *disk = def->disks->pdata[0];
+    for (guint i = 0; i < graph->disks->len; i++)
+        if (!graph_disk_excluded (graph->disks->pdata[i])) {
+            g_free (disk->name);
+            disk->name = g_strdup (((GraphDisk *) graph->disks->pdata[i])->target);
+            GraphDisk *found = graph->disks->pdata[i];
+            g_clear_pointer (&found->iothread, g_free);
+            break;
+        }
+    PlanInput input = { .job = "0badcafe", .domain = "g", .def = def, .graph = graph, .caps = caps, .job_dir = "/state/guests/g", .scratch_dir = "/scratch",
+                        .target_dir = "/targets", .free_port = 10809 };
+    return plan_backup (&input, error);
+}
+
+static const char *const versions[] = { "5.2", "7.2", "10.0", "11.1" };
+
+static const char *words (const Plan *plan)
+{
+    return ((PlanDisk *) plan->disks->pdata[0])->protection;
+}
+
+START_TEST (the_table_of_choices_is_what_plans_say)
+{
+    const char *version = versions[_i / 2];
+    gboolean pull = _i % 2;
+    g_autoptr (GError) error = NULL, refusal = NULL;
+    g_autoptr (Plan) yes = plan_for (version, pull, "", &error);
+    ck_assert_msg (yes != NULL, "%s: %s", version, error ? error->message : "?");
+    g_autoptr (Plan) strict = plan_for (version, pull, "<guest protect='strict'/>", &refusal);
+    g_autofree char *row = g_strdup_printf ("| %s | %s | %s | %s |\n", version, pull ? "pull" : "push", words (yes), strict ? "as 'yes'" : "refused");
+    ck_assert_msg (strstr (document, row) != NULL, "not in docs/guest-protection.md: %s", row);
+    if (strict)
+        ck_assert_str_eq (words (strict), words (yes));
+    else
+        ck_assert_msg (strstr (refusal->message, "strict") != NULL, "%s", refusal->message);
+}
+END_TEST
+
+static gboolean has (const Plan *plan, const char *text)
+{
+    for (guint i = 0; i < plan->notes->len; i++)
+        if (strstr (plan->notes->pdata[i], text))
+            return TRUE;
+    return FALSE;
+}
+
+START_TEST (what_is_not_protected_is_said_at_begin)
+{
+    for (guint v = 0; v < G_N_ELEMENTS (versions); v++) {
+        g_autoptr (Plan) whole = plan_for (versions[v], FALSE, "", NULL), asked = plan_for (versions[v], FALSE, "<guest protect='no'/>", NULL);
+        ck_assert_int_eq (has (whole, "protection of the guest"), v == 0);
+        ck_assert (!has (asked, "protection of the guest"));
+    }
+}
+END_TEST
+
+static gboolean acts (const Plan *plan, const char *verb)
+{
+    for (guint i = 0; i < plan->steps->len; i++) {
+        const Step *step = plan->steps->pdata[i];
+        if (g_str_equal (step->action->verb, verb))
+            return TRUE;
+        for (guint k = 0; k < step->undo->len; k++)
+            if (g_str_equal (((Action *) step->undo->pdata[k])->verb, verb))
+                return TRUE;
+    }
+    return FALSE;
+}
+
+START_TEST (a_scratch_is_reserved_where_its_end_would_be_the_guests)
+{
+    for (guint v = 0; v < G_N_ELEMENTS (versions); v++)
+        for (int pull = 0; pull < 2; pull++) {
+            g_autoptr (Plan) plan = plan_for (versions[v], pull, "", NULL), bare = plan_for (versions[v], pull, "<guest protect='no'/>", NULL);
+            ck_assert_int_eq (acts (plan, "file-reserve"), v < 3 && (pull || v > 0));
+            ck_assert (!acts (bare, "file-reserve"));
+        }
+}
+END_TEST
+
+START_TEST (a_target_over_the_network_can_be_cut_off)
+{
+    static const char target[] = "<domainbackup mode='push'><disks><disk name='%s' type='network'><target protocol='nbd' name='x'>"
+                                 "<host name='192.0.2.1'%s/></target></disk></disks></domainbackup>";
+    for (guint v = 0; v < G_N_ELEMENTS (versions); v++) {
+        g_autoptr (Caps) caps = recorded_caps (versions[v]);
+        g_autoptr (Graph) graph = recorded_graph (versions[v], "guest", NULL);
+        const char *name = NULL;
+        for (guint i = 0; i < graph->disks->len && !name; i++)
+            name = graph_disk_excluded (graph->disks->pdata[i]) ? NULL : ((GraphDisk *) graph->disks->pdata[i])->target;
+        g_autofree char *xml = g_strdup_printf (target, name, "");
+        g_autoptr (GError) error = NULL;
+        g_autoptr (BackupDef) def = backup_def_parse (xml, &error);
+        ck_assert_msg (def != NULL, "%s", error ? error->message : "?");
+        PlanInput input = { .job = "0badcafe", .domain = "g", .def = def, .graph = graph, .caps = caps, .job_dir = "/state/guests/g", .scratch_dir = "/scratch",
+                            .flags = BEGIN_REUSE_EXTERNAL };
+        g_autoptr (Plan) plan = plan_backup (&input, &error);
+        ck_assert_msg (plan != NULL, "%s", error ? error->message : "?");
+        ck_assert_int_eq (acts (plan, "yank"), v > 0);
+        ck_assert_int_eq (acts (plan, "relay-start"), v == 0);
+        ck_assert_int_eq (acts (plan, "relay-cut"), v == 0);
+    }
+}
+END_TEST
+
+int main (void)
+{
+    g_autoptr (GError) error = NULL;
+    if (!g_file_get_contents (TESTS "/../docs/guest-protection.md", &document, NULL, &error))
+        g_error ("%s", error->message);
+    Suite *suite = suite_create ("protection");
+    TCase *tests = tcase_create ("protection");
+    tcase_add_loop_test (tests, the_table_of_choices_is_what_plans_say, 0, 2 * G_N_ELEMENTS (versions));
+    tcase_add_test (tests, what_is_not_protected_is_said_at_begin);
+    tcase_add_test (tests, a_scratch_is_reserved_where_its_end_would_be_the_guests);
+    tcase_add_test (tests, a_target_over_the_network_can_be_cut_off);
+    tcase_set_timeout (tests, 60);
+    suite_add_tcase (suite, tests);
+    SRunner *runner = srunner_create (suite);
+    srunner_run_all (runner, CK_ENV);
+    int failed = srunner_ntests_failed (runner);
+    srunner_free (runner);
+    return failed != 0;
+}
