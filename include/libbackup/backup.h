@@ -134,6 +134,17 @@ typedef enum {
 } BakDomainBlockJobFlags;
 
 /**
+ * BakDomainBlockJobAbortFlags:
+ *
+ * Flags of bak_domain_block_job_abort().
+ *
+ * Since: 0.1
+ */
+typedef enum {
+    BAK_DOMAIN_BLOCK_JOB_ABORT_ASYNC = 1 << 0               /* accepted and without effect: the call waits for the end */
+} BakDomainBlockJobAbortFlags;
+
+/**
  * BAK_DOMAIN_BLOCK_JOB_TYPE_BACKUP:
  *
  * The type of a backup's block job; libvirt's number.
@@ -514,6 +525,22 @@ int bak_domain_get_block_job_info (BakDomain *domain, const char *disk, BakDomai
  * Since: 0.1
  */
 int bak_domain_block_job_set_speed (BakDomain *domain, const char *disk, unsigned long bandwidth, unsigned int flags, BakError **error);
+
+/**
+ * bak_domain_block_job_abort:
+ * @domain: a guest
+ * @disk: a disk, by the target that the job lists
+ * @flags: BakDomainBlockJobAbortFlags
+ * @error: return location of an error, or NULL
+ *
+ * Aborts the backup that @disk is part of, all disks of it: they are of one instant or of none. Counterpart of
+ * virDomainBlockJobAbort().
+ *
+ * Returns: 0; -1 on failure: BAK_ERROR_NO_JOB when no backup of that disk runs
+ *
+ * Since: 0.1
+ */
+int bak_domain_block_job_abort (BakDomain *domain, const char *disk, unsigned int flags, BakError **error);
 
 /**
  * bak_job_ref:
@@ -1018,6 +1045,19 @@ unsigned long long bak_job_disk_get_limit (const BakJobDisk *disk);
  * Since: 0.1
  */
 const char *bak_job_disk_get_protection (const BakJobDisk *disk);
+
+/**
+ * bak_job_get_export_uri:
+ * @job: a job
+ * @index: 0 to bak_job_get_n_disks() - 1
+ *
+ * Pull: the NBD URI under which a reader finds one disk, as "nbd+unix:///vda?socket=/run/web.sock".
+ *
+ * Returns: the URI, bak_free() it; NULL for a push, before the export is there, or when @index is out of range
+ *
+ * Since: 0.1
+ */
+char *bak_job_get_export_uri (const BakJob *job, unsigned int index);
 
 /**
  * bak_job_state_to_string:

@@ -240,6 +240,14 @@ int bak_domain_abort_job (BakDomain *domain, BakError **error)
     return bak_domain_abort_job_flags (domain, 0, error);
 }
 
+static const bak_job_disk *job_disk (const bak_job *job, const char *target)
+{
+    for (guint i = 0; i < job->disks.disks_len; i++)
+        if (g_str_equal (job->disks.disks_val[i].target, target))
+            return &job->disks.disks_val[i];
+    return NULL;
+}
+
 int bak_domain_get_block_job_info (BakDomain *domain, const char *disk, BakDomainBlockJobInfo *info, unsigned int flags, BakError **error)
 {
     API_NOT_NULL (domain, error, -1);
@@ -251,20 +259,35 @@ int bak_domain_get_block_job_info (BakDomain *domain, const char *disk, BakDomai
     if (!result)
         return none ? 0 : -1;
     const bak_job *job = &((bak_job_ret *) result->ret)->job;
-    if (job_stats_type (job, FALSE) == JOB_TYPE_NONE)
+    const bak_job_disk *row = job_stats_type (job, FALSE) == JOB_TYPE_NONE ? NULL : job_disk (job, disk);
+    if (!row)
         return 0;
-    for (guint i = 0; i < job->disks.disks_len; i++) {
-        const bak_job_disk *row = &job->disks.disks_val[i];
-        if (!g_str_equal (row->target, disk))
-            continue;
-        memset (info, 0, sizeof *info);
-        info->type = BAK_DOMAIN_BLOCK_JOB_TYPE_BACKUP;
-        info->bandwidth = flags & BAK_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES ? row->limit : row->limit / (1024 * 1024);
-        info->cur = row->bytes;
-        info->end = row->total ? row->total : 1;
-        return 1;
+    memset (info, 0, sizeof *info);
+    info->type = BAK_DOMAIN_BLOCK_JOB_TYPE_BACKUP;
+    info->bandwidth = flags & BAK_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES ? row->limit : row->limit / (1024 * 1024);
+    info->cur = row->bytes;
+    info->end = row->total ? row->total : 1;
+    return 1;
+}
+
+int bak_domain_block_job_abort (BakDomain *domain, const char *disk, unsigned int flags, BakError **error)
+{
+    API_NOT_NULL (domain, error, -1);
+    API_NOT_NULL (disk, error, -1);
+    API_FLAGS (flags, BAK_DOMAIN_BLOCK_JOB_ABORT_ASYNC, error, -1);
+    gboolean none;
+    g_autoptr (Result) result = call_for_stats (domain, 0, &none, error);
+    if (!result && !none)
+        return -1;
+    const bak_job *job = result ? &((bak_job_ret *) result->ret)->job : NULL;
+    if (!job || job_stats_type (job, FALSE) == JOB_TYPE_NONE || !job_disk (job, disk)) {
+        g_autofree char *shown = text_sanitize (disk, 256);
+        api_set_error (error, BAK_ERROR_NO_JOB, _("no backup of disk '%s' runs"), shown);
+        return -1;
     }
-    return 0;
+    BakJob *ended = bak_domain_backup_stop (domain, job->id, BAK_DOMAIN_BACKUP_STOP_ABORT, error);
+    bak_job_unref (ended);
+    return ended ? 0 : -1;
 }
 
 int bak_domain_block_job_set_speed (BakDomain *domain, const char *disk, unsigned long bandwidth, unsigned int flags, BakError **error)
@@ -324,6 +347,19 @@ unsigned long long bak_job_get_total (const BakJob *job)
 const BakJobDisk *bak_job_get_disk (const BakJob *job, unsigned int index)
 {
     return job && index < job->data->disks.disks_len ? (const BakJobDisk *) &job->data->disks.disks_val[index] : NULL;
+}
+
+/* The address of the server with the name of the export as its path. */
+char *bak_job_get_export_uri (const BakJob *job, unsigned int index)
+{
+    const char *name = bak_job_disk_get_export_name (bak_job_get_disk (job, index)), *server = bak_job_get_server (job);
+    g_autoptr (GUri) uri = name && server ? g_uri_parse (server, G_URI_FLAGS_ENCODED, NULL) : NULL;
+    if (!uri)
+        return NULL;
+    g_autofree char *escaped = g_uri_escape_string (name, NULL, FALSE);
+    g_autofree char *path = g_strdup_printf ("/%s", escaped);
+    return g_uri_join (G_URI_FLAGS_ENCODED, g_uri_get_scheme (uri), g_uri_get_userinfo (uri), g_uri_get_host (uri), g_uri_get_port (uri),
+                       path, g_uri_get_query (uri), NULL);
 }
 
 #define DISK_TEXT(function, field) \

@@ -197,6 +197,8 @@ static int blockjob_info (const Args *args)
 static int blockjob_run (Shell *shell, const Args *args)
 {
     BakError *error = NULL;
+    if (args_has (args, "abort"))
+        return bak_domain_block_job_abort (args_domain (args), args_text (args, "disk"), 0, &error) < 0 ? fail (error) : STATUS_DONE;
     if (!args_has (args, "bandwidth"))
         return blockjob_info (args);
     guint64 rate = args_size (args, "bandwidth");
@@ -214,13 +216,14 @@ static int blockjob_run (Shell *shell, const Args *args)
 static const Option blockjob_options[] = {
     { "disk", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "DISK", N_("target of the disk"), WANT_DISK },
     { "info", OPTION_FLAG, 0, NULL, N_("how far its backup is (default)"), WANT_NOTHING },
+    { "abort", OPTION_FLAG, 0, NULL, N_("abort the backup, all its disks"), WANT_NOTHING },
     { "raw", OPTION_FLAG, 0, NULL, N_("print the numbers as they are"), WANT_NOTHING },
     { "bytes", OPTION_FLAG, 0, NULL, N_("bandwidth is bytes a second, not MiB a second"), WANT_NOTHING },
     { "bandwidth", OPTION_SIZE, 0, "RATE", N_("limit its speed; a bare number is MiB a second"), WANT_NOTHING },
     { 0 },
 };
 
-static const Rule blockjob_rules[] = { { RULE_EXCLUSIVE, "info", "bandwidth" }, { RULE_EXCLUSIVE, "raw", "bandwidth" }, { 0 } };
+static const Rule blockjob_rules[] = { { RULE_EXCLUSIVE, "info", "bandwidth" }, { RULE_EXCLUSIVE, "info", "abort" }, { RULE_EXCLUSIVE, "abort", "bandwidth" }, { RULE_EXCLUSIVE, "raw", "bandwidth" }, { 0 } };
 
 const Command cmd_blockjob = { .name = "blockjob", .group = "backup", .help = N_("How far the backup of one disk is"),
     .flags = COMMAND_NEEDS_DOMAIN, .options = blockjob_options, .rules = blockjob_rules, .run = blockjob_run };

@@ -120,6 +120,12 @@ GPtrArray *complete_words (Shell *shell, char **words)
 {
     GPtrArray *found = g_ptr_array_new_with_free_func (g_free);
     guint n = g_strv_length (words);
+    if (n == 1 && words[0][0] == '-') {
+        static const char *const globals[] = { "--connect", "--readonly", "--quiet", "--help", "--version" };
+        for (guint i = 0; i < G_N_ELEMENTS (globals); i++)
+            add (found, globals[i]);
+        return found;
+    }
     if (n <= 1) {
         for (guint i = 0; commands[i]; i++)
             add (found, commands[i]->name);

@@ -2,8 +2,10 @@
 #include <string.h>
 #include "baksh.h"
 
-static JsonObject *disk_to_json (const BakJobDisk *disk)
+static JsonObject *disk_to_json (const BakJob *job, guint index)
 {
+    const BakJobDisk *disk = bak_job_get_disk (job, index);
+    char *uri = bak_job_get_export_uri (job, index);
     JsonObject *object = json_new ();
     json_text (object, "target", bak_job_disk_get_target (disk));
     json_text (object, "state", bak_job_state_to_string (bak_job_disk_get_state (disk)));
@@ -16,10 +18,12 @@ static JsonObject *disk_to_json (const BakJobDisk *disk)
     json_text (object, "scratch", bak_job_disk_get_scratch (disk));
     json_text (object, "format", bak_job_disk_get_format (disk));
     json_text (object, "export", bak_job_disk_get_export_name (disk));
+    json_text (object, "uri", uri);
     json_text (object, "bitmap", bak_job_disk_get_bitmap (disk));
     json_text (object, "since", bak_job_disk_get_since (disk));
     json_int (object, "limit", bak_job_disk_get_limit (disk));
     json_text (object, "protection", bak_job_disk_get_protection (disk));
+    bak_free (uri);
     return object;
 }
 
@@ -51,7 +55,7 @@ JsonObject *job_to_json (const BakJob *job)
     for (guint i = 0; i < bak_job_get_n_notes (job); i++)
         json_array_add_string_element (notes, bak_job_get_note (job, i));
     for (guint i = 0; i < bak_job_get_n_disks (job); i++)
-        json_array_add_object_element (disks, disk_to_json (bak_job_get_disk (job, i)));
+        json_array_add_object_element (disks, disk_to_json (job, i));
     json_object_set_array_member (object, "notes", notes);
     json_object_set_array_member (object, "disks", disks);
     return object;
@@ -120,28 +124,16 @@ void job_print (const BakJob *job)
     }
 }
 
-/* How a reader reaches one export of a pull: the address of the server with the name as its path. */
-static char *export_uri (const char *server, const char *export)
-{
-    g_autoptr (GUri) uri = g_uri_parse (server, G_URI_FLAGS_ENCODED, NULL);
-    if (!uri)
-        return g_strdup_printf ("%s %s", server, export);
-    g_autofree char *name = g_uri_escape_string (export, NULL, FALSE);
-    g_autofree char *path = g_strdup_printf ("/%s", name);
-    return g_uri_join (G_URI_FLAGS_ENCODED, g_uri_get_scheme (uri), g_uri_get_userinfo (uri), g_uri_get_host (uri), g_uri_get_port (uri),
-                       path, g_uri_get_query (uri), g_uri_get_fragment (uri));
-}
-
 void job_print_exports (const BakJob *job)
 {
-    const char *server = bak_job_get_server (job);
-    for (guint i = 0; server && i < bak_job_get_n_disks (job); i++) {
+    for (guint i = 0; i < bak_job_get_n_disks (job); i++) {
         const BakJobDisk *disk = bak_job_get_disk (job, i);
-        const char *export = bak_job_disk_get_export_name (disk), *bitmap = bak_job_disk_get_bitmap (disk);
-        if (!export)
+        const char *bitmap = bak_job_disk_get_bitmap (disk);
+        char *uri = bak_job_get_export_uri (job, i);
+        if (!uri)
             continue;
-        g_autofree char *uri = export_uri (server, export);
         g_autofree char *shown = clean (uri), *target = clean (bak_job_disk_get_target (disk)), *context = clean (bitmap);
         print (bitmap ? " %s: %s  qemu:dirty-bitmap:%s\n" : " %s: %s\n", target, shown, context);
+        bak_free (uri);
     }
 }

@@ -137,6 +137,9 @@ def test_blockjob_never_says_100_while_something_is_left():
     check(run('blockjob', 'web', 'vda').out, 'No current block job for vda\n\n')
     check(run('blockjob', 'web', 'vda', '--raw', states='running').out, ' type=Backup\n bandwidth=1\n cur=0\n end=1048576000\n\n')
     check(run('blockjob', 'web', 'vda', '--bandwidth', '5').log[0], ('backup_limit', 'vda 5242880'))
+    check(run('blockjob', 'web', 'vda', '--abort', states='running').log[1], ('backup_stop', '0a1b2c3d 1'))
+    result = run('blockjob', 'web', 'vdz', '--abort', states='running')
+    check((result.status, result.err), (1, "error: no backup of disk 'vdz' runs\n"))
     check(run('blockjob', 'web', 'vda', '--bandwidth', '5', '--bytes').log[0], ('backup_limit', 'vda 5'))
 
 
