@@ -62,6 +62,9 @@ static void on_event (Qmp *qmp, const char *name, JsonObject *data, gpointer use
 static void closure_run (Guest *guest, Closure *closure)
 {
     closure->result = (!closure->acquire || guest_acquire (guest, closure->error)) && closure->func (guest, closure->data, closure->error);
+    /* A client holds the monitor no longer than the call: what it does next may need a watcher. */
+    if (guest->owner->role == DRIVER_ROLE_CLIENT && !guest->job)
+        guest_release (guest);
     g_mutex_lock (&closure->lock);
     closure->finished = TRUE;
     g_cond_signal (&closure->done);

@@ -17,7 +17,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { TICK_MS = 1000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, LOST_MONITOR_TRIES = 5 };
+enum { TICK_MS = 1000, REFRESH_TIMEOUT_MS = 5000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, LOST_MONITOR_TRIES = 5 };
 enum { KNOWN_FLAGS = BEGIN_REUSE_EXTERNAL | BEGIN_QUIESCE | BEGIN_ALLOW_UNPROVED };
 
 /* ---- the table of moves ---- */
@@ -465,8 +465,8 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
     Guest *guest = job->guest;
     g_autoptr (GError) left = NULL;
     g_autofree char *prefix = g_strdup_printf ("bak-%s-", job->record.id);
-    gboolean alive = guest_acquire (guest, NULL);
-    gboolean clean = alive ? run_sweep (guest, prefix, &left) && stop_server (job, &left) && !job->run.frozen : qemu_is_gone (guest);
+    gboolean alive = !job->run.hung && guest_acquire (guest, NULL);
+    gboolean clean = job->run.hung ? FALSE : alive ? run_sweep (guest, prefix, &left) && stop_server (job, &left) && !job->run.frozen : qemu_is_gone (guest);
 
     /* QEMU may have stored the provisional bitmaps in the images when it quit: they must not look like good ones */
     if ((alive || clean) && event != JOB_EVENT_GOOD && !checkpoint_drop (guest, job->plan, left ? NULL : &left))

@@ -12,7 +12,7 @@
 #include "remote/watcher.h"
 #include "util/files.h"
 
-enum { AGENT_TIMEOUT_MS = 5000, FREEZE_TIMEOUT_MS = 60000, EVENT_SCAN_MS = 300 };
+enum { AGENT_TIMEOUT_MS = 5000, FREEZE_TIMEOUT_MS = 60000, EVENT_SCAN_MS = 300, OWNER_WAIT_MS = 8000 };
 
 /* ---- connections to watchers ---- */
 
@@ -445,6 +445,42 @@ static void recover_leftovers (Guest *guest)
         guest_do (guest, FALSE, recover_now, NULL, NULL);
 }
 
+/* FALSE: no watcher is there, and the call needs none. A call that needs an owner is never done by a client itself: another client that
+ * holds the guest for the moment of a question is waited for. */
+static gboolean ask_watcher (QemuConn *qemu, Guest *guest, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
+{
+    const char *name = guest->def->name;
+    gboolean needs = (local_calls[id].how & NEEDS_OWNER) != 0;
+    gint64 deadline = g_get_monotonic_time () + OWNER_WAIT_MS * 1000;
+    g_autoptr (GError) failure = NULL;
+
+    do {
+        if (forward (qemu, name, &call_rows[id], args, ret, ret_ok, error))
+            return TRUE;
+        if (guest_is_owned (qemu, name)) {
+            if (!needs)
+                return FALSE;
+            g_usleep (10000);   /* a lock has no event of its own */
+            continue;
+        }
+        if (!needs && !journal_exists (guest->dir))
+            return FALSE;
+        g_clear_error (&failure);
+        if (!watcher_spawn (qemu->state_dir, name, &failure) && error_code (failure) != BAK_ERROR_BUSY)
+            break;
+        if (forward (qemu, name, &call_rows[id], args, ret, ret_ok, error))
+            return TRUE;
+    } while (needs && g_get_monotonic_time () < deadline);
+    if (!needs)
+        return FALSE;
+    *ret_ok = FALSE;
+    if (failure)
+        g_propagate_error (error, g_steal_pointer (&failure));
+    else
+        error_set (error, BAK_ERROR_MONITOR_HELD, _("another libbackup process works with guest '%s'"), name);
+    return TRUE;
+}
+
 static gboolean route (DriverConn *conn, CallId id, const void *args, void *ret, GError **error)
 {
     QemuConn *qemu = conn->priv;
@@ -460,22 +496,8 @@ static gboolean route (DriverConn *conn, CallId id, const void *args, void *ret,
             g_atomic_int_set (&guest->cancel, TRUE);    /* ends a begin that is under way */
         g_mutex_unlock (&guest->snapshot_lock);
     }
-    if (!does_jobs_itself (qemu) && wants_watcher (qemu, guest, id)) {
-        g_autoptr (GError) failure = NULL;
-        done = forward (qemu, name, &call_rows[id], args, ret, &ok, error);
-        if (!done && !guest_is_owned (qemu, name) && ((local_calls[id].how & NEEDS_OWNER) || journal_exists (guest->dir))) {
-            if (watcher_spawn (qemu->state_dir, name, &failure) || error_code (failure) == BAK_ERROR_BUSY)
-                done = forward (qemu, name, &call_rows[id], args, ret, &ok, error);
-            if (!done && (local_calls[id].how & NEEDS_OWNER)) {
-                if (failure)
-                    g_propagate_error (error, g_steal_pointer (&failure));
-                else
-                    error_set (error, BAK_ERROR_CONNECTION, _("the watcher of guest '%s' went away"), name);
-                done = TRUE;
-                ok = FALSE;
-            }
-        }
-    }
+    if (!does_jobs_itself (qemu) && wants_watcher (qemu, guest, id))
+        done = ask_watcher (qemu, guest, id, args, ret, &ok, error);
     if (!done && does_jobs_itself (qemu))
         recover_leftovers (guest);
     if (!done)

@@ -638,11 +638,12 @@ static gboolean undo_one (Run *run, const Action *action, const Graph *graph, GE
     g_autoptr (GError) failure = NULL;
     if (action->guard && (!graph || !guard_holds (graph, action->guard)))
         return TRUE;
-    if (action->qmp && !qmp_alive (run->guest))
+    if (action->qmp && (run->hung || !qmp_alive (run->guest)))
         return TRUE;            /* what QEMU held is gone with it, or recover comes back for it */
     if (run_action (run, action, &failure))
         return TRUE;
-    if (action->guard && qmp_alive (run->guest)) {
+    run->hung = run->hung || (action->qmp && error_code (failure) == BAK_ERROR_TIMEOUT);
+    if (!run->hung && action->guard && qmp_alive (run->guest)) {
         g_autoptr (Graph) now = guest_graph (run->guest, NULL);
         if (now && !guard_holds (now, action->guard))
             return TRUE;
@@ -678,6 +679,8 @@ gboolean run_undo (Run *run, gboolean success, GError **error)
     if (!success)
         cut_connections (run);
     g_autoptr (Graph) graph = qmp_alive (run->guest) ? guest_graph (run->guest, &first) : NULL;
+
+    run->hung = run->hung || error_code (first) == BAK_ERROR_TIMEOUT;
 
     for (gint i = (gint) run->plan->steps->len - 1; i >= 0; i--) {
         const Step *step = run->plan->steps->pdata[i];

@@ -24,6 +24,7 @@ struct _Run {
     gint64 frozen_since;
     guint64 frozen_for;         /* microseconds */
     char *thaw_problem;         /* NULL: none */
+    gboolean hung;              /* QEMU did not answer during an undo: no more is asked of it, the next owner comes back */
     gint *cancel;               /* atomic flag that ends a forward run; NULL */
 };
 
