@@ -12,7 +12,7 @@
 #include "remote/watcher.h"
 #include "util/files.h"
 
-enum { AGENT_TIMEOUT_MS = 5000, FREEZE_TIMEOUT_MS = 60000, EVENT_SCAN_MS = 300, OWNER_WAIT_MS = 8000 };
+enum { AGENT_TIMEOUT_MS = 5000, FREEZE_TIMEOUT_MS = 60000, EVENT_SCAN_MS = 300, OWNER_WAIT_MS = 8000, LEAVE_WAIT_MS = 3000 };
 
 /* ---- connections to watchers ---- */
 
@@ -80,6 +80,19 @@ static void link_drop (QemuConn *qemu, const char *name)
     g_mutex_unlock (&qemu->link_lock);
 }
 
+/* The watcher's connection broke. One that had done its work and was leaving is no failure: the call is made again without it; but a begin
+ * that had got as far as a journal is never made twice. */
+static gboolean look_again (QemuConn *qemu, const char *name, const CallRow *row)
+{
+    g_autofree char *dir = g_build_filename (qemu->state_dir, "guests", name, NULL);
+    gint64 deadline = g_get_monotonic_time () + LEAVE_WAIT_MS * 1000;
+
+    link_drop (qemu, name);
+    while (guest_is_owned (qemu, name) && g_get_monotonic_time () < deadline)
+        g_usleep (5000);
+    return !guest_is_owned (qemu, name) && (row != &call_rows[CALL_ID_backup_begin] || !journal_exists (dir));
+}
+
 /* 1: done there (result in *ret_ok), 0: no watcher. Links are kept for the life of the connection; one user at a time is enough for
  * a client, but a wait must not keep others out: it opens a connection of its own. */
 static gboolean forward (QemuConn *qemu, const char *name, const CallRow *row, const void *args, void *ret, gboolean *ret_ok, GError **error)
@@ -110,10 +123,8 @@ static gboolean forward (QemuConn *qemu, const char *name, const CallRow *row, c
     }
     if (*ret_ok)
         return TRUE;
-    if (error_code (failure) == BAK_ERROR_CONNECTION && !guest_is_owned (qemu, name)) {
-        link_drop (qemu, name);         /* it had done its work and left: look again without it */
+    if (error_code (failure) == BAK_ERROR_CONNECTION && look_again (qemu, name, row))
         return FALSE;
-    }
     g_propagate_error (error, g_steal_pointer (&failure));
     return TRUE;
 }
