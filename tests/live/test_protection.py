@@ -147,6 +147,8 @@ class PushTest(Under):
         done = self.begin(network_target(self.vm, servers), rc=1)
         self.assertLess(time.monotonic() - begin, 25 * bed.SLOW)
         self.assertIn("disk 'vda'", done.err)
+        self.assertIn('does not answer', done.err)
+        self.assertIn(servers[0].path, done.err)
         servers[0].go_on()
         self.vm.wait_rounds(20)
         self.assertEqual(self.vm.write_errors(), [])
@@ -163,7 +165,7 @@ class PushTest(Under):
 
     def test_the_limit_is_changed_while_a_slow_target_is_written(self):
         servers = self.servers('memory', '64M', filters=['rate'], options=[f'rate={SLOW_RATE}'])
-        self.begin(network_target(self.vm, servers), '--limit', '1MiB')
+        self.begin(network_target(self.vm, servers, "<limit bytes_per_sec='1048576'/>"))
         self.moving()
         for limit in ('2MiB', '512KiB', '0'):
             self.must('backup-limit', 'g', limit)
@@ -245,10 +247,10 @@ class PullTest(Under):
         if not self.breaks_instead():
             self.skipTest('this QEMU has its scratch reserved')
         self.vm.stop_writing()
-        small, sock = self.small_fs('2M'), self.path('nbd')
+        small, sock = self.small_fs('192K'), self.path('nbd')
         self.must('backup-begin', 'g', '--mode', 'pull', '--scratch', small, '--server', f'unix:{sock}')
         self.vm.go_on_writing()
-        self.vm.wait_rounds(60)
+        self.vm.wait_rounds(100)
         done = self.must('backup-stop', 'g', rc=3)
         for word in ('scratch', small, 'no space left on device', "disk 'vd"):
             self.assertIn(word, done.out + done.err)

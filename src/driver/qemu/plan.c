@@ -3,7 +3,7 @@
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/build.h"
 
-enum { DEFAULT_WORKERS = 8, NBD_OPEN_TIMEOUT = 10, NBD_FLUSH_TIMEOUT_MS = 30000, RELAY_PATIENCE = 20, MIN_CHUNK = 65536, MAX_CHUNK = 1048576, CREATE_TIMEOUT_MS = 120000,
+enum { DEFAULT_WORKERS = 8, NBD_OPEN_TIMEOUT = 10, NBD_FLUSH_TIMEOUT_MS = 30000, RELAY_PATIENCE = 60, RELAY_PATIENCE_UNPROTECTED = 20, MIN_CHUNK = 65536, MAX_CHUNK = 1048576, CREATE_TIMEOUT_MS = 120000,
        TRANSACTION_TIMEOUT_MS = 60000 };
 
 /* A file, device or export that holds an image for us: the target of a push, the scratch that keeps a point in time. */
@@ -463,10 +463,11 @@ static gboolean resolve (Planner *p, Item *item, GError **error)
 
 /* ---- nodes of target and scratch ---- */
 
-/* A server that hangs would hold QEMU's main loop, and the guest with it: yank cuts its connection, else the end of a relay of ours does. */
+/* A server that hangs would hold QEMU's main loop, and the guest with it: yank cuts its connection, else the end of a relay of ours does.
+ * On a unix socket yank is not enough: a full one that was shut down is never writable again, and QEMU waits for just that. */
 static gboolean is_relayed (Planner *p, const Place *place)
 {
-    return place->store->type == STORE_NETWORK && !p->caps->yank && p->caps->blockdev_add_flat && place->store->tls != TRISTATE_YES;
+    return place->store->type == STORE_NETWORK && (!p->caps->yank || place->store->socket) && p->caps->blockdev_add_flat && place->store->tls != TRISTATE_YES;
 }
 
 static char *relay_path (Planner *p, const Item *item)
@@ -481,7 +482,7 @@ static void add_relay (Planner *p, Item *item, const Place *place)
     g_autofree char *path = relay_path (p, item);
     plan_add (p->plan, _("put a helper between QEMU and the target's server"), item->disk->target,
               own_action ("relay-start", obj ("path", "s", path, "socket", "s", store->socket, "host", "s", store->socket ? NULL : store->host,
-                          "port", "i", (gint64) (store->port ? store->port : 10809), "patience", "i", (gint64) RELAY_PATIENCE, NULL)),
+                          "port", "i", (gint64) (store->port ? store->port : 10809), "patience", "i", (gint64) (p->fleece ? RELAY_PATIENCE : RELAY_PATIENCE_UNPROTECTED), NULL)),
               own_action ("relay-cut", obj ("path", "s", path, NULL)), NULL);
 }
 
@@ -603,7 +604,7 @@ static void add_place (Planner *p, Item *item, const Place *place)
         add_file (p, item, place);
     if (is_relayed (p, place))
         add_relay (p, item, place);
-    Action *yank = place->store->type == STORE_NETWORK && p->caps->yank ? guarded (own_action ("yank", obj ("node", "s", file, NULL)), "node", file) : NULL;
+    Action *yank = place->store->type == STORE_NETWORK && p->caps->yank && !is_relayed (p, place) ? guarded (own_action ("yank", obj ("node", "s", file, NULL)), "node", file) : NULL;
     plan_add (p->plan, title, target, node_add (p, protocol_options (p, item, place, file)), yank ? yank : node_del (p, file), yank ? node_del (p, file) : NULL, NULL);
     if (path)
         plan_add (p->plan, _("check that QEMU opened the file that we see"), target,

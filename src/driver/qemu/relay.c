@@ -184,11 +184,23 @@ static int listen_at (const char *path, guint uid, guint gid)
     return -1;
 }
 
+/* An NBD server speaks first: one that hangs is found here, where it holds nobody but us. */
+static gboolean server_speaks (int fd, const char *name, GError **error)
+{
+    struct pollfd one = { fd, POLLIN, 0 };
+    return poll (&one, 1, CONNECT_TIMEOUT_MS) == 1
+        || error_set (error, BAK_ERROR_TIMEOUT, _("the NBD server '%s' does not answer: it said nothing within %d seconds"), name, CONNECT_TIMEOUT_MS / 1000);
+}
+
 gboolean relay_start (const char *path, const char *socket, const char *host, guint port, guint patience, guint uid, guint gid, GError **error)
 {
     int server = connect_server (socket, host, port, error);
     if (server < 0)
         return FALSE;
+    if (!server_speaks (server, socket ? socket : host, error)) {
+        close (server);
+        return FALSE;
+    }
     int listener = listen_at (path, uid, gid);
     if (listener < 0) {
         error_set_errno (error, errno, _("cannot listen on '%s'"), path);
