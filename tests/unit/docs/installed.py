@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""What `meson install` puts somewhere: the files are there, programs compile against them by pkg-config, the examples run."""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT, BUILD = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+
+
+def run(*command, **more):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **more)
+    if done.returncode != 0:
+        raise SystemExit(f'{command}: status {done.returncode}\n{done.stdout}{done.stderr}')
+    return done.stdout
+
+
+def find(folder, name):
+    found = sorted(folder.rglob(name))
+    if not found:
+        raise SystemExit(f'{name} is not installed')
+    return found[0]
+
+
+def environment(libdir, pc):
+    env = dict(os.environ)
+    preload = [env['LD_LIBRARY_PATH']] if env.get('LD_LIBRARY_PATH') else []
+    env.update(LD_LIBRARY_PATH=':'.join([str(libdir), *preload]), PKG_CONFIG_PATH=str(pc.parent))
+    return env
+
+
+def compile_all(folder, pc, env):
+    prefix = pc.parent.parent.parent.parent if pc.parent.parent.name not in ('lib', 'lib64') else pc.parent.parent.parent
+    flags = run('pkg-config', f'--define-variable=prefix={prefix}', '--cflags', '--libs', 'libbackup', env=env).split()
+    assert f'-I{prefix}/include' in flags, flags
+    reader = run('pkg-config', '--cflags', '--libs', 'libnbd').split()
+    programs = {}
+    compiler, sanitize = env['CC'].split(), env['SANITIZE'].split()     # those of the library
+    for source in sorted((ROOT / 'examples').glob('*.c')):
+        programs[source.stem] = folder / source.stem
+        run(*compiler, '-std=c99', '-D_GNU_SOURCE', '-Wall', '-Wextra', '-Werror', source, '-o', programs[source.stem], *flags, *sanitize, *(reader if source.stem == 'pull' else []))
+    return programs
+
+
+def check_installed(folder):
+    for name in ('libbackup.so', 'libbackup.so.0', 'libbackup.pc', 'libbackup.h', 'backup.h', 'event.h', 'baksh', 'baksh.1*', 'libbackup.3*', 'libbackup.mo',
+                 'domainbackup.rng', 'libbackupd'):
+        find(folder, name)
+    completion = find(folder, 'completions') / 'baksh'
+    assert completion.is_file()
+    # the public header compiles from there, and nothing private came along
+    headers = {path.name for path in find(folder, 'libbackup.h').parent.iterdir()}
+    assert headers == {path.name for path in (ROOT / 'include/libbackup').glob('*.h')}, headers
+    return completion
+
+
+def check_completion(folder, completion, env):
+    """In bash, as when TAB is pressed."""
+    script = f'''source {completion}; PATH={find(folder, "baksh").parent}:$PATH
+        press () {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _baksh; echo "${{COMPREPLY[*]}}"; }}
+        press baksh backup-b; press baksh -c libvirt+fake:/// backup-begin web --mode ""; press baksh -c libvirt+fake:/// dominfo w; press baksh --re'''
+    env = {**env, 'LIBBACKUP_DRIVER_DIR': str(BUILD / 'tests/unit/baksh')}
+    got = run('bash', '--norc', '-c', script, env=env).splitlines()
+    assert got == ['backup-begin', 'push pull', 'web', '--readonly'], got
+
+
+def check_images(folder, names, form):
+    """The disks of test:///default begin with 2 MiB that say in each 4 KiB block whose and which it is."""
+    for disk in names:
+        path = folder / f'{disk}.{form}'
+        if form == 'qcow2':
+            raw = folder / f'{disk}.check'
+            run('qemu-img', 'convert', '-O', 'raw', path, raw)
+            path = raw
+        data = path.read_bytes()
+        assert len(data) == 16 << 20, len(data)
+        for block in range(512):
+            assert data.startswith(f'libbackup test disk {disk} block {block:06d}\n'.encode(), block * 4096), f'{path}: block {block}'
+        assert not any(data[2 << 20:]), path
+
+
+def run_examples(folder, programs, env):
+    data = folder / 'data'
+    data.mkdir()
+    assert 'completed: ' in run(programs['push'], 'test:///default', 'test', data, env=env)
+    check_images(data, ('vda', 'vdb'), 'qcow2')
+    run(programs['pull'], 'test:///default', 'test', data, env=env)
+    check_images(data, ('vda', 'vdb'), 'raw')
+    xml = folder / 'backup.xml'
+    xml.write_text(f"<domainbackup><disks><disk name='vdb' type='file'><target file='{folder}/vdb.qcow2'/></disk></disks></domainbackup>")
+    output = run(programs['events'], 'test:///default', 'test', xml, env=env)
+    assert output.endswith('test: completed\n') and 'vdb: completed' in output, output
+    check_images(folder, ('vdb',), 'qcow2')
+    # and a program that fails says so
+    done = subprocess.run([programs['pull'], 'test:///default', 'test', data], env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and 'completed' not in done.stdout, done
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        run('meson', 'install', '-C', BUILD, '--no-rebuild', '--destdir', folder / 'root')
+        pc = find(folder / 'root', 'libbackup.pc')
+        env = environment(find(folder / 'root', 'libbackup.so.0').parent, pc)
+        completion = check_installed(folder / 'root')
+        check_completion(folder / 'root', completion, env)
+        programs = compile_all(folder, pc, env)
+        if shutil.which('qemu-storage-daemon') and shutil.which('qemu-img'):
+            run_examples(folder, programs, env)
+        else:
+            print('qemu-storage-daemon is not installed: the examples were compiled and not run')
+
+
+main()
