@@ -368,9 +368,10 @@ static void handle_greeting (Qmp *qmp, JsonObject *object)
         return;
     }
     qmp->version = major * 1000000 + minor * 1000 + micro;
-    const char *package = json_get_string (version, "package");
-    g_autofree char *clean = text_sanitize (package, 128);
-    qmp->version_text = g_strdup_printf (*clean ? "%u.%u.%u (%s)" : "%u.%u.%u%s", (guint) major, (guint) minor, (guint) micro, clean);
+    g_autofree char *clean = g_strstrip (text_sanitize (json_get_string (version, "package"), 128));
+    gboolean bare = *clean && *clean != '(';        /* before 2.11 the parentheses are part of it */
+    qmp->version_text = g_strdup_printf (bare ? "%u.%u.%u (%s)" : *clean ? "%u.%u.%u %s" : "%u.%u.%u%s", (guint) major, (guint) minor,
+        (guint) micro, clean);
     JsonArray *capabilities = json_get_array (greeting, "capabilities");
     for (guint i = 0; capabilities && i < json_array_get_length (capabilities); i++)
         if (g_strcmp0 (json_get_string_element (capabilities, i), "oob") == 0)

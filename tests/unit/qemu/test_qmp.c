@@ -125,6 +125,25 @@ START_TEST (the_greeting_gives_version_and_oob)
 }
 END_TEST
 
+static const struct { const char *package, *text; } packages[] = {
+    { "", "2.7.1" }, { " (Debian 1:2.7)", "2.7.1 (Debian 1:2.7)" }, { "v2.7-1", "2.7.1 (v2.7-1)" }, { "\\n\\u001b", "2.7.1 (\\x0a\\x1b)" } };
+
+START_TEST (the_version_is_shown_with_its_package)
+{
+    Fixture f = { 0 };
+    int ours;
+    const char *text;
+    open_pair (&f, &ours);
+    g_autofree char *greeting = g_strdup_printf ("{\"QMP\":{\"version\":{\"qemu\":{\"major\":2,\"minor\":7,\"micro\":1},\"package\":\"%s\"},"
+                                                 "\"capabilities\":[]}}" OK ("1"), packages[_i].package);
+    say (&f, greeting);
+    f.qmp = qmp_connect_fd (ours, "test", NULL, 2000, NULL);
+    qmp_get_version (f.qmp, &text);
+    ck_assert_str_eq (text, packages[_i].text);
+    finish (&f);
+}
+END_TEST
+
 START_TEST (out_of_band_is_asked_for_only_where_it_is_offered)
 {
     static const struct { const char *greeting, *asks; } offers[] = {
@@ -709,6 +728,7 @@ int main (void)
     Suite *suite = suite_create ("qmp");
     TCase *tests = tcase_create ("qmp");
     tcase_add_test (tests, the_greeting_gives_version_and_oob);
+    tcase_add_loop_test (tests, the_version_is_shown_with_its_package, 0, G_N_ELEMENTS (packages));
     tcase_add_loop_test (tests, out_of_band_is_asked_for_only_where_it_is_offered, 0, 2);
     tcase_add_loop_test (tests, what_is_no_free_monitor_is_told_apart, 0, G_N_ELEMENTS (strangers));
     tcase_add_test (tests, a_queue_full_of_waiting_clients_means_held);
