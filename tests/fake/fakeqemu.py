@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """A QEMU that is none: speaks QMP from a script, for what no installed QEMU does.
 
-usage: fakeqemu.py (--socket PATH | --listen-fd N | --fd N) [--recorded DIR] [--record FILE] [--lie NAME] [--rules JSON]
+usage: fakeqemu.py (--socket PATH | --listen-fd N | --fd N) [--recorded DIR [--answers JSON]] [--record FILE] [--lie NAME] [--rules JSON]
                    [--personality 2.7 --disk ID=FILE[:FORMAT]... [--qemu-img PROGRAM]]
 
 --socket, --listen-fd   one client after another, as QEMU: a second one connects and waits. "ready" on stdout when it listens
 --fd                    one connected client
 --recorded DIR          a folder of tests/data/qemu: its schema and the answers of guest.json
+--answers JSON          some of these answers, as in guest.json, replaced
 --record FILE           every command that is received, one JSON object a line
 --lie NAME              one of LIES below
 --rules JSON            a list of {"command": NAME or "*", "nth": N (default: every time), "do": ACTION, ...}, the first that matches counts:
@@ -87,10 +88,15 @@ class Schema:
 
     def check_alternate(self, entity, value, where):
         for member in entity['members']:
-            meta = self.entities[member['type']]['meta-type']
-            if (meta == 'object') == isinstance(value, dict):
+            kind = self.entities[member['type']]
+            if isinstance(value, dict) and kind['meta-type'] == 'object':
                 return self.check(member['type'], value, where)
-        raise Refused(f"Invalid parameter type for '{where}', expected: BlockdevRef")
+            if not isinstance(value, dict) and kind['meta-type'] != 'object':
+                try:
+                    return self.check(member['type'], value, where)
+                except Refused:
+                    continue
+        raise Refused(f"Invalid parameter type for '{where}', expected: another")
 
     def check_object(self, entity, value, where):
         if not isinstance(value, dict):
@@ -118,11 +124,11 @@ class Recorded:
                  'query-iothreads': 'iothreads', 'qom-list': 'objects', 'x-debug-query-block-graph': 'block_graph',
                  'query-memory-size-summary': 'memory', 'query-cpus-fast': 'cpus'}
 
-    def __init__(self, folder):
+    def __init__(self, folder, answers):
         with gzip.open(os.path.join(folder, 'schema.json.gz')) as file:
             self.entities = json.load(file)
         with open(os.path.join(folder, 'guest.json')) as file:
-            self.answers = json.load(file)
+            self.answers = {**json.load(file), **answers}
         with open(os.path.join(folder, 'version')) as file:
             major, minor, micro = (int(part) for part in file.read().split('.'))
         self.version = {'qemu': {'major': major, 'minor': minor, 'micro': micro}, 'package': 'fake'}
@@ -623,7 +629,7 @@ class Monitor:
         if options.personality:
             self.machine = Qemu27(options.disk, options.qemu_img, self.emit)
         else:
-            self.machine = Recorded(options.recorded)
+            self.machine = Recorded(options.recorded, json.loads(options.answers))
 
     def emit(self, event, data):
         """What happens while nobody listens is lost, as it is with QEMU."""
@@ -784,6 +790,7 @@ async def main():
     where.add_argument('--listen-fd', type=int)
     where.add_argument('--fd', type=int)
     parser.add_argument('--recorded', default=os.path.join(DATA, '7.2'))
+    parser.add_argument('--answers', default='{}')
     parser.add_argument('--record')
     parser.add_argument('--lie', choices=LIES)
     parser.add_argument('--rules', default='[]')

@@ -370,6 +370,15 @@ static gboolean same_place (const StoreDef *a, const StoreDef *b)
     return g_str_equal (x, y);
 }
 
+/* A driver of which QEMU says that blockdev-add does not know it; an empty list says nothing. */
+static gboolean check_driver (Planner *p, const char *disk, const StoreDef *store, GError **error)
+{
+    if (store->type != STORE_NETWORK || g_hash_table_size (p->caps->drivers) == 0 || caps_has_driver (p->caps, "nbd"))
+        return TRUE;
+    return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': NBD targets need the driver 'nbd' of blockdev-add (QEMU 2.8); this is %s"),
+                      disk, p->caps->version_text ? p->caps->version_text : "?");
+}
+
 static gboolean check_collisions (Planner *p, const Item *item, const StoreDef *store, GError **error)
 {
     for (guint i = 0; i < p->items->len; i++) {
@@ -403,7 +412,8 @@ static gboolean resolve_place (Planner *p, Item *item, Place *place, const Store
     }
     if (!place->format)
         place->format = place->store->type == STORE_NETWORK ? "raw" : "qcow2";
-    if (!check_store (item->disk->target, place->store, place->format, error) || !check_collisions (p, item, place->store, error))
+    if (!check_store (item->disk->target, place->store, place->format, error) || !check_driver (p, item->disk->target, place->store, error)
+        || !check_collisions (p, item, place->store, error))
         return FALSE;
     *ret_shown = place->store->path ? g_strdup (place->store->path) : store_def_describe (place->store);
     return TRUE;
@@ -840,6 +850,9 @@ static gboolean tx_checkpoint (Planner *p, gboolean alone, GError **error)
         return FALSE;
     if (find_checkpoint (p->in, checkpoint->name))
         return error_set (error, BAK_ERROR_EXISTS, _("checkpoint '%s' exists already"), checkpoint->name);
+    if (!p->caps->bitmap_merge)
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("checkpoint '%s': checkpoints need block-dirty-bitmap-merge (QEMU 4.0); this is %s"),
+                          checkpoint->name, p->caps->version_text ? p->caps->version_text : "?");
     guint before = json_array_get_length (p->actions);
     for (guint i = 0; i < p->in->graph->disks->len; i++) {
         const GraphDisk *disk = p->in->graph->disks->pdata[i];

@@ -1,0 +1,130 @@
+#!/usr/bin/python3
+"""Plans for QEMUs that need not be installed: made from what was recorded of them (tests/data/qemu), each command checked against
+that version's schema, some of them whole against tests/data/plans. LIBBACKUP_UPDATE_PLANS=1 writes those anew: read the difference.
+"""
+import gzip
+import itertools
+import json
+import os
+import re
+import sys
+
+import bed
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, '..', 'fake'))
+import fakeqemu  # noqa: E402
+
+DATA = os.path.join(HERE, '..', 'data')
+RECORDED = ('5.2', '7.2', '10.0', '11.1')
+
+
+def commands(plan):
+    """Every QMP command in it, those of the undo too."""
+    if isinstance(plan, dict):
+        if 'execute' in plan:
+            yield plan['execute'], plan.get('arguments', {})
+        plan = list(plan.values())
+    if isinstance(plan, list):
+        for part in plan:
+            yield from commands(part)
+
+
+class PlansTest(bed.LiveTest):
+    versions = ('7.2',)         # no QEMU runs here
+
+    def start(self, version):
+        """A guest of that version without iothreads, of name g<version>."""
+        name = 'g' + version
+        folder = self.path(name)
+        os.mkdir(folder)
+        listener = bed.listen_unix(os.path.join(folder, 'monitor'))
+        self.addCleanup(listener.close)
+        if version == '2.7':
+            disks = [('virtio-disk0', 'system.qcow2', 'qcow2', '16M'), ('data', 'data.raw', 'raw', '8M')]
+            personality = ['--personality', '2.7', '--qemu-img', bed.tool('qemu-img')]
+            for disk, file, fmt, size in disks:
+                self.img('create', '-q', '-f', fmt, os.path.join(folder, file), size)
+                personality += ['--disk', f'{disk}={os.path.join(folder, file)}:{fmt}']
+        else:
+            answers = {'iothreads': [], 'uuid': {'UUID': f'{RECORDED.index(version) + 1:08}-0000-4000-8000-000000000000'}}
+            personality = ['--recorded', os.path.join(DATA, 'qemu', version), '--answers', json.dumps(answers)]
+        self.popen('python3', os.path.join(HERE, '..', 'fake', 'fakeqemu.py'), '--listen-fd', listener.fileno(), *personality,
+                   pass_fds=[listener.fileno()], stdout=bed.subprocess.DEVNULL)
+        self.must('attach', name, '--qmp', os.path.join(folder, 'monitor'))
+        return name
+
+    def schema(self, version):
+        if version == '2.7':
+            with open(os.path.join(DATA, 'qemu', 'schema-2.7.json')) as file:
+                return fakeqemu.Schema(json.load(file))
+        with gzip.open(os.path.join(DATA, 'qemu', version, 'schema.json.gz')) as file:
+            return fakeqemu.Schema(json.load(file))
+
+    def options(self):
+        """A list of lists: what a begin may be asked for."""
+        out, scratch = self.path('out') + '/', [o for d in ('virtio-disk0', 'data') for o in ('--scratch', f'{d}={self.path("scratch", d)}')]
+        checkpoints = [], ['--checkpoint', 'c1'], ['--checkpoint', 'c1', '--memory-bitmap']
+        protections = [], ['--protect', 'no'], ['--protect', 'strict']
+        pushes = [['--mode', 'push', '--allow-unproved', '--target', out, '--format', fmt, *scratch] for fmt in ('qcow2', 'raw')]
+        pushes.append(['--mode', 'push', '--allow-unproved', '--disk', 'data', '--target', 'nbd://localhost:10809/x', '--reuse-external'])
+        pushes.append(['--mode', 'push', '--allow-unproved', '--target', out, '--limit', '10M', '--compression', 'zstd', *scratch])
+        pulls = [['--mode', 'pull', *scratch], ['--mode', 'pull', *scratch, '--server', 'tcp:localhost:10809']]
+        return [list(itertools.chain(*parts)) for parts in itertools.product(pushes + pulls, protections, checkpoints)]
+
+    def make_folders(self):
+        for folder in ('out', 'scratch'):
+            os.mkdir(self.path(folder))
+
+    def test_every_command_of_every_plan_is_one_that_the_version_takes(self):
+        self.make_folders()
+        for version in ('2.7', *RECORDED):
+            guest, schema, plans = self.start(version), self.schema(version), 0
+            for options in self.options():
+                with self.subTest(version, options=options):
+                    done = self.baksh('backup-begin', guest, *options, '--dry-run', '--json')
+                    if done.rc:
+                        self.assertRegex(done.err, r'(?m)^error: .')
+                        self.assertEqual(done.rc, 1, done.err)
+                        continue
+                    plans += 1
+                    for command, arguments in commands(json.loads(done.out)):
+                        try:
+                            schema.check_command(command, arguments)
+                        except fakeqemu.Refused as refused:
+                            self.fail(f'{command} {json.dumps(arguments)}: {refused}')
+            self.assertGreater(plans, 3 if version == '2.7' else 20, version)
+
+    wholes = {
+        'push': ['--mode', 'push', '--target', 'DIR/out/', '--protect', 'no', '--allow-unproved'],
+        'push-protected-checkpoint': ['--mode', 'push', '--target', 'DIR/out/', '--allow-unproved', '--disk', 'virtio-disk0', '--checkpoint', 'c1',
+                                      '--scratch', 'virtio-disk0=DIR/scratch/s'],
+        'pull': ['--mode', 'pull', '--scratch', 'virtio-disk0=DIR/scratch/s', '--scratch', 'data=DIR/scratch/d', '--server', 'unix:DIR/nbd'],
+        'pull-checkpoint': ['--mode', 'pull', '--disk', 'virtio-disk0', '--checkpoint', 'c1', '--scratch', 'virtio-disk0=DIR/scratch/s',
+                            '--server', 'unix:DIR/nbd', '--protect', 'no'],
+    }
+
+    def whole(self, guest, options):
+        done = self.baksh('backup-begin', guest, *[option.replace('DIR', self.directory) for option in options], '--dry-run')
+        text = (done.out + done.err).replace(self.directory, 'DIR')
+        text = re.sub(r'\bbak-[0-9a-f]{8}-', 'bak-JOB-', text)
+        text = re.sub(r'(?m)^(# |warning: ).* bytes free.*\n', '', text)         # what this machine's disk has
+        return re.sub(r'#block\d+', '#block', text)
+
+    def test_plans_are_as_agreed(self):
+        self.make_folders()
+        for version in ('2.7', *RECORDED):
+            guest = self.start(version)
+            for name, options in self.wholes.items():
+                with self.subTest(f'{name}, {version}'):
+                    plan, path = self.whole(guest, options), os.path.join(DATA, 'plans', f'{name}-{version}')
+                    if os.environ.get('LIBBACKUP_UPDATE_PLANS'):
+                        os.makedirs(os.path.dirname(path), exist_ok=True)
+                        with open(path, 'w') as file:
+                            file.write(plan)
+                    with open(path) as file:
+                        self.assertEqual(plan, file.read(), f'{path}: LIBBACKUP_UPDATE_PLANS=1 writes it anew')
+
+
+if __name__ == '__main__':
+    bed.main()
