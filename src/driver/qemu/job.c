@@ -17,7 +17,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { TICK_MS = 1000, REFRESH_TIMEOUT_MS = 5000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, LOST_MONITOR_TRIES = 5 };
+enum { TICK_MS = 1000, REFRESH_TIMEOUT_MS = 5000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, RESULT_MS = 1500, LOST_MONITOR_TRIES = 5 };
 enum { KNOWN_FLAGS = BEGIN_REUSE_EXTERNAL | BEGIN_QUIESCE | BEGIN_ALLOW_UNPROVED };
 
 /* ---- the table of moves ---- */
@@ -697,6 +697,23 @@ static void sum_temp (Job *job)
     }
 }
 
+typedef struct { Guest *guest; const char *id; } Awaited;
+
+static gboolean result_told (gpointer data)
+{
+    const Awaited *awaited = data;
+    return g_hash_table_contains (awaited->guest->job_errors, awaited->id);
+}
+
+/* A job that dismisses itself tells its result by an event only; QEMU 5.2 may list it no more before the event has come. */
+static const char *told_result (Guest *guest, const char *id)
+{
+    Awaited awaited = { guest, id };
+    if (!result_told (&awaited))
+        qmp_wait (guest->qmp, result_told, &awaited, g_get_monotonic_time () + RESULT_MS * 1000, id, NULL);
+    return g_hash_table_lookup (guest->job_errors, id);
+}
+
 /* Marks ended what QEMU no longer lists: with auto-dismiss off that is somebody else's doing. */
 static void mark_vanished (Job *job, JsonArray *jobs)
 {
@@ -709,8 +726,8 @@ static void mark_vanished (Job *job, JsonArray *jobs)
             copies = copies || is_job (json_get_element (jobs, i), disk->job);
             keeps = keeps || is_job (json_get_element (jobs, i), disk->keeper);
         }
-        const char *told = disk->job ? g_hash_table_lookup (job->guest->job_errors, disk->job) : NULL;
         if (!copies && disk->job && !state->ended) {
+            const char *told = told_result (job->guest, disk->job);
             state->ended = TRUE;
             state->error = g_strdup (told ? told : _("QEMU's job has vanished, and its result with it"));
             if (!*state->error) {
