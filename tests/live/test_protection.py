@@ -75,8 +75,8 @@ class PushTest(Under):
         small = self.small_fs('6M')
         began = self.must('backup-begin', 'g', '--mode', 'push', '--target', f'vda={small}/a', '--target', f'vdb={small}/b')
         done = self.must('backup-wait', 'g', rc=3)
-        self.assertIn('No space left on device', done.out + done.err)
-        job = self.assert_record('failed', 'No space left on device', small)
+        self.assertIn('o space left on device', done.out + done.err)
+        job = self.assert_record('failed', 'o space left on device', small)
         self.assertTrue(any(f"disk '{d}'" in job['error'] for d in ('vda', 'vdb')), job)
         if self.can_protect_push():
             self.assert_unharmed()
