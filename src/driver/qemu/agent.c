@@ -285,7 +285,7 @@ gboolean agent_thaw (Agent *agent, guint timeout_ms, int *ret_count, GError **er
     gboolean refused = FALSE;
     for (guint i = 0; i < MAX_THAWS && !refused && (i == 0 || g_get_monotonic_time () < deadline); i++) {
         g_autoptr (GError) failure = NULL;
-        gint64 attempt = MIN (deadline, deadline_in (COMMAND_TIMEOUT_MS, 0));
+        gint64 now = g_get_monotonic_time (), attempt = now + (deadline - now) * 2 / 3;      /* leaves time to ask again */
         int count = 0;
         if (!agent->socket && !reach (agent, deadline, &failure)) {
             g_propagate_error (first ? NULL : &first, g_steal_pointer (&failure));
