@@ -93,6 +93,19 @@ static gboolean look_again (QemuConn *qemu, const char *name, const CallRow *row
     return !guest_is_owned (qemu, name) && (row != &call_rows[CALL_ID_backup_begin] || !journal_exists (dir));
 }
 
+/* Whether an error of a call is that of a broken link, and not what a watcher that lives has said: of the guest's agent, say. */
+static gboolean is_left (DriverConn *remote, const GError *failure)
+{
+    bak_hello_args args = { .uri = (char *) "", .api = 1 };
+    bak_hello_ret ret = { 0 };
+    if (!failure || error_code (failure) != BAK_ERROR_CONNECTION)
+        return FALSE;
+    if (!call_hello (remote, &args, &ret, NULL))
+        return TRUE;
+    call_clear_ret (CALL_ID_hello, &ret);
+    return FALSE;
+}
+
 /* 1: done there (result in *ret_ok), 0: no watcher. Links are kept for the life of the connection; one user at a time is enough for
  * a client, but a wait must not keep others out: it opens a connection of its own. */
 static gboolean forward (QemuConn *qemu, const char *name, const CallRow *row, const void *args, void *ret, gboolean *ret_ok, GError **error)
@@ -100,6 +113,7 @@ static gboolean forward (QemuConn *qemu, const char *name, const CallRow *row, c
     g_autoptr (GError) failure = NULL;
     gboolean own = row == &call_rows[CALL_ID_backup_wait];
     DriverConn *remote = NULL;
+    gboolean left = FALSE;
 
     if (own) {
         g_autofree char *uri = watcher_uri (qemu->state_dir, name);
@@ -108,6 +122,7 @@ static gboolean forward (QemuConn *qemu, const char *name, const CallRow *row, c
         if (!remote)
             return FALSE;
         *ret_ok = driver_call (remote, row - call_rows, args, ret, &failure);
+        left = is_left (remote, failure);
         driver_close (remote);
     } else {
         g_mutex_lock (&qemu->link_lock);
@@ -116,6 +131,7 @@ static gboolean forward (QemuConn *qemu, const char *name, const CallRow *row, c
             if (qemu->registrations)
                 link_register (link);
             *ret_ok = driver_call (link->remote, row - call_rows, args, ret, &failure);
+            left = is_left (link->remote, failure);
         }
         g_mutex_unlock (&qemu->link_lock);
         if (!link)
@@ -123,7 +139,7 @@ static gboolean forward (QemuConn *qemu, const char *name, const CallRow *row, c
     }
     if (*ret_ok)
         return TRUE;
-    if (error_code (failure) == BAK_ERROR_CONNECTION && look_again (qemu, name, row))
+    if (left && look_again (qemu, name, row))
         return FALSE;
     g_propagate_error (error, g_steal_pointer (&failure));
     return TRUE;
