@@ -679,7 +679,9 @@ gboolean record_save (const char *dir, const bak_job *job, GError **error)
     g_autoptr (JsonNode) node = record_to_json (job);
     json_object_set_int_member (json_node_get_object (node), "order", order_of (dir, job->id));
     g_autofree char *text = json_write (node);
-    return files_write_atomic (path, text, -1, 0600, error) || error_note (error, _("record of job '%s'"), job->id);
+    /* Before its end the journal says what a crash of the host needs to know; the end itself must survive one. */
+    gboolean ok = job_state_ended (job->state) ? files_write_atomic (path, text, -1, 0600, error) : files_replace (path, text, -1, 0600, error);
+    return ok || error_note (error, _("record of job '%s'"), job->id);
 }
 
 static gboolean load_newest (const char *dir, bak_job *ret_job, GError **error)

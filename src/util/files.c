@@ -55,13 +55,13 @@ static gboolean write_all (int fd, const char *data, gsize length)
     return TRUE;
 }
 
-gboolean files_write_atomic (const char *path, const char *data, gssize length, int mode, GError **error)
+static gboolean replace (const char *path, const char *data, gssize length, int mode, gboolean durable, GError **error)
 {
     g_autofree char *temporary = g_strdup_printf ("%s.%d.tmp", path, (int) getpid ());
     int fd = open (temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd < 0)
         return error_set_errno (error, errno, _("cannot write '%s'"), path);
-    gboolean ok = write_all (fd, data, length < 0 ? strlen (data) : (gsize) length) && fsync (fd) == 0;
+    gboolean ok = write_all (fd, data, length < 0 ? strlen (data) : (gsize) length) && (!durable || fsync (fd) == 0);
     int saved = errno;
     if (close (fd) != 0 && ok) {
         ok = FALSE;
@@ -75,7 +75,17 @@ gboolean files_write_atomic (const char *path, const char *data, gssize length, 
         g_unlink (temporary);
         return error_set_errno (error, saved, _("cannot write '%s'"), path);
     }
-    return files_fsync_parent (path, error);
+    return !durable || files_fsync_parent (path, error);
+}
+
+gboolean files_write_atomic (const char *path, const char *data, gssize length, int mode, GError **error)
+{
+    return replace (path, data, length, mode, TRUE, error);
+}
+
+gboolean files_replace (const char *path, const char *data, gssize length, int mode, GError **error)
+{
+    return replace (path, data, length, mode, FALSE, error);
 }
 
 gboolean files_read (const char *path, gsize max, char **ret_data, gsize *ret_length, GError **error)

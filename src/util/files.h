@@ -10,6 +10,8 @@ char *files_default_socket (gboolean session);
 gboolean files_make_dir (const char *path, int mode, GError **error);
 /* Writes to a temporary name beside it, fsync, rename, fsync of the directory: all or nothing. */
 gboolean files_write_atomic (const char *path, const char *data, gssize length, int mode, GError **error);
+/* The same without the syncs: all or nothing for readers and after the death of the process, but not after that of the host. */
+gboolean files_replace (const char *path, const char *data, gssize length, int mode, GError **error);
 /* Reads a file of at most max bytes (0: 16 MiB). */
 gboolean files_read (const char *path, gsize max, char **ret_data, gsize *ret_length, GError **error);
 gboolean files_fsync (const char *path, GError **error);        /* file or directory */
