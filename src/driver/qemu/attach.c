@@ -184,7 +184,7 @@ static int lock_state (const char *state_dir, GError **error)
     return fd;
 }
 
-static gboolean write_folder (const char *folder, int number, const GuestDef *def, const char *const *formats, GError **error)
+gboolean attach_write (const char *folder, int number, const GuestDef *def, const char *const *formats, GError **error)
 {
     g_autofree char *definition = g_build_filename (folder, "guest.json", NULL);
     g_autofree char *findings = g_build_filename (folder, "attach.json", NULL);
@@ -208,7 +208,7 @@ gboolean attach_store (const char *state_dir, const GuestDef *def, const char *c
     if (fd < 0)
         return FALSE;
     gboolean ok = check_unused (state_dir, def, error) && next_number (state_dir, &number, error)
-        && write_folder (temporary, number, def, formats, error);
+        && attach_write (temporary, number, def, formats, error);
     if (ok && g_rename (temporary, final) != 0)
         ok = error_set_errno (error, errno, _("cannot make '%s'"), final);
     ok = ok && files_fsync (guests, error);

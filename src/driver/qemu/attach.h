@@ -11,6 +11,8 @@ GPtrArray *attach_names (const char *state_dir);
 GuestDef *attach_load (const char *state_dir, const char *name, GError **error);
 /* Stores def (checked by the caller with guest_def_check) as a new guest; formats: one string an image, as in def->images. */
 gboolean attach_store (const char *state_dir, const GuestDef *def, const char *const *formats, GError **error);
+/* The same into a folder that may be there already, by a driver that finds its guests otherwise. number: of attach_number(). */
+gboolean attach_write (const char *folder, int number, const GuestDef *def, const char *const *formats, GError **error);
 /* The guest's libvirt-like number while it runs; 0 when dir is damaged. */
 int attach_number (const char *dir);
 /* The format that the image of this target had when it was attached; NULL. */
