@@ -1,0 +1,89 @@
+/* Opening, and opening again: libvirtd may be restarted at any time, and a job of ours outlives that. */
+#include <string.h>
+#include <glib/gi18n-lib.h>
+#include "driver/libvirt/lv.h"
+
+enum { KEEPALIVE_SECONDS = 5, KEEPALIVE_COUNT = 4, GUEST_NAME_MAX = 200 };
+
+gboolean lv_uri_is_local (const char *uri)
+{
+    g_autofree char *scheme = g_uri_parse_scheme (uri);
+    const char *rest = scheme ? uri + strlen (scheme) + 1 : NULL;
+    const char *transport = scheme ? strchr (scheme, '+') : NULL;
+
+    if (!rest || !g_str_has_prefix (rest, "//"))
+        return FALSE;
+    if (transport && !g_str_equal (transport, "+unix"))
+        return FALSE;
+    return rest[2] == '/' || rest[2] == '\0';
+}
+
+char *lv_uri_hash (const char *uri)
+{
+    g_autofree char *sum = g_compute_checksum_for_string (G_CHECKSUM_SHA256, uri, -1);
+    return g_strndup (sum, 8);
+}
+
+gboolean lv_guest_name_check (const char *name, GError **error)
+{
+    g_autofree char *shown = text_sanitize (name, 128);
+    if (*name && strlen (name) <= GUEST_NAME_MAX && !strchr (name, '/') && !g_str_equal (name, ".") && !g_str_equal (name, ".."))
+        return TRUE;
+    return error_set (error, BAK_ERROR_NO_DOMAIN, _("no guest '%s': a name has 1 to %d bytes and no '/'"), shown, GUEST_NAME_MAX);
+}
+
+char *lv_guest_dir (LvConn *lv, const char *name)
+{
+    return g_build_filename (lv->state_dir, "guests", name, NULL);
+}
+
+/* Nobody is there to be asked: what libvirt's own auth.conf does not say is refused. */
+static int refuse_credentials (virConnectCredentialPtr credentials, unsigned int count, void *data)
+{
+    return -1;
+}
+
+virConnectPtr lv_connect (LvConn *lv, GError **error)
+{
+    static int types[] = { VIR_CRED_AUTHNAME, VIR_CRED_PASSPHRASE };
+    static virConnectAuth auth = { types, G_N_ELEMENTS (types), refuse_credentials, NULL };
+
+    g_mutex_lock (&lv->lock);
+    if (lv->vir && virConnectIsAlive (lv->vir) != 1) {
+        lv_events_deregister (lv);
+        virConnectClose (lv->vir);
+        lv->vir = NULL;
+    }
+    if (!lv->vir) {
+        lv->vir = virConnectOpenAuth (lv->uri, &auth, lv->conn->readonly ? VIR_CONNECT_RO : 0);
+        if (lv->vir) {
+            lv_error_quiet (lv->vir);
+            virConnectSetKeepAlive (lv->vir, KEEPALIVE_SECONDS, KEEPALIVE_COUNT);
+            lv_events_register (lv);
+        } else {
+            lv_error (error);
+        }
+    }
+    virConnectPtr vir = lv->vir;
+    if (vir)
+        virConnectRef (vir);
+    g_mutex_unlock (&lv->lock);
+    if (!vir) {
+        g_autofree char *shown = text_sanitize (lv->uri, 256);
+        error_note (error, _("cannot connect to '%s'"), shown);
+    }
+    return vir;
+}
+
+virDomainPtr lv_domain (LvConn *lv, const char *name, GError **error)
+{
+    if (!lv_guest_name_check (name, error))
+        return NULL;
+    g_autoptr (virConnect) vir = lv_connect (lv, error);
+    if (!vir)
+        return NULL;
+    virDomainPtr domain = virDomainLookupByName (vir, name);
+    if (!domain)
+        lv_error (error);
+    return domain;
+}

@@ -1,0 +1,372 @@
+/* The steps of a plan that are calls of libvirt, and the few about files that only this driver has. Undos find out first
+ * whether there is anything to undo. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <glib/gi18n-lib.h>
+#include "driver/libvirt/guest.h"
+#include "driver/qemu/build.h"
+#include "driver/qemu/image.h"
+#include "util/files.h"
+#include "util/json.h"
+
+enum { END_TIMEOUT_MS = 60000, RELEASE_TIMEOUT_MS = 60000, RELEASE_LOOK_MS = 10, DEFAULT_AGENT_SECONDS = VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK };
+
+/* ---- what runs ---- */
+
+LvRunning *lv_running_load (virDomainPtr domain, GError **error)
+{
+    char *xml = virDomainBackupGetXMLDesc (domain, 0);
+    if (!xml) {
+        const virError *last = virGetLastError ();
+        if (!last || last->code != VIR_ERR_NO_DOMAIN_BACKUP)
+            lv_error (error);
+        return NULL;
+    }
+    LvRunning *running = lv_running_parse (xml, error);
+    free (xml);
+    return running;
+}
+
+/* A backup that writes where ours was to write is ours: nobody else is given these names. */
+gboolean lv_running_is (const LvRunning *running, const Plan *plan)
+{
+    if (g_hash_table_size (running->paths) != plan->disks->len || running->pull != (plan->mode == BACKUP_MODE_PULL))
+        return FALSE;
+    for (guint i = 0; i < plan->disks->len; i++) {
+        const PlanDisk *disk = plan->disks->pdata[i];
+        if (g_strcmp0 (g_hash_table_lookup (running->paths, disk->target), running->pull ? disk->scratch : disk->path) != 0)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean lv_job_disk_over (virDomainPtr domain, const char *disk)
+{
+    virDomainBlockJobInfo info;
+    return virDomainGetBlockJobInfo (domain, disk, &info, 0) == 0;
+}
+
+static int compare_params (const void *a, const void *b)
+{
+    return strcmp (((const virTypedParameter *) a)->field, ((const virTypedParameter *) b)->field);
+}
+
+/* What libvirt keeps of the last job: when it is still the same after ours, it says nothing about ours. */
+char *lv_stats_fingerprint (virDomainPtr domain)
+{
+    virTypedParameterPtr params = NULL;
+    int count = 0, type = 0;
+    if (virDomainGetJobStats (domain, &type, &params, &count, VIR_DOMAIN_JOB_STATS_COMPLETED | VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED) != 0)
+        return g_strdup ("");
+    GString *text = g_string_new (NULL);
+    g_string_append_printf (text, "%d", type);
+    qsort (params, count, sizeof *params, compare_params);
+    for (int i = 0; i < count; i++)
+        if (params[i].type == VIR_TYPED_PARAM_ULLONG)
+            g_string_append_printf (text, " %s=%llu", params[i].field, params[i].value.ul);
+    virTypedParamsFree (params, count);
+    return g_string_free (text, FALSE);
+}
+
+static gboolean check_idle (LvGuest *guest, virDomainPtr domain, GError **error)
+{
+    static const char *const operations[] = { "", "start", "save", "restore", "incoming migration", "outgoing migration", "snapshot", "snapshot revert", "dump", "backup", "snapshot deletion" };
+    virTypedParameterPtr params = NULL;
+    int count = 0, type = VIR_DOMAIN_JOB_NONE, operation = 0;
+
+    if (virDomainGetJobStats (domain, &type, &params, &count, 0) != 0)
+        return lv_error (error);
+    virTypedParamsGetInt (params, count, VIR_DOMAIN_JOB_OPERATION, &operation);
+    virTypedParamsFree (params, count);
+    if (type == VIR_DOMAIN_JOB_NONE)
+        return TRUE;
+    const char *what = operation > 0 && operation < (int) G_N_ELEMENTS (operations) ? operations[operation] : "another operation";
+    return error_set (error, BAK_ERROR_BUSY, _("guest '%s': libvirt runs a job of another client on it (%s); wait for it, or end it with domjobabort"), guest->name, what);
+}
+
+/* ---- begin and its undo ---- */
+
+static guint flags_of (JsonArray *names)
+{
+    static const struct { const char *name; guint flag; } known[] = {
+        { "VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL", 1 << 0 },
+        { "VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN", 1 << 1 },     /* 11.10: not in the headers of older ones */
+    };
+    guint flags = 0;
+    for (guint i = 0; names && i < json_array_get_length (names); i++)
+        for (guint k = 0; k < G_N_ELEMENTS (known); k++)
+            if (g_strcmp0 (json_get_string_element (names, i), known[k].name) == 0)
+                flags |= known[k].flag;
+    return flags;
+}
+
+static gboolean locks_work (const char *path)
+{
+    int fd = open (path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1 };
+    gboolean works = fd >= 0 && fcntl (fd, F_OFD_SETLK, &lock) == 0;
+    if (fd >= 0)
+        close (fd);
+    return works;
+}
+
+/* While the job runs QEMU holds a lock on each of its files: a file of ours without one is another file than QEMU's. */
+static gboolean check_same_files (LvJob *job, virDomainPtr domain, GError **error)
+{
+    g_autoptr (LvRunning) running = lv_running_load (domain, NULL);
+    for (guint i = 0; running && lv_running_is (running, job->plan) && i < job->plan->disks->len; i++) {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        const char *path = disk->path ? disk->path : disk->scratch;
+        struct stat st;
+        job->disks[i].index = GPOINTER_TO_UINT (g_hash_table_lookup (running->indexes, disk->target));
+        if (!job->guest->lv->local || (stat (path, &st) == 0 && (!S_ISREG (st.st_mode) || run_file_in_use (path) || !locks_work (path))))
+            continue;
+        g_autoptr (LvRunning) still = lv_running_load (domain, NULL);
+        if (still && lv_running_is (still, job->plan) && job->disks[i].end == DISK_RUNS && !lv_job_disk_over (domain, disk->target))
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': QEMU opened another file than we see as '%s'; use a path that means the same file to both"), disk->target, path);
+    }
+    return TRUE;
+}
+
+static gboolean verb_begin (Run *run, const Action *action, GError **error)
+{
+    LvGuest *guest = run->data;
+    const char *backup = json_get_string (action->args, "backup"), *checkpoint = json_get_string (action->args, "checkpoint");
+    g_autoptr (virDomain) domain = lv_guest_domain (guest, error);
+
+    if (!domain || !check_idle (guest, domain, error))
+        return FALSE;
+    if (virDomainBackupBegin (domain, backup, checkpoint, flags_of (json_get_array (action->args, "flags"))) != 0)
+        return lv_error (error);
+    return check_same_files (guest->job, domain, error);
+}
+
+static gboolean verb_abort (Run *run, const Action *action, GError **error)
+{
+    LvGuest *guest = run->data;
+    LvJob *job = guest->job;
+    g_autoptr (GError) failure = NULL;
+
+    if (job->gone || (job->ended && !job->disconnected))
+        return TRUE;
+    g_autoptr (virDomain) domain = lv_guest_domain (guest, &failure);
+    if (!domain && error_code (failure) == BAK_ERROR_NO_DOMAIN)
+        return TRUE;            /* a transient guest that has gone */
+    g_autoptr (LvRunning) running = domain ? lv_running_load (domain, &failure) : NULL;
+    if (failure) {
+        g_propagate_error (error, g_steal_pointer (&failure));
+        return FALSE;
+    }
+    if (!running || !lv_running_is (running, job->plan))
+        return TRUE;
+    job->asked = TRUE;
+    if (virDomainAbortJob (domain) != 0 && virGetLastErrorCode () != VIR_ERR_OPERATION_INVALID)
+        return lv_error (error);
+    return lv_job_wait_ended (job, END_TIMEOUT_MS, error);
+}
+
+/* ---- checkpoints ---- */
+
+/* The guest is off: the bitmap may have been stored in the image, where it must not look like a good one. */
+static gboolean remove_stored (LvGuest *guest, const char *name, JsonArray *disks, GError **error)
+{
+    if (!guest->lv->local)
+        return error_set (error, BAK_ERROR_CONNECTION, _("checkpoint '%s' goes when guest '%s' runs again: its images are on another host"), name, guest->name);
+    for (guint i = 0; disks && i < json_array_get_length (disks); i++) {
+        JsonObject *disk = json_get_element (disks, i);
+        const char *file = disk ? json_get_string (disk, "file") : NULL;
+        if (file && g_path_is_absolute (file) && g_file_test (file, G_FILE_TEST_EXISTS)
+            && !offline_bitmap_remove (file, json_get_string (disk, "format"), name, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean lv_checkpoint_remove (LvGuest *guest, const char *name, JsonArray *disks, GError **error)
+{
+    g_autoptr (GError) failure = NULL;
+    g_autoptr (virDomain) domain = lv_guest_domain (guest, &failure);
+
+    if (!domain && error_code (failure) != BAK_ERROR_NO_DOMAIN) {
+        g_propagate_error (error, g_steal_pointer (&failure));
+        return FALSE;
+    }
+    checkpoint_remove (guest->dir, name, NULL);
+    gboolean active = domain && virDomainIsActive (domain) == 1;
+    g_autoptr (virDomainCheckpoint) checkpoint = domain ? virDomainCheckpointLookupByName (domain, name, 0) : NULL;
+    if (active) {
+        if (!checkpoint)
+            return virGetLastErrorCode () == VIR_ERR_NO_DOMAIN_CHECKPOINT || lv_error (error);
+        if (virDomainCheckpointDelete (checkpoint, 0) == 0)
+            return TRUE;
+        lv_error (&failure);
+        if (!strstr (failure->message, "not found in backing chain") || virDomainCheckpointDelete (checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) != 0) {
+            g_propagate_error (error, g_steal_pointer (&failure));
+            return FALSE;
+        }
+        return TRUE;
+    }
+    if (!remove_stored (guest, name, disks, error))
+        return FALSE;
+    return !checkpoint || virDomainCheckpointDelete (checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) == 0 || lv_error (error);
+}
+
+static gboolean verb_checkpoint_delete (Run *run, const Action *action, GError **error)
+{
+    return lv_checkpoint_remove (run->data, json_get_string (action->args, "name"), run->plan->checkpoint_disks, error);
+}
+
+static gboolean verb_checkpoint_create (Run *run, const Action *action, GError **error)
+{
+    g_autoptr (virDomain) domain = lv_guest_domain (run->data, error);
+    if (!domain)
+        return FALSE;
+    g_autoptr (virDomainCheckpoint) checkpoint = virDomainCheckpointCreateXML (domain, json_get_string (action->args, "xml"), 0);
+    return checkpoint != NULL || lv_error (error);
+}
+
+/* ---- freeze and thaw ---- */
+
+static gboolean verb_freeze (Run *run, const Action *action, GError **error)
+{
+    g_autoptr (virDomain) domain = lv_guest_domain (run->data, error);
+    if (!domain || (run->journal && !journal_frozen (run->journal, TRUE, error)))
+        return FALSE;
+    run->frozen = TRUE;         /* from here on a thaw is owed, whatever the agent answers */
+    run->frozen_since = g_get_monotonic_time ();
+    virDomainAgentSetResponseTimeout (domain, (int) json_get_int (action->args, "seconds", LV_FREEZE_SECONDS), 0);
+    run->froze = virDomainFSFreeze (domain, NULL, 0, 0);
+    return run->froze >= 0 || lv_error (error);
+}
+
+static gboolean verb_thaw (Run *run, const Action *action, GError **error)
+{
+    g_autoptr (GError) failure = NULL;
+    if (!run->frozen)
+        return TRUE;
+    g_autoptr (virDomain) domain = lv_guest_domain (run->data, &failure);
+    gboolean active = domain && virDomainIsActive (domain) == 1;
+    int count = active ? virDomainFSThaw (domain, NULL, 0, 0) : 0;
+    if (active && count < 0)
+        lv_error (&failure);
+    if (active)
+        virDomainAgentSetResponseTimeout (domain, DEFAULT_AGENT_SECONDS, 0);
+    if (failure && error_code (failure) != BAK_ERROR_NO_DOMAIN) {
+        g_free (run->thaw_problem);
+        run->thaw_problem = g_strdup (failure->message);
+        g_propagate_error (error, g_steal_pointer (&failure));
+        return FALSE;
+    }
+    run->thawed = count;
+    run->frozen_for = g_get_monotonic_time () - run->frozen_since;
+    run->frozen = FALSE;
+    g_clear_pointer (&run->thaw_problem, g_free);
+    return !run->journal || journal_frozen (run->journal, FALSE, error);
+}
+
+/* ---- while it runs ---- */
+
+static gboolean verb_limit (Run *run, const Action *action, GError **error)
+{
+    const char *disk = json_get_string (action->args, "disk");
+    g_autoptr (virDomain) domain = lv_guest_domain (run->data, error);
+    if (!domain)
+        return FALSE;
+    if (virDomainBlockJobSetSpeed (domain, disk, (gulong) json_get_int (action->args, "bandwidth", 0), VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES) == 0)
+        return TRUE;
+    g_autoptr (GError) failure = NULL;
+    lv_error (&failure);
+    if (lv_job_disk_over (domain, disk))
+        return TRUE;            /* it was that quick */
+    g_propagate_error (error, g_steal_pointer (&failure));
+    return FALSE;
+}
+
+/* Only a faster notice: space is looked at anyway. */
+static gboolean verb_threshold (Run *run, const Action *action, GError **error)
+{
+    LvGuest *guest = run->data;
+    const char *disk = json_get_string (action->args, "disk");
+    for (guint i = 0; i < run->plan->disks->len; i++) {
+        g_autoptr (GError) ignored = NULL;
+        if (g_strcmp0 (((PlanDisk *) run->plan->disks->pdata[i])->target, disk) == 0 && !lv_watch_arm (guest->job, i, &ignored))
+            g_debug ("block threshold: %s", ignored->message);
+    }
+    return TRUE;
+}
+
+/* ---- files ---- */
+
+static gboolean verb_path_free (Run *run, const Action *action, GError **error)
+{
+    const char *path = json_get_string (action->args, "path");
+    g_autofree char *dir = g_path_get_dirname (path);
+    struct stat st;
+    if (lstat (path, &st) == 0)
+        return error_set (error, BAK_ERROR_EXISTS, _("'%s' exists already; remove it, name another, or use it as it is with --reuse-external"), path);
+    if (!g_file_test (dir, G_FILE_TEST_IS_DIR))
+        return error_set (error, BAK_ERROR_IO, _("cannot make '%s': the directory '%s' does not exist"), path, dir);
+    return TRUE;
+}
+
+static gboolean verb_image_check (Run *run, const Action *action, GError **error)
+{
+    const char *path = json_get_string (action->args, "path"), *format = json_get_string (action->args, "format");
+    guint64 wanted = json_get_int (action->args, "size", 0);
+    gboolean at_least = json_get_bool (action->args, "at-least", FALSE);
+    g_autoptr (ImageInfo) info = image_probe (path, format, error);
+
+    if (!info)
+        return FALSE;
+    if (info->virtual_size == wanted || (at_least && info->virtual_size > wanted))
+        return TRUE;
+    return error_set (error, BAK_ERROR_INVALID_ARGUMENT, at_least
+                      ? _("target '%s' is too small: it has %" G_GUINT64_FORMAT " bytes, the disk %" G_GUINT64_FORMAT)
+                      : _("target '%s' has another size than the disk: %" G_GUINT64_FORMAT " bytes, not %" G_GUINT64_FORMAT), path, info->virtual_size, wanted);
+}
+
+/* libvirt changes owners when its configuration says so, and gives back what it found; where it does not, QEMU still has to write. */
+static gboolean verb_file_give (Run *run, const Action *action, GError **error)
+{
+    const char *path = json_get_string (action->args, "path");
+    gint64 uid = json_get_int (action->args, "uid", -1), gid = json_get_int (action->args, "gid", -1);
+    struct stat st;
+    if (uid < 0 || geteuid () != 0 || lstat (path, &st) != 0 || (st.st_uid == uid && st.st_gid == gid))
+        return TRUE;
+    return lchown (path, uid, gid) == 0 || error_set_errno (error, errno, _("cannot give '%s' to user %d"), path, (int) uid);
+}
+
+static gboolean verb_file_take (Run *run, const Action *action, GError **error)
+{
+    const char *path = json_get_string (action->args, "path");
+    return geteuid () != 0 || lchown (path, geteuid (), getegid ()) == 0 || error_set_errno (error, errno, _("cannot take '%s' back"), path);
+}
+
+static gboolean verb_wait_released (Run *run, const Action *action, GError **error)
+{
+    const char *path = json_get_string (action->args, "path");
+    gint64 deadline = g_get_monotonic_time () + RELEASE_TIMEOUT_MS * 1000LL;
+    struct stat st;
+    if (stat (path, &st) != 0)
+        return error_set_errno (error, errno, _("target '%s'"), path);
+    while (S_ISREG (st.st_mode) && run_file_in_use (path)) {
+        if (g_get_monotonic_time () > deadline)
+            return error_set (error, BAK_ERROR_TIMEOUT, _("QEMU does not let go of target '%s'"), path);
+        g_usleep (RELEASE_LOOK_MS * 1000);      /* a lock that goes has no event */
+    }
+    return TRUE;
+}
+
+const RunVerb lv_verbs[] = {
+    { "virDomainBackupBegin", verb_begin }, { "virDomainAbortJob", verb_abort },
+    { "virDomainCheckpointCreateXML", verb_checkpoint_create }, { "virDomainCheckpointDelete", verb_checkpoint_delete },
+    { "virDomainFSFreeze", verb_freeze }, { "virDomainFSThaw", verb_thaw },
+    { "virDomainBlockJobSetSpeed", verb_limit }, { "virDomainSetBlockThreshold", verb_threshold },
+    { "path-free", verb_path_free }, { "image-check", verb_image_check }, { "file-give", verb_file_give }, { "file-take", verb_file_take },
+    { "wait-released", verb_wait_released },
+    { NULL, NULL },
+};
