@@ -1,0 +1,395 @@
+"""Guests that a real libvirtd manages, for the live tests.
+
+    class PushTest(lvbed.OnLibvirt, bed.LiveTest):
+        def test_a_push_is_exact(self):
+            guest = self.guest(disks=2)                      # the writing guest, as a domain called "g"
+            self.must('backup-begin', 'g', …)                # by libvirt+URI: it is the default of these tests
+            self.virsh('domjobinfo', 'g')                    # what plain libvirt has to say
+
+The daemon is started by hand, once a process: as root in a mount namespace of its own, in which /etc/libvirt, /var/lib/libvirt
+and the like are folders of the test; as a user in session mode. The host's libvirt is not touched and need not run.
+A test that runs on attached guests runs here too: "attach" is skipped, and guest.qmp goes through virsh.
+"""
+import atexit
+import contextlib
+import functools
+import glob
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import unittest
+
+import bed
+
+QEMU_CONF = '''security_driver = "none"
+cgroup_controllers = []
+namespaces = []
+stdio_handler = "file"
+keepalive_interval = -1
+'''
+ROOT_CONF = '''user = "{user}"
+group = "{user}"
+dynamic_ownership = {ownership}
+remember_owner = {ownership}
+'''
+NAMESPACE = '''set -e
+mount --make-rslave /
+for pair in etc:/etc/libvirt lib:/var/lib/libvirt cache:/var/cache/libvirt log:/var/log/libvirt run:/run; do
+    mount --bind "$0/${pair%%:*}" "${pair#*:}"
+done
+mkdir -p /run/libvirt
+exec libvirtd -f "$0/libvirtd.conf" -p "$0/pid"
+'''
+
+
+class Libvirtd:
+    """A libvirtd of our own. kill() and start() again: it finds its guests as a restarted one does."""
+
+    def __init__(self, user='root', ownership=0):
+        self.program = shutil.which('libvirtd') or '/usr/sbin/libvirtd'
+        if not os.path.exists(self.program) or not shutil.which('virsh'):
+            raise unittest.SkipTest('no libvirtd or no virsh here (packages libvirt-daemon-system, libvirt-clients)')
+        self.directory = tempfile.mkdtemp(prefix='lv-', dir=os.environ.get('LIBBACKUP_TEST_TMP', '/tmp'))
+        os.chmod(self.directory, 0o755)
+        self.process = None
+        self.log = os.path.join(self.directory, 'libvirtd.log')
+        self.as_root = os.geteuid() == 0
+        if self.as_root:
+            self._configure_root(user, ownership)
+        else:
+            self._configure_session()
+        atexit.register(self.remove)
+        self.start()
+
+    def path(self, *names):
+        return os.path.join(self.directory, *names)
+
+    def _write(self, text, *names):
+        os.makedirs(os.path.dirname(self.path(*names)), exist_ok=True)
+        with open(self.path(*names), 'w') as f:
+            f.write(text)
+
+    def _configure_root(self, user, ownership):
+        if subprocess.run(['unshare', '-m', 'true'], capture_output=True).returncode:
+            raise unittest.SkipTest('no mount namespace can be made here: a libvirtd of our own would touch the host\'s')
+        for name in ('etc', 'lib', 'log', 'run', 'sock'):
+            os.mkdir(self.path(name))
+        # what libvirtd finds out about QEMU takes it seconds: it is kept
+        cache = os.path.join(bed.cache_dir(), 'libvirt')
+        os.makedirs(cache, exist_ok=True)
+        os.symlink(cache, self.path('cache'))
+        os.mkdir(self.path('lib', 'qemu'))
+        self._write(QEMU_CONF + ROOT_CONF.format(user=user, ownership=ownership), 'etc', 'qemu.conf')
+        self._write(f'unix_sock_dir = "{self.path("sock")}"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\n'
+                    f'log_outputs = "2:file:{self.log}"\n', 'libvirtd.conf')
+        self.argv = ['unshare', '-m', 'sh', '-c', NAMESPACE, self.directory]
+        self.environment = dict(os.environ)
+        self.socket = self.path('sock', 'libvirt-sock')
+        self.uri = f'qemu+unix:///system?socket={self.socket}'
+
+    def _configure_session(self):
+        os.mkdir(self.path('run'), 0o700)
+        self._write(QEMU_CONF, 'config', 'libvirt', 'qemu.conf')
+        self._write(f'log_outputs = "2:file:{self.log}"\n', 'libvirtd.conf')
+        self.environment = {**os.environ, 'XDG_RUNTIME_DIR': self.path('run'), 'XDG_CONFIG_HOME': self.path('config'),
+                            'XDG_CACHE_HOME': os.path.join(bed.cache_dir(), 'libvirt-session'), 'XDG_DATA_HOME': self.path('data')}
+        self.argv = [self.program, '-f', self.path('libvirtd.conf'), '-p', self.path('pid')]
+        self.socket = self.path('run', 'libvirt', 'libvirt-sock')
+        self.uri = f'qemu+unix:///session?socket={self.socket}'
+
+    def _answers(self):
+        if self.process.poll() is not None:
+            with open(self.path('stderr'), errors='replace') as f:
+                raise AssertionError(f'libvirtd ended with {self.process.returncode}: {f.read()[-2000:]}')
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as s:
+            s.connect(self.socket)
+            return True
+        return False
+
+    def start(self):
+        with open(self.path('stderr'), 'ab') as stderr:
+            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env=self.environment,
+                                            start_new_session=True)
+        bed.wait_for('libvirtd listens', self._answers)
+        self.virsh('list')
+
+    def kill(self, sig=signal.SIGKILL):
+        """unshare and sh have become it by exec."""
+        self.process.send_signal(sig)
+        self.process.wait()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.socket)
+
+    def restart(self):
+        self.kill()
+        self.start()
+
+    def virsh(self, *arguments, check=True, timeout=60):
+        return bed.run('virsh', '-q', '-c', self.uri, *arguments, check=check, timeout=timeout, env=self.environment)
+
+    def pid_file(self, domain):
+        return self.path('run', 'libvirt', 'qemu', *(() if self.as_root else ('run',)), f'{domain}.pid')
+
+    def reap(self, pid):
+        """A QEMU's parent is gone, so it becomes this process's child (the bed adopts orphans): libvirtd waits until it is reaped."""
+        def wait():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        threading.Thread(target=wait, daemon=True).start()
+
+    def remove(self):
+        if self.process and self.process.poll() is None:
+            with contextlib.suppress(Exception):
+                for name in self.virsh('list', '--name', check=False).stdout.split():
+                    self.virsh('destroy', name, check=False)
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+            self.process.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+_daemons = {}
+
+
+def libvirtd(**how):
+    key = tuple(sorted(how.items()))
+    if key not in _daemons:
+        _daemons[key] = Libvirtd(**how)
+    return _daemons[key]
+
+
+class Monitor:
+    """What a test asks QEMU behind libvirt's back; the driver never does."""
+
+    def __init__(self, guest):
+        self.guest = guest
+
+    def execute(self, command, timeout=30, **arguments):
+        message = {'execute': command}
+        if arguments:
+            message['arguments'] = {k.replace('_', '-'): v for k, v in arguments.items()}
+        done = self.guest.daemon.virsh('qemu-monitor-command', self.guest.domain, json.dumps(message), check=False, timeout=timeout)
+        if done.returncode:
+            raise AssertionError(f'{command}: {done.stderr}')
+        reply = json.loads(done.stdout)
+        if 'error' in reply:
+            raise bed.QmpError(command, reply['error'])
+        return reply['return']
+
+    def hmp(self, line):
+        return self.execute('human-monitor-command', command_line=line)
+
+    def drain(self):
+        return [{'event': name} for name in self.guest.seen()]
+
+
+class Domain(bed.Guest):
+    """The writing guest as a domain; bare=True: no operating system in it, started in a moment, written to with io()."""
+
+    def __init__(self, test, daemon, disks, domain='g', bare=False, transient=False, xml='', **kw):
+        self.daemon, self.domain, self.bare, self.transient, self.xml = daemon, domain, bare, transient, xml
+        super().__init__(test, disks, **kw)
+
+    def _disk_xml(self, number, disk):
+        iothread = " iothread='1'" if self.iothread else ''
+        options = getattr(disk, 'driver_xml', '')
+        return (f"<disk type='file' device='disk'><driver name='qemu' type='{disk.fmt}' discard='unmap'{iothread}{options}/><source file='{disk.path}'/>"
+                f"<target dev='{disk.target}' bus='{disk.bus}'/><serial>bak{number}</serial></disk>")
+
+    def _domain_xml(self):
+        disks = ''.join(self._disk_xml(n, d) for n, d in enumerate(self.disks))
+        boot = channels = ''
+        if not self.bare:
+            folder = bed.guest_folder()
+            words = (f'console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check bak.disks={self.mount} bak.rate={self.rate} '
+                     f'bak.start={"go" if self.start_writing else "stop"} bak.latency={"on" if self.latency else "off"} '
+                     f'bak.agent={"on" if self.agent else "off"} {self.kernel_words}')
+            boot = f'<kernel>{folder}/vmlinuz</kernel><initrd>{folder}/initrd</initrd><cmdline>{words}</cmdline>'
+            channels = (f"<serial type='file'><source path='{self.serial_path}'/></serial>"
+                        f"<channel type='unix'><source mode='connect' path='{self.control_path}'/><target type='virtio' name='org.libbackup.test.0'/></channel>")
+            if self.agent:
+                channels += "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+        iothreads = '<iothreads>1</iothreads>' if self.iothread else ''
+        return (f"<domain type='qemu'><name>{self.domain}</name><memory unit='MiB'>{64 if self.bare else self.memory}</memory><vcpu>1</vcpu>{iothreads}"
+                f"<os><type arch='x86_64' machine='pc'>hvm</type>{boot}</os><on_poweroff>destroy</on_poweroff>"
+                f"<devices><emulator>{bed.tool('qemu-system-x86_64', '7.2')}</emulator>{disks}{channels}"
+                f"<controller type='usb' model='none'/>{self.xml}<memballoon model='none'/></devices></domain>")
+
+    def start(self):
+        self.lines = []
+        self.serial_path = os.path.join(self.directory, 'serial')
+        self.control_path = os.path.join(self.directory, 'control')
+        if not self.bare:
+            listener = self._listen(self.control_path)
+            os.chmod(self.control_path, 0o777)
+        definition = os.path.join(self.directory, 'domain.xml')
+        with open(definition, 'w') as f:
+            f.write(self._domain_xml())
+        self.test.addCleanup(self.kill)
+        if self.transient:
+            self.virsh('create', definition, '--paused')
+        else:
+            self.virsh('define', definition)
+            self.virsh('start', self.domain, '--paused')
+        self.qmp = Monitor(self)
+        self._watch()
+        self.daemon.reap(self.pid())
+        if not self.bare:
+            listener.settimeout(30)
+            self.control, _ = listener.accept()
+            listener.close()
+            self.test.addCleanup(self.control.close)
+            threading.Thread(target=self._read_control, args=(self.control,), daemon=True).start()
+        self.virsh('resume', self.domain)
+        return self
+
+    def _watch(self):
+        """QEMU's own words on pauses and errors, from before the first instruction on."""
+        self.events = []
+        self.watcher = self.test.popen('virsh', '-q', '-c', self.daemon.uri, 'qemu-monitor-event', self.domain, '--loop', '--regex', '--event',
+                                       '^(STOP|RESUME|BLOCK_IO_ERROR|GUEST_PANICKED)$', stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                                       env=self.daemon.environment)
+        threading.Thread(target=self._read_events, args=(self.watcher.stdout,), daemon=True).start()
+
+    def _read_events(self, stream):
+        with contextlib.suppress(ValueError):
+            for line in stream:
+                got = re.match(r'event (\w+) at', line)
+                if got:
+                    self.events.append(got[1])
+
+    def seen(self):
+        self.virsh('domstate', self.domain)
+        return [e for e in self.events if e not in ('RESUME',)]
+
+    def virsh(self, *arguments, **kw):
+        return self.daemon.virsh(*arguments, **kw)
+
+    def check_alive(self):
+        if not self.is_running():
+            raise AssertionError(f'domain {self.domain} does not run')
+
+    def is_running(self):
+        done = self.virsh('domstate', self.domain, check=False)
+        return done.returncode == 0 and done.stdout.strip() not in ('shut off', 'crashed')
+
+    def state(self):
+        return self.virsh('domstate', self.domain).stdout.strip()
+
+    def pid(self):
+        with open(self.daemon.pid_file(self.domain)) as f:
+            return int(f.read())
+
+    def stderr(self):
+        path = self.daemon.path('log', 'qemu', f'{self.domain}.log')
+        if not os.path.exists(path):
+            return ''
+        with open(path, errors='replace') as f:
+            return f.read()
+
+    def kill(self, sig=signal.SIGKILL):
+        self.virsh('destroy', self.domain, check=False)
+        self.virsh('undefine', self.domain, '--checkpoints-metadata', check=False)
+
+    def quit(self, timeout=30):
+        """A clean end, in which persistent bitmaps are written."""
+        self.virsh('destroy', self.domain, '--graceful')
+
+    def boot_again(self):
+        self.virsh('start', self.domain)
+        self.daemon.reap(self.pid())
+        self._watch()
+
+    def io(self, number, command):
+        """qemu-io as the guest does it; number of the disk."""
+        out = self.qmp.hmp(f'qemu-io -d /machine/peripheral/virtio-disk{number}/virtio-backend "{command}"')
+        if 'error' in out.lower() or 'failed' in out.lower():
+            raise AssertionError(f'qemu-io {command}: {out}')
+        return out
+
+    def checkpoints(self):
+        return self.virsh('checkpoint-list', self.domain, '--name').stdout.split()
+
+
+class OnLibvirt:
+    """Before bed.LiveTest or a class of tests for attached guests."""
+    daemon_options = {}
+
+    def setUp(self):
+        if bed.qemu_version() != '7.2':
+            self.skipTest('libvirt runs this machine\'s own QEMU')
+        super().setUp()
+        self.daemon     # a test without a guest needs it too
+
+    @functools.cached_property
+    def daemon(self):
+        """Made when first used: a setUp below ours may boot a guest at once."""
+        modules = os.path.join(os.environ.get('BUILD_DIR') or os.path.join(bed.TOP, 'build'), 'src/driver/libvirt')
+        if not os.path.exists(os.path.join(modules, 'libbackup-driver-libvirt.so')):
+            self.skipTest('built without libvirt')
+        daemon = libvirtd(**self.daemon_options)
+        self.addCleanup(lambda: daemon.process.poll() is None or daemon.start())
+        self.uri = f'libvirt+{daemon.uri}'
+        self.environment.update(LIBBACKUP_DEFAULT_URI=self.uri, LIBBACKUP_DRIVER_DIR=modules)
+        return daemon
+
+    def virsh(self, *arguments, **kw):
+        return self.daemon.virsh(*arguments, **kw)
+
+    def must(self, *arguments, **kw):
+        if arguments and arguments[0] == 'attach':
+            return None             # libvirt knows it
+        try:
+            return super().must(*arguments, **kw)
+        except AssertionError as e:
+            raise AssertionError(f'{e}\n{self._watcher_logs()}') from None
+
+    def _watcher_logs(self):
+        text = ''
+        for path in glob.glob(self.path('state', 'libvirt-*', 'guests', '*', 'watcher.log')):
+            with open(path, errors='replace') as f:
+                text += f'{path}:\n{f.read()[-3000:]}'
+        return text
+
+    def guest(self, disks=2, size='64M', fill='16M', fmt='qcow2', bus='virtio', wait=True, name='guest', **kw):
+        if isinstance(disks, int):
+            disks = [bed.Disk(self.make_disk(f'{name}-vd{chr(97 + n)}.{fmt}', size, fill, fmt, n), f'vd{chr(97 + n)}', fmt, bus) for n in range(disks)]
+        guest = Domain(self, self.daemon, disks, name=name, **kw)
+        if wait:
+            guest.wait_ready()
+        return guest
+
+    def bare(self, *images, **kw):
+        """A domain without an operating system; images: paths or bed.Disk."""
+        disks = [i if isinstance(i, bed.Disk) else bed.Disk(i, f'vd{chr(97 + n)}') for n, i in enumerate(images)]
+        return Domain(self, self.daemon, disks, bare=True, name='bare', **kw)
+
+    def state_dir(self, guest='g'):
+        """The folder of a guest in the state directory."""
+        [folder] = [f for f in os.listdir(self.path('state')) if f.startswith('libvirt-')]
+        return self.path('state', folder, 'guests', guest)
+
+    def job(self, *arguments, domain='g'):
+        return self.json('backup-info', domain, *arguments)
+
+    def wait_state(self, *states, domain='g', timeout=60):
+        return bed.wait_for(f'job of {domain} is {states}', lambda: (lambda j: j if j['state'] in states else None)(self.job(domain=domain)), timeout)
+
+    def write_xml(self, name, text):
+        with open(self.path(name), 'w') as f:
+            f.write(text)
+        return self.path(name)
+
+    def assert_no_journal(self, domain='g'):
+        folder = self.state_dir(domain)
+        self.assertFalse(os.path.exists(os.path.join(folder, 'online', 'journal')), 'a journal is left')
+        for name in ('scratch', 'run'):
+            if os.path.isdir(os.path.join(folder, name)):
+                self.assert_files(os.path.join(folder, name))
