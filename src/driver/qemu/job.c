@@ -17,7 +17,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { TICK_MS = 1000, REFRESH_TIMEOUT_MS = 5000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, RESULT_MS = 1500, LOST_MONITOR_TRIES = 5 };
+enum { TICK_MS = 1000, REFRESH_TIMEOUT_MS = 5000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, RESULT_MS = 1500, MUTE_MS = 5000, LOST_MONITOR_TRIES = 5 };
 enum { KNOWN_FLAGS = BEGIN_REUSE_EXTERNAL | BEGIN_QUIESCE | BEGIN_ALLOW_UNPROVED };
 
 /* ---- the table of moves ---- */
@@ -590,6 +590,8 @@ static void job_end (Job *job, JobEvent outcome, const GError *failure)
     g_autoptr (GError) bad = NULL, undo_failure = NULL;
     static const int states[JOB_EVENTS] = { [JOB_EVENT_GOOD] = JOB_STATE_COMPLETED, [JOB_EVENT_BAD] = JOB_STATE_FAILED, [JOB_EVENT_ABORTED] = JOB_STATE_ABORTED };
 
+    if (outcome != JOB_EVENT_GOOD)
+        run_cut (&job->run);
     job_refresh (job->guest);
     if (!move (job, JOB_EVENT_END))
         return;
@@ -746,7 +748,10 @@ static void mark_vanished (Job *job, JsonArray *jobs)
 /* The answer of query-jobs; before 3.0 that of query-block-jobs in its shape. NULL: no answer. */
 static JsonNode *query_jobs (Guest *guest)
 {
-    g_autoptr (JsonNode) answer = qmp_execute (guest->qmp, guest->caps->jobs ? "query-jobs" : "query-block-jobs", NULL, 0, NULL);
+    g_autoptr (GError) failure = NULL;
+    g_autoptr (JsonNode) answer = qmp_execute (guest->qmp, guest->caps->jobs ? "query-jobs" : "query-block-jobs", NULL, MUTE_MS, &failure);
+    if (guest->job)
+        guest->job->mute = !answer && error_code (failure) == BAK_ERROR_TIMEOUT;
     if (!answer || !JSON_NODE_HOLDS_ARRAY (answer))
         return NULL;
     if (guest->caps->jobs)
@@ -981,6 +986,17 @@ static gboolean mind_hung_targets (Job *job, gint64 now)
     return TRUE;
 }
 
+/* From 10.1 on the end of one disk's job waits for the requests of all: a target that hangs holds QEMU's main loop, and the guest. FALSE: the job has ended. */
+static gboolean mind_mute_qemu (Job *job)
+{
+    if (!job->mute || job->plan->mode != BACKUP_MODE_PUSH || !run_can_cut (&job->run))
+        return TRUE;
+    g_autoptr (GError) why = NULL;
+    error_set (&why, BAK_ERROR_TIMEOUT, _("QEMU did not answer for %d seconds: a target over the network seems to hang; the connections to the targets were cut"), MUTE_MS / 1000);
+    job_end (job, JOB_EVENT_BAD, why);
+    return FALSE;
+}
+
 static gboolean event_says_ended (Guest *guest, const char *id)
 {
     const char *status = id ? g_hash_table_lookup (guest->job_status, id) : NULL;
@@ -1007,6 +1023,8 @@ void job_tick (Guest *guest)
     if (concluded || now >= job->next_tick) {
         job->next_tick = now + TICK_MS * 1000;
         job_refresh (guest);
+        if (!mind_mute_qemu (job))
+            return;
         emit_progress (job);
     }
     if (!check_disks (job))

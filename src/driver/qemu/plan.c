@@ -3,7 +3,7 @@
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/build.h"
 
-enum { DEFAULT_WORKERS = 8, NBD_OPEN_TIMEOUT = 10, NBD_FLUSH_TIMEOUT_MS = 30000, RELAY_PATIENCE = 60, RELAY_PATIENCE_UNPROTECTED = 20, MIN_CHUNK = 65536, MAX_CHUNK = 1048576, CREATE_TIMEOUT_MS = 120000,
+enum { DEFAULT_WORKERS = 8, NBD_OPEN_TIMEOUT = 10, NBD_FLUSH_TIMEOUT_MS = 30000, RELAY_PATIENCE = 30, RELAY_PATIENCE_UNPROTECTED = 15, MIN_CHUNK = 65536, MAX_CHUNK = 1048576, CREATE_TIMEOUT_MS = 120000,
        TRANSACTION_TIMEOUT_MS = 60000 };
 
 /* A file, device or export that holds an image for us: the target of a push, the scratch that keeps a point in time. */

@@ -658,8 +658,18 @@ static gboolean undo_one (Run *run, const Action *action, const Graph *graph, GE
     return FALSE;
 }
 
-/* Before anything is asked of QEMU: connections to targets that may hang, and the monitor and the guest with them. */
-static void cut_connections (Run *run)
+gboolean run_can_cut (const Run *run)
+{
+    for (guint i = 0; i < run->plan->steps->len; i++) {
+        const GPtrArray *undo = ((Step *) run->plan->steps->pdata[i])->undo;
+        for (guint k = 0; k < undo->len; k++)
+            if (cuts (undo->pdata[k]))
+                return TRUE;
+    }
+    return FALSE;
+}
+
+void run_cut (Run *run)
 {
     for (guint i = 0; i < run->plan->steps->len; i++) {
         const Step *step = run->plan->steps->pdata[i];
@@ -677,7 +687,7 @@ gboolean run_undo (Run *run, gboolean success, GError **error)
 {
     g_autoptr (GError) first = NULL;
     if (!success)
-        cut_connections (run);
+        run_cut (run);
     g_autoptr (Graph) graph = qmp_alive (run->guest) ? guest_graph (run->guest, &first) : NULL;
 
     run->hung = run->hung || error_code (first) == BAK_ERROR_TIMEOUT;

@@ -33,6 +33,9 @@ gboolean run_steps (Run *run, GError **error);
 /* The undos of everything that was done or may have been done, backwards. success: those marked keep are left out.
  * Goes on after errors; FALSE with the first one when something could not be undone. */
 gboolean run_undo (Run *run, gboolean success, GError **error);
+/* Cuts the connections to targets over the network that may hang, without asking QEMU anything in band. A failure's first act. */
+void run_cut (Run *run);
+gboolean run_can_cut (const Run *run);
 /* plan->finish, in order; stops at the first error. */
 gboolean run_finish (Run *run, GError **error);
 gboolean run_action (Run *run, const Action *action, GError **error);
