@@ -88,14 +88,18 @@ static void fill_disk (guint i, bak_disk *disk)
 
 static gboolean fake_hello (DriverConn *conn, const bak_hello_args *args, bak_hello_ret *ret, GError **error)
 {
+    if (!may ("hello", error))
+        return FALSE;
     *ret = (bak_hello_ret) { .api = 1, .product = any ("fake 1"), .state_dir = any ("") };
-    return may ("hello", error);
+    return TRUE;
 }
 
 static gboolean fake_capabilities (DriverConn *conn, const bak_none *args, bak_text_ret *ret, GError **error)
 {
+    if (!may ("capabilities", error))
+        return FALSE;
     ret->text = any ("<capabilities/>");
-    return may ("capabilities", error);
+    return TRUE;
 }
 
 static gboolean fake_list (DriverConn *conn, const bak_list_args *args, bak_list_ret *ret, GError **error)
