@@ -61,6 +61,13 @@ gboolean serve_conn_nothing (Call *call, GError **error)
     return TRUE;
 }
 
+/* About what is behind the daemon; the client adds what its transport is. */
+gboolean serve_conn_is_secure (Call *call, GError **error)
+{
+    ((rpc_int *) call->ret)->value = 1;
+    return TRUE;
+}
+
 gboolean serve_conn_type (Call *call, GError **error)
 {
     ((rpc_string *) call->ret)->text = ret_string ("QEMU");

@@ -66,6 +66,7 @@ static const Procedure rows[] = {
     { 110, "virConnectGetURI", LOOK, RET (rpc_string), .run = serve_conn_uri },
     { 121, "virDomainGetSecurityLabel", LOOK_SLOW, .verb = VERB_SEE, ARGS (rpc_dom), RET (rpc_label_ret), .run = serve_domain_label },
     { 122, "virNodeGetSecurityModel", LOOK, RET (rpc_security_model_ret), .run = serve_conn_security_model },
+    { 149, "virConnectIsSecure", LOOK, RET (rpc_int), .run = serve_conn_is_secure },
     { 150, "virDomainIsActive", LOOK_SLOW, .verb = VERB_SEE, ARGS (rpc_dom), RET (rpc_int), .run = serve_domain_is_active },
     { 151, "virDomainIsPersistent", LOOK_SLOW, .verb = VERB_SEE, ARGS (rpc_dom), RET (rpc_int), .run = serve_domain_is_persistent },
     { 157, "virConnectGetLibVersion", LOOK, RET (rpc_hyper), .run = serve_conn_lib_version },

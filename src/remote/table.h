@@ -31,7 +31,7 @@ int job_to_params (const bak_job *job, rpc_param *ret_params /* of RPC_PARAMS_MA
 
 typedef gboolean CallFunc (Call *call, GError **error);
 CallFunc serve_conn_auth_list, serve_conn_feature, serve_conn_open, serve_conn_close, serve_conn_type, serve_conn_version, serve_conn_lib_version, serve_conn_hostname, serve_conn_uri,
-    serve_conn_capabilities, serve_conn_nothing, serve_conn_node_info, serve_conn_security_model, serve_conn_pool_by_path;
+    serve_conn_capabilities, serve_conn_nothing, serve_conn_node_info, serve_conn_security_model, serve_conn_pool_by_path, serve_conn_is_secure;
 CallFunc serve_domain_list, serve_domain_by_name, serve_domain_by_id, serve_domain_by_uuid, serve_domain_get_state, serve_domain_get_info, serve_domain_os_type, serve_domain_get_xml,
     serve_domain_is_active, serve_domain_is_persistent, serve_domain_zero, serve_domain_zero_flags, serve_domain_block_info, serve_domain_block_job, serve_domain_block_stats,
     serve_domain_messages, serve_domain_label, serve_domain_disk_errors, serve_domain_stats, serve_domain_metadata, serve_domain_freeze, serve_domain_thaw;

@@ -668,6 +668,17 @@ class LiveTest(unittest.TestCase):
         self.environment = {**os.environ, 'LIBBACKUP_STATE_DIR': self.path('state'), 'XDG_RUNTIME_DIR': self.path('run'),
                             'XDG_STATE_HOME': self.path('home'), 'XDG_CONFIG_HOME': self.path('home'), 'HOME': self.path('home'),
                             'LIBBACKUP_DEFAULT_URI': 'qemu:///session', 'LC_ALL': 'C.UTF-8'}
+        if os.environ.get('LIBBACKUP_TEST_DAEMON'):
+            self._start_daemon()
+
+    def _start_daemon(self):
+        """LIBBACKUP_TEST_DAEMON=1: the same tests, all through a libbackupd that owns the state directory."""
+        path = os.path.join(os.environ.get('BUILD_DIR') or os.path.join(TOP, 'build'), 'tools/libbackupd/libbackupd')
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, open(self.path('libbackupd.log'), 'ab') as log:
+            ready.bind(self.path('run', 'notify'))
+            ready.settimeout(30 * SLOW)
+            self.daemon_process = self.popen(path, '--session', stderr=log, env={**self.environment, 'NOTIFY_SOCKET': self.path('run', 'notify')})
+            assert ready.recv(100) == b'READY=1'
 
     def path(self, *names):
         return os.path.join(self.directory, *names)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -115,6 +116,17 @@ static gboolean daemon_listen (Daemon *daemon, GError **error)
     return daemon_listen_tls (daemon, error);
 }
 
+/* Each peer is a descriptor, and guests have some of their own. */
+static void raise_descriptor_limit (guint peers)
+{
+    struct rlimit limit;
+    if (getrlimit (RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= peers + 1024)
+        return;
+    limit.rlim_cur = MIN (limit.rlim_max, (rlim_t) peers + 1024);
+    if (setrlimit (RLIMIT_NOFILE, &limit) != 0)
+        g_message ("only %" G_GUINT64_FORMAT " descriptors: %s", (guint64) limit.rlim_cur, g_strerror (errno));
+}
+
 static gboolean daemon_start (Daemon *daemon, GError **error)
 {
     const Options *options = daemon->options;
@@ -128,7 +140,11 @@ static gboolean daemon_start (Daemon *daemon, GError **error)
     daemon->conn = driver_open (options->session ? "qemu:///session" : "qemu:///system", &open, error);
     if (!daemon->conn)
         return FALSE;
-    daemon->server = server_new (daemon->conn, NULL);
+    ServerLimits limits = server_default_limits;
+    limits.max_peers = CLAMP (config_get_int ("max_peers", limits.max_peers), 1, 100000);
+    limits.max_anonymous = CLAMP (config_get_int ("max_anonymous_peers", limits.max_anonymous), 1, 100000);
+    raise_descriptor_limit (limits.max_peers);
+    daemon->server = server_new (daemon->conn, &limits);
     return daemon_apply_config (daemon, error) && daemon_listen (daemon, error) &&
            daemon_announce (daemon->state_dir, daemon->socket, error);
 }

@@ -7,6 +7,7 @@
 #include <glib/gstdio.h>
 #include "fake.h"
 #include "remote/address.h"
+#include "remote/codec.h"
 #include "remote/frame.h"
 #include "remote/server.h"
 
@@ -412,6 +413,21 @@ static int raw_connect (Host *host)
     return fd;
 }
 
+/* Sends a call of our own program and reads its reply. */
+static void raw_call (int fd, CallId id, const void *args)
+{
+    FrameHeader header = { .program = PROGRAM_BACKUP, .version = 1, .procedure = call_rows[id].number };
+    g_autoptr (GByteArray) packet = g_byte_array_new ();
+    guint8 reply[4096];
+    g_byte_array_set_size (packet, FRAME_HEADER_SIZE);
+    g_assert_true (codec_encode (call_rows[id].args_codec, args, packet, 65536, NULL));
+    frame_pack (&header, packet->len - FRAME_HEADER_SIZE, packet->data);
+    g_assert_cmpint (write (fd, packet->data, packet->len), ==, packet->len);
+    g_assert_cmpint (read (fd, reply, sizeof reply), >=, FRAME_HEADER_SIZE);
+    frame_unpack (reply, &header);
+    g_assert_cmpuint (header.status, ==, FRAME_OK);
+}
+
 /* TRUE: the server closed the connection within a second. */
 static gboolean raw_is_closed (int fd)
 {
@@ -442,6 +458,38 @@ START_TEST (a_length_that_nobody_means_closes_the_connection)
     bak_state_ret state = { 0 };
     ck_assert (call_domain_state (conn, &args, &state, NULL));
     driver_close (conn);
+    host_stop (host);
+}
+END_TEST
+
+START_TEST (a_subscriber_that_does_not_read_is_dropped_and_the_others_hear_all)
+{
+    enum { EVENTS = 3000 };
+    ServerLimits limits = server_default_limits;
+    limits.max_queued = 64 * 1024;
+    Host *host = host_start_with (limits, LISTEN_RW, NULL);
+    DriverConn *conn = open_client (host);
+    Heard heard = { 0 };
+    g_autofree char *text = g_strnfill (1000, 'e');
+    driver_conn_set_events (conn, hear, &heard);
+    subscribe (conn, EVENT_WARNING, "");
+
+    int deaf = raw_connect (host), size = 4096;
+    setsockopt (deaf, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    bak_hello_args hello = { .uri = (char *) "qemu:///system", .api = 1 };
+    bak_register_args all = { .kind = -1, .domain = (char *) "" };
+    raw_call (deaf, CALL_ID_hello, &hello);
+    raw_call (deaf, CALL_ID_event_register, &all);
+    for (guint i = 0; i < EVENTS; i++) {
+        fake_emit (host->driver, EVENT_WARNING, "one", text);
+        if (i % 100 == 0)
+            ck_assert (heard_wait (&heard, i + 1, 5000));
+    }
+    ck_assert (heard_wait (&heard, EVENTS, 5000));
+    ck_assert (raw_is_closed (deaf));
+    close (deaf);
+    driver_close (conn);
+    heard_clear (&heard);
     host_stop (host);
 }
 END_TEST
@@ -502,6 +550,7 @@ int main (void)
     tcase_add_test (tcase, a_wait_with_a_deadline_ends_at_it);
     tcase_add_test (tcase, a_server_that_goes_breaks_calls_and_the_next_call_connects_again);
     tcase_add_loop_test (tcase, a_length_that_nobody_means_closes_the_connection, 0, G_N_ELEMENTS (lengths));
+    tcase_add_test (tcase, a_subscriber_that_does_not_read_is_dropped_and_the_others_hear_all);
     tcase_add_loop_test (tcase, a_policy_says_who_may_do_what_with_which_guest, 0, G_N_ELEMENTS (rights));
     tcase_add_loop_test (tcase, a_wrong_line_of_a_policy_is_named, 0, G_N_ELEMENTS (bad_rules));
     suite_add_tcase (suite, tcase);
