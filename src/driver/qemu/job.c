@@ -473,6 +473,10 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
         clean = FALSE;
     if (alive && clean)
         resume_guest (job);
+    if (alive && clean && guest_is_offline (guest)) {
+        g_clear_pointer (&guest->qmp, qmp_close);
+        offline_stop (guest);   /* the images are free before the end is said: the guest may be started then */
+    }
     write_end (job, event, failure);
     if (clean)
         journal_remove (guest->dir);
