@@ -186,6 +186,19 @@ int bak_domain_get_id (const BakDomain *domain);
 BakConnection *bak_domain_get_connection (const BakDomain *domain);
 
 /**
+ * bak_domain_get_last_state:
+ * @domain: a guest
+ *
+ * What it did when this handle was made. A list of guests knows that of all of them without asking each one again;
+ * bak_domain_get_state() asks.
+ *
+ * Returns: a BakDomainState; BAK_DOMAIN_NOSTATE for a NULL guest
+ *
+ * Since: 0.1
+ */
+BakDomainState bak_domain_get_last_state (const BakDomain *domain);
+
+/**
  * bak_domain_has_checkpoints:
  * @domain: a guest
  *

@@ -31,7 +31,7 @@ struct BakDomain {
     gatomicrefcount refs;
     BakConnection *conn;
     char *name, *uuid;
-    int id;
+    int id, state;
     gboolean has_checkpoint;
 };
 

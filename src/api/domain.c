@@ -10,6 +10,7 @@ BakDomain *domain_new (BakConnection *conn, const bak_domain_item *item)
     domain->name = g_strdup (item->name);
     domain->uuid = g_strdup (item->uuid);
     domain->id = item->id;
+    domain->state = item->state;
     domain->has_checkpoint = item->has_checkpoint;
     return domain;
 }
@@ -65,6 +66,11 @@ const char *bak_domain_get_uuid_string (const BakDomain *domain)
 int bak_domain_get_id (const BakDomain *domain)
 {
     return domain ? domain->id : -1;
+}
+
+BakDomainState bak_domain_get_last_state (const BakDomain *domain)
+{
+    return domain ? (BakDomainState) domain->state : BAK_DOMAIN_NOSTATE;
 }
 
 BakConnection *bak_domain_get_connection (const BakDomain *domain)

@@ -36,9 +36,7 @@ static int attach_run (Shell *shell, const Args *args)
     if (!domain)
         return fail (error);
     if (args_json (args)) {
-        int state = BAK_DOMAIN_NOSTATE;
-        bak_domain_get_state (domain, &state, NULL, 0, NULL);
-        print_json (json_take_object (domain_to_json (domain, state)));
+        print_json (json_take_object (domain_to_json (domain, bak_domain_get_last_state (domain))));
     } else {
         g_autofree char *name = clean (bak_domain_get_name (domain));
         print (_("Domain '%s' attached\n"), name);

@@ -11,13 +11,6 @@ static guint wanted (const Args *args)
     return flags;
 }
 
-/* A guest whose monitor is away still belongs into the list. */
-static int state_of (BakDomain *domain)
-{
-    int state;
-    return bak_domain_get_state (domain, &state, NULL, 0, NULL) == 0 ? state : BAK_DOMAIN_NOSTATE;
-}
-
 static void print_names (BakDomain **list, gboolean names, gboolean uuids)
 {
     for (guint i = 0; list[i]; i++) {
@@ -34,7 +27,7 @@ static void print_table (BakDomain **list)
     Table *table = table_new (_("Id"), _("Name"), _("State"), NULL);
     for (guint i = 0; list[i]; i++) {
         g_autofree char *id = bak_domain_get_id (list[i]) < 0 ? g_strdup ("-") : g_strdup_printf ("%d", bak_domain_get_id (list[i]));
-        table_row (table, id, bak_domain_get_name (list[i]), state_name (state_of (list[i])), NULL);
+        table_row (table, id, bak_domain_get_name (list[i]), state_name (bak_domain_get_last_state (list[i])), NULL);
     }
     table_print (table);
 }
@@ -43,7 +36,7 @@ static void print_as_json (BakDomain **list)
 {
     JsonArray *array = json_array_new ();
     for (guint i = 0; list[i]; i++)
-        json_array_add_object_element (array, domain_to_json (list[i], state_of (list[i])));
+        json_array_add_object_element (array, domain_to_json (list[i], bak_domain_get_last_state (list[i])));
     print_json (json_take_array (array));
 }
 

@@ -20,7 +20,9 @@ static void progress_sample (Progress *progress, const BakJob *job)
     guint64 bytes = bak_job_get_bytes (job);
     if (progress->when && now > progress->when) {
         double rate = bytes > progress->bytes ? (bytes - progress->bytes) * 1e6 / (now - progress->when) : 0;
-        progress->rate = progress->rate ? 0.7 * progress->rate + 0.3 * rate : rate;
+        progress->rate = 0.7 * progress->rate + 0.3 * rate;
+    } else if (bak_job_get_elapsed (job)) {
+        progress->rate = bytes * 1e6 / bak_job_get_elapsed (job);   /* on average up to now */
     }
     progress->when = now;
     progress->bytes = bytes;
