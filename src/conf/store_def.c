@@ -215,7 +215,7 @@ static gboolean read_uri_target (const char *text, StoreDef *store, GError **err
 StoreDef *store_def_from_string (const char *text, GError **error)
 {
     gboolean path = text && text[0] == '/';
-    g_autoptr (StoreDef) store = store_def_new (!path ? STORE_NETWORK : g_str_has_prefix (text, "/dev/") ? STORE_BLOCK : STORE_FILE);
+    g_autoptr (StoreDef) store = store_def_new (!path ? STORE_NETWORK : g_str_has_prefix (text, "/dev/") && !g_str_has_prefix (text, "/dev/shm/") ? STORE_BLOCK : STORE_FILE);
 
     if (!text || *text == '\0' || !one_line (text, XML_PATH_MAX) || strcmp (text, "/") == 0) {
         bad_target (text, _("expected an absolute path or an address as nbd://HOST[:PORT]/NAME"), error);

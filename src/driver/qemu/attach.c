@@ -10,6 +10,7 @@
 #include "driver/qemu/image.h"
 #include "driver/qemu/info.h"
 #include "driver/qemu/monitor.h"
+#include "driver/qemu/run.h"
 #include "util/files.h"
 #include "util/json.h"
 
@@ -326,7 +327,21 @@ static gboolean uuid_usable (const char *uuid)
     return uuid && g_uuid_string_is_valid (uuid) && strspn (uuid, "0-") != strlen (uuid);
 }
 
-static gboolean attach_monitor (GuestDef *def, GError **error)
+static gboolean holds_ours (const Graph *graph)
+{
+    gboolean found = FALSE;
+    for (guint i = 0; i < graph->jobs->len; i++)
+        found = found || g_str_has_prefix (((GraphJob *) graph->jobs->pdata[i])->id, "bak-");
+    for (guint i = 0; i < graph->exports->len; i++)
+        found = found || g_str_has_prefix (((GraphExport *) graph->exports->pdata[i])->id, "bak-");
+    for (guint i = 0; i < graph->nodes->len; i++)
+        found = found || g_str_has_prefix (((GraphNode *) graph->nodes->pdata[i])->name, "bak-");
+    for (guint i = 0; i < graph->objects->len; i++)
+        found = found || g_str_has_prefix (graph->objects->pdata[i], "bak-");
+    return found;
+}
+
+static gboolean attach_monitor (GuestDef *def, gboolean *ret_unknown, GError **error)
 {
     g_autoptr (Qmp) qmp = qmp_connect (def->qmp, NULL, 0, error);
     g_autoptr (Caps) caps = qmp ? caps_load (qmp, error) : NULL;
@@ -334,6 +349,7 @@ static gboolean attach_monitor (GuestDef *def, GError **error)
 
     if (!graph || !check_disks (graph, def->disks, error))
         return FALSE;
+    *ret_unknown = holds_ours (graph);
     if (uuid_usable (graph->uuid)) {
         g_free (def->uuid);
         def->uuid = g_ascii_strdown (graph->uuid, -1);
@@ -379,11 +395,28 @@ static void emit_lifecycle (DriverConn *conn, const GuestDef *def, const char *t
 
 static void fill_items (QemuConn *owner, GPtrArray *defs, gboolean ask, bak_domain_item *items);
 
+/* What a backup left whose records are gone with their directory: only its names tell whose it was. */
+static gboolean sweep_unknown (Guest *guest, gpointer data, GError **error)
+{
+    return run_sweep (guest, "bak-", error);
+}
+
+/* The guest is attached in any case; what could not be removed is found by the next look. */
+static void clean_up (QemuConn *owner, const GuestDef *def)
+{
+    g_autoptr (GError) failure = NULL;
+    Guest *guest = def->qmp ? guest_get (owner, def->name, NULL) : NULL;
+    if (guest && !guest_do (guest, TRUE, sweep_unknown, NULL, &failure))
+        g_warning ("guest %s: %s", def->name, failure->message);
+    guest_unref (guest);
+}
+
 gboolean qemu_attach (DriverConn *conn, const bak_attach_args *args, bak_lookup_ret *ret, GError **error)
 {
     QemuConn *owner = conn->priv;
     g_autoptr (GuestDef) def = NULL;
     g_autoptr (GPtrArray) formats = g_ptr_array_new_with_free_func (g_free);
+    gboolean has_unknown = FALSE;
 
     if (args->flags)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("attach: unknown flags 0x%x"), args->flags);
@@ -392,10 +425,12 @@ gboolean qemu_attach (DriverConn *conn, const bak_attach_args *args, bak_lookup_
     def = definition_from_args (args);
     if (!guest_def_check (def, error) || !check_unused (owner->state_dir, def, error) || !check_agent (def->agent, error))
         return FALSE;
-    if (!(def->qmp ? attach_monitor (def, error) : attach_images (def, formats, error)))
+    if (!(def->qmp ? attach_monitor (def, &has_unknown, error) : attach_images (def, formats, error)))
         return FALSE;
     if (!attach_store (owner->state_dir, def, (const char *const *) formats->pdata, error))
         return FALSE;
+    if (def->qmp && has_unknown)
+        clean_up (owner, def);
     g_autoptr (GPtrArray) defs = g_ptr_array_new ();
     g_ptr_array_add (defs, def);
     fill_items (owner, defs, FALSE, &ret->domain);

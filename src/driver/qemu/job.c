@@ -882,6 +882,7 @@ static gboolean take_events (Job *job)
     Guest *guest = job->guest;
     for (guint i = 0; i < guest->pending->len; i++) {
         const GuestEvent *event = guest->pending->pdata[i];
+        job->shut_down = job->shut_down || g_str_equal (event->name, "SHUTDOWN");
         gint index = event->data ? disk_of_node (job, json_get_string (event->data, "node-name")) : -1;
         const PlanDisk *disk = index >= 0 ? job->plan->disks->pdata[index] : NULL;
         g_autofree char *text = NULL;
@@ -904,12 +905,13 @@ static gboolean take_events (Job *job)
     return TRUE;
 }
 
-static const char *last_words (Guest *guest)
+static const char *last_words (const Job *job)
 {
-    for (guint i = 0; i < guest->pending->len; i++)
-        if (g_str_equal (((GuestEvent *) guest->pending->pdata[i])->name, "SHUTDOWN"))
-            return _("the guest was shut down during the backup");
-    return _("QEMU is gone (the guest was stopped or crashed during the backup)");
+    const GPtrArray *pending = job->guest->pending;
+    gboolean shut_down = job->shut_down;
+    for (guint i = 0; i < pending->len; i++)
+        shut_down = shut_down || g_str_equal (((GuestEvent *) pending->pdata[i])->name, "SHUTDOWN");
+    return shut_down ? _("the guest was shut down during the backup") : _("QEMU is gone (the guest was stopped or crashed during the backup)");
 }
 
 /* FALSE: the job has ended. */
@@ -926,7 +928,7 @@ static gboolean mind_monitor (Job *job)
     }
     if (qemu_is_gone (guest) || ++job->lost_monitor >= LOST_MONITOR_TRIES) {
         g_autoptr (GError) why = NULL;
-        error_set (&why, BAK_ERROR_CONNECTION, "%s", qemu_is_gone (guest) ? last_words (guest) : failure->message);
+        error_set (&why, BAK_ERROR_CONNECTION, "%s", qemu_is_gone (guest) ? last_words (job) : failure->message);
         job_end (job, JOB_EVENT_BAD, why);
         return FALSE;
     }

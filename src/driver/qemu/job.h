@@ -21,6 +21,7 @@ struct _Job {
     gint64 deadline;            /* monotonic; 0: none */
     gint64 next_tick, next_probe;
     gboolean finished;          /* finish has run and is in the journal: only promotion and clean-up are left */
+    gboolean shut_down;         /* the guest has been, so QEMU will end */
     gboolean mute;              /* QEMU's main loop did not answer in time */
     guint lost_monitor;         /* attempts to get it back */
     guint64 last_bytes; gint64 last_time;

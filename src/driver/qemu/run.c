@@ -386,7 +386,7 @@ static gboolean verb_file_reserve (Run *run, const Action *action, GError **erro
     gboolean ok = fallocate (fd, overlay ? FALLOC_FL_KEEP_SIZE : 0, 0, size) == 0;
     int saved = errno;
     close (fd);
-    return ok || error_set_errno (error, saved, _("scratch '%s': cannot reserve %" G_GINT64_FORMAT " bytes"), path, size);
+    return ok || error_set_errno (error, saved, _("scratch '%s': cannot reserve %" G_GINT64_FORMAT " bytes (another place: --scratch DIR; without: --protect no)"), path, size);
 }
 
 /* ---- sockets and certificates ---- */
@@ -416,9 +416,9 @@ static gboolean verb_socket_check (Run *run, const Action *action, GError **erro
     if (lstat (path, &st) != 0)
         return errno == ENOENT || error_set_errno (error, errno, _("cannot look at '%s'"), path);
     if (!S_ISSOCK (st.st_mode))
-        return error_set (error, BAK_ERROR_EXISTS, _("socket path '%s' is a file that is not a socket; it was left untouched"), path);
+        return error_set (error, BAK_ERROR_EXISTS, _("socket path '%s' is a file that is not a socket; it was left untouched: name another path"), path);
     if (socket_is_alive (path))
-        return error_set (error, BAK_ERROR_EXISTS, _("somebody listens on the socket '%s' already"), path);
+        return error_set (error, BAK_ERROR_EXISTS, _("somebody listens on the socket '%s' already: name another path"), path);
     return TRUE;
 }
 

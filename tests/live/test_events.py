@@ -1,0 +1,193 @@
+#!/usr/bin/python3
+"""What the guest and its manager do during a backup: each ends as docs/events-during-backup.md says."""
+import os
+import signal
+
+import bed
+
+SIZE = 16 << 20
+
+
+class EngineTest(bed.LiveTest):
+    """Without a guest: block_resize, external snapshot, migration, quit, kill, stop."""
+
+    def setUp(self):
+        super().setUp()
+        self.vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 7)]))
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+
+    def push(self):
+        self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={self.path("copy")}', '--limit', '4MiB')
+
+    def pull(self):
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}')
+
+    def refused(self, command, **arguments):
+        with self.assertRaises(bed.QmpError):
+            self.vm.qmp.execute(command, **arguments)
+
+    def assert_completed(self):
+        self.must('backup-wait', 'g')
+        self.assertEqual(self.json('backup-info', 'g')['state'], 'completed')
+        self.assertEqual(self.vm.ours(), [])
+
+    def test_a_resize_is_refused_by_qemu_and_the_backup_goes_on(self):
+        self.push()
+        self.refused('block_resize', node_name='disk0', size=2 * SIZE)
+        self.assert_completed()
+
+    def test_an_external_snapshot_and_the_backup_do_not_disturb_each_other(self):
+        self.push()
+        self.make_image('overlay.qcow2', SIZE)
+        self.vm.qmp.execute('blockdev-add', driver='qcow2', node_name='overlay', backing=None, file={'driver': 'file', 'filename': self.path('overlay.qcow2')})
+        try:
+            self.vm.qmp.execute('blockdev-snapshot', node='disk0', overlay='overlay')
+        except bed.QmpError:
+            pass
+        self.assert_completed()
+        run = bed.run(bed.tool('qemu-io', '7.2'), '-f', 'qcow2', '-c', f'read -P 7 0 {SIZE}', self.path('copy'))
+        self.assertNotIn('verification failed', run.stdout)
+
+    def test_a_migration_is_not_stopped_by_us_and_the_backup_ends_in_a_state(self):
+        self.push()
+        try:
+            self.vm.qmp.execute('migrate', uri=f'exec:cat > {self.path("vmstate")}')
+        except bed.QmpError:
+            pass
+        done = self.baksh('backup-wait', 'g')
+        state = self.json('backup-info', 'g')['state']
+        self.assertEqual((done.rc, state), (0, 'completed') if state == 'completed' else (3, 'failed'))
+        self.assertEqual(self.vm.ours(), [])
+
+    def test_the_end_of_qemu_fails_a_push_and_a_pull(self):
+        for begin in (self.push, self.pull):
+            begin()
+            self.vm.quit()
+            self.must('backup-wait', 'g', rc=3)
+            job = self.json('backup-info', 'g')
+            self.assertEqual(job['state'], 'failed')
+            self.assertTrue('shut down' in job['error'] or 'QEMU is gone' in job['error'] or 'cancelled' in job['error'], job)
+            self.assertFalse(os.path.exists(self.path('copy')))
+            self.vm.start()
+
+    def test_a_qemu_that_is_stopped_by_a_signal_is_waited_for(self):
+        self.push()
+        with self.vm.stopped():
+            info = self.baksh('backup-info', 'g', timeout=60)
+            self.assertEqual(info.rc, 0, info)
+        self.assert_completed()
+
+    def test_the_death_of_the_owner_costs_a_push_nothing(self):
+        self.push()
+        for pid in self.watchers():
+            os.kill(pid, signal.SIGKILL)
+        self.assert_completed()
+
+    def test_a_deleted_state_directory_leaves_nothing_in_qemu_after_the_next_attach(self):
+        import shutil
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}', '--checkpoint', 'c1')
+        for pid in self.watchers():
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.path('state'))
+        os.mkdir(self.path('state'), 0o700)
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.must('dominfo', 'g')
+        check = self.baksh('checkpoint-check', 'g')
+        self.assertEqual(check.rc, 4, check)
+        self.assertIn('c1', check.out)
+        self.assertEqual(self.vm.ours(), [])
+
+
+class StateTest(bed.LiveTest):
+    """The state directory is full, read-only, damaged, of a newer version."""
+
+    def setUp(self):
+        super().setUp()
+        self.vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 7)]))
+
+    def begin(self, rc):
+        return self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={self.path("copy")}', '--protect', 'no', '--wait', rc=rc)
+
+    def test_a_full_state_directory_refuses_the_begin_and_says_so(self):
+        small = self.small_fs('128K', 'small')
+        self.environment['LIBBACKUP_STATE_DIR'] = small
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        with open(os.path.join(small, 'ballast'), 'wb') as f:
+            try:
+                while True:
+                    os.write(f.fileno(), bytes(4096))
+            except OSError:
+                pass
+        done = self.begin(1)
+        self.assertIn('o space left on device', done.err)
+        self.assertIn(small, done.err)
+        self.assertEqual(self.vm.ours(), [])
+        self.assertFalse(os.path.exists(self.path('copy')))
+
+    def spoil(self, text):
+        """A begin is killed in the middle (a job of its own is running), and its journal becomes this."""
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={self.path("copy")}', '--protect', 'no', '--limit', '64KiB')
+        for pid in self.watchers():
+            os.kill(pid, signal.SIGKILL)
+        journal = self.path('state', 'guests', 'g', 'journal')
+        with open(journal) as f:
+            old = f.read()
+        with open(journal, 'w') as f:
+            f.write(text(old))
+
+    def test_a_truncated_journal_is_undone_by_names(self):
+        self.spoil(lambda old: old[:len(old) // 3].split('\n')[0][:200])
+        self.baksh('domblklist', 'g')
+        job = self.json('backup-info', 'g')
+        self.assertEqual(job['state'], 'failed', job)
+        self.assertIn('journal', job['error'])
+        self.assertEqual(self.vm.ours(), [])
+
+    def test_a_journal_of_a_newer_version_is_left_alone_or_undone_but_never_called_good(self):
+        self.spoil(lambda old: old.replace('"version":1', '"version":99', 1))
+        done = self.baksh('domblklist', 'g')
+        job = self.json('backup-info', 'g')
+        self.assertNotEqual(job['state'], 'completed')
+        if done.rc:
+            self.assertIn('version', done.err)
+        else:
+            self.assertEqual(self.vm.ours(), [])
+
+
+class GuestTest(bed.LiveTest):
+    def setUp(self):
+        super().setUp()
+        self.vm = self.guest(disks=1, agent=False)
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+
+    def push(self, rate='4MiB'):
+        self.must('backup-begin', 'g', '--mode', 'push', '--target', f'vda={self.path("copy")}', '--limit', rate)
+
+    def test_a_shutdown_of_the_guest_fails_the_push_and_names_it(self):
+        self.push('1MiB')
+        self.vm.power_off()
+        self.must('backup-wait', 'g', rc=3)
+        job = self.json('backup-info', 'g')
+        self.assertEqual(job['state'], 'failed')
+        self.assertIn('shut down', job['error'])
+        self.assertFalse(os.path.exists(self.path('copy')))
+
+    def test_a_reset_of_the_guest_does_not_end_the_push(self):
+        self.push('16MiB')
+        self.vm.qmp.execute('system_reset')
+        self.must('backup-wait', 'g')
+        self.assertEqual(self.json('backup-info', 'g')['state'], 'completed')
+        self.assertEqual(self.vm.ours(), [])
+
+    def test_a_disk_that_is_unplugged_is_copied_to_the_end(self):
+        self.push('16MiB')
+        self.vm.stop_writing()
+        self.vm.qmp.execute('device_del', id='vda')
+        self.must('backup-wait', 'g')
+        self.assertEqual(self.json('backup-info', 'g')['state'], 'completed')
+        self.assertEqual(self.vm.ours(), [])
+
+
+if __name__ == '__main__':
+    bed.main()
