@@ -653,12 +653,13 @@ def _be_subreaper():
 
 class LiveTest(unittest.TestCase):
     maxDiff = None
+    folder = None       # where the files of the tests go; None: /tmp
 
     def setUp(self):
         self.version = qemu_version()
         _be_subreaper()
         # short: unix socket paths have 107 bytes
-        self.directory = tempfile.mkdtemp(prefix='bak-', dir=os.environ.get('LIBBACKUP_TEST_TMP', '/tmp'))
+        self.directory = tempfile.mkdtemp(prefix='bak-', dir=os.environ.get('LIBBACKUP_TEST_TMP') or self.folder or '/tmp')
         self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
         self.addCleanup(self._end_strays)
         self.seed = int(os.environ.get('LIBBACKUP_TEST_SEED') or random.randrange(1 << 32))

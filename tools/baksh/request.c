@@ -222,12 +222,18 @@ static int append_network_target (GString *xml, const char *text)
     return STATUS_DONE;
 }
 
+/* A name alone decides, as the guest may be on another host. */
+static gboolean is_device (const char *path)
+{
+    return g_str_has_prefix (path, "/dev/") && !g_str_has_prefix (path, "/dev/shm/");
+}
+
 static int append_target (GString *xml, const char *text)
 {
     if (is_uri (text))
         return append_network_target (xml, text);
     g_string_append (xml, "      <target");
-    attribute (xml, g_str_has_prefix (text, "/dev/") ? "dev" : "file", text);
+    attribute (xml, is_device (text) ? "dev" : "file", text);
     g_string_append (xml, "/>\n");
     return STATUS_DONE;
 }
@@ -239,7 +245,7 @@ static int append_disk (GString *xml, const Row *row, const Args *args)
     g_string_append (xml, "    <disk");
     attribute (xml, "name", row->name);
     if (place)
-        attribute (xml, "type", is_uri (place) ? "network" : g_str_has_prefix (place, "/dev/") ? "block" : "file");
+        attribute (xml, "type", is_uri (place) ? "network" : is_device (place) ? "block" : "file");
     attribute (xml, "sync", args_text (args, "sync"));
     g_string_append (xml, ">\n");
     if (args_has (args, "format") || args_has (args, "compression")) {
@@ -252,7 +258,7 @@ static int append_disk (GString *xml, const Row *row, const Args *args)
         status = append_target (xml, row->target);
     if (row->scratch) {
         g_string_append (xml, "      <scratch");
-        attribute (xml, g_str_has_prefix (row->scratch, "/dev/") ? "dev" : "file", row->scratch);
+        attribute (xml, is_device (row->scratch) ? "dev" : "file", row->scratch);
         g_string_append (xml, "/>\n");
     }
     if (row->onto) {
