@@ -39,7 +39,7 @@ static const struct { const char *lie; int code; const char *says; } lies[] = {
     { "hang", BAK_ERROR_TIMEOUT, "no reply to 'query-block'" },
     { "freeze", BAK_ERROR_TIMEOUT, "no reply" },
     { "eof-in-reply", BAK_ERROR_CONNECTION, "closed" },
-    { "eof", BAK_ERROR_CONNECTION, "closed" },
+    { "eof", BAK_ERROR_CONNECTION, "monitor" },     /* closed or reset, as the peer left bytes unread or not */
 };
 
 /* A sanitizer keeps shadows of everything. */
