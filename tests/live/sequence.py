@@ -657,7 +657,7 @@ class Backup:
                 self.fate = 'abort'
         # QEMU 5.2 hangs when a copy ends inside the monitor's own write; a guest's write has no such loop around it
         self.quiet = s.version < (6, 0) and self.mode == 'push'
-        self.race = s.chance(30) and not self.quiet
+        self.race = s.chance(30) and self.may_write_now()
         self.servers, self.paths = {}, {}
         self.allowed_full = set()
 
@@ -881,7 +881,8 @@ class Backup:
         self.no_files()
 
     def may_write_now(self):
-        return not self.quiet
+        # without protection a failing target is the guest's failing write, as was asked for
+        return not self.quiet and not (self.protect and self.fate == 'bad target')
 
     def adopted(self, job):
         deadline = bed.Deadline(30)
