@@ -3,6 +3,7 @@
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/build.h"
 #include "driver/qemu/checkpoint.h"
+#include "driver/qemu/image.h"
 #include "driver/qemu/job.h"
 #include "util/json.h"
 
@@ -200,6 +201,19 @@ static gboolean remove_from_file (const CheckpointDisk *disk, GError **error)
     if (!disk->persistent || !disk->file || !g_path_is_absolute (disk->file) || !g_file_test (disk->file, G_FILE_TEST_EXISTS))
         return TRUE;
     return offline_bitmap_remove (disk->file, "qcow2", disk->bitmap, error);
+}
+
+gboolean checkpoint_is_stored (const Plan *plan)
+{
+    for (guint i = 0; plan->checkpoint && i < json_array_get_length (plan->checkpoint_disks); i++) {
+        JsonObject *disk = json_get_element (plan->checkpoint_disks, i);
+        const char *file = disk && json_get_bool (disk, "persistent", TRUE) ? json_get_string (disk, "file") : NULL;
+        g_autoptr (ImageInfo) info = file && g_path_is_absolute (file) ? image_probe (file, NULL, NULL) : NULL;
+        for (guint k = 0; info && k < info->bitmaps->len; k++)
+            if (g_str_equal (((ImageBitmap *) info->bitmaps->pdata[k])->name, plan->checkpoint))
+                return TRUE;
+    }
+    return FALSE;
 }
 
 gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error)

@@ -10,6 +10,8 @@
 gboolean checkpoint_record (Guest *guest, const Plan *plan, gint64 created, const char *job, GError **error);
 /* What the checkpoint of the backup that runs now will be if that ends well; NULL: none. By journal and record, on any thread. */
 Checkpoint *checkpoint_provisional (Guest *guest);
+/* Whether an image on disk holds a bitmap of it; looks without a lock. */
+gboolean checkpoint_is_stored (const Plan *plan);
 /* Removes the bitmaps of a checkpoint that never came to be, by node, by file, or from images that no QEMU has open. */
 gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error);
 

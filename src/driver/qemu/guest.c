@@ -109,8 +109,13 @@ static gpointer guest_main (gpointer data)
             job_tick (guest);
         if (g_async_queue_length (guest->queue) > 0)
             continue;
+        if (guest->leftover_at && !guest->job && g_get_monotonic_time () >= guest->leftover_at) {
+            guest->leftover_at = 0;
+            if (journal_exists (guest->dir))
+                guest_acquire (guest, NULL);
+        }
         release_when_idle (guest);
-        gboolean ticking = guest->job || guest->release_at;
+        gboolean ticking = guest->job || guest->release_at || guest->leftover_at;
         if (ticking && !g_source_get_context (timer))
             g_source_attach (timer, guest->context);
         if (!ticking && g_source_get_context (timer)) {

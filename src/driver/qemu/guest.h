@@ -45,6 +45,7 @@ struct _Guest {
     Caps *caps;
     Job *job;                   /* the running job; NULL */
     gint64 release_at;          /* monotonic: let go of the monitor then; 0 */
+    gint64 leftover_at;         /* monotonic: end then what the journal of an ended job still holds; 0 */
     GPtrArray *pending;         /* GuestEvent*: what came in, taken by the tick */
     GHashTable *job_status;     /* QEMU's job id -> last status seen in an event */
     GHashTable *job_errors;     /* QEMU's job id -> error of BLOCK_JOB_COMPLETED or _CANCELLED ("" = none) */

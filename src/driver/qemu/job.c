@@ -17,7 +17,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { TICK_MS = 1000, REFRESH_TIMEOUT_MS = 5000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, RESULT_MS = 1500, MUTE_MS = 5000, LOST_MONITOR_TRIES = 5 };
+enum { TICK_MS = 1000, LEFTOVER_MS = 1000, REFRESH_TIMEOUT_MS = 5000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, RESULT_MS = 1500, MUTE_MS = 5000, LOST_MONITOR_TRIES = 5 };
 enum { KNOWN_FLAGS = BEGIN_REUSE_EXTERNAL | BEGIN_QUIESCE | BEGIN_ALLOW_UNPROVED };
 
 /* ---- the table of moves ---- */
@@ -468,8 +468,12 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
     gboolean alive = !job->run.hung && guest_acquire (guest, NULL);
     gboolean clean = job->run.hung ? FALSE : alive ? run_sweep (guest, prefix, &left) && stop_server (job, &left) && !job->run.frozen : qemu_is_gone (guest);
 
-    /* QEMU may have stored the provisional bitmaps in the images when it quit: they must not look like good ones */
-    if ((alive || clean) && event != JOB_EVENT_GOOD && !checkpoint_drop (guest, job->plan, left ? NULL : &left))
+    /* QEMU may have stored the provisional bitmaps in the images when it quit. Who takes them out holds the images' locks, so not now:
+     * a guest that is just being started again would fail to. */
+    gboolean later = !alive && clean && event != JOB_EVENT_GOOD && checkpoint_is_stored (job->plan);
+    if (later)
+        guest->leftover_at = g_get_monotonic_time () + LEFTOVER_MS * 1000;
+    if (later || (alive && event != JOB_EVENT_GOOD && !checkpoint_drop (guest, job->plan, left ? NULL : &left)))
         clean = FALSE;
     if (alive && clean)
         resume_guest (job);
@@ -480,7 +484,7 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
     write_end (job, event, failure);
     if (clean)
         journal_remove (guest->dir);
-    else
+    else if (!later)
         g_warning ("job %s: %s", job->record.id, left ? left->message : "QEMU could not be cleaned up; the next owner does it");
     bak_event completed = { .kind = EVENT_JOB_COMPLETED, .state = job->record.state, .job = ret_string (job->record.id), .text = ret_string (job->record.error),
                             .detail = job->record.mode };
