@@ -34,7 +34,7 @@ class Disk:
         self.layers = []            # paths, base first
         self.nodes = []             # their node names
         self.tracked = []           # of each layer above the base: checkpoints that got a bitmap with the snapshot
-        self.attached = False       # a QEMU runs with it
+        self.written = []           # the last extents
 
     @property
     def node(self):
@@ -228,6 +228,10 @@ class Sequence:
             kind = self.random.choice(['write'] * 6 + ['zero', 'zero-unmap', 'discard', 'discard'])
             align = SECTOR if kind != 'discard' or disk.fmt == 'raw' else disk.cluster
             place = self.extent(disk, align)
+            if kind != 'write' and disk.written and self.chance(70):    # zeroes matter most where something was
+                offset, length = self.random.choice(disk.written)
+                start, end = offset // align * align, min(-(-(offset + length) // align) * align, disk.size // align * align)
+                place = (start, end - start) if end > start else place
             if not place or place[1] <= 0 or (kind == 'discard' and place[1] % align):
                 continue
             offset, length = place
@@ -238,6 +242,8 @@ class Sequence:
                 kind = 'no discard'     # QEMU may ignore it, as it does while a backup's filter is in place
             else:
                 disk.data[offset:offset + length] = bytes([pattern if kind == 'write' else 0]) * length
+            if kind == 'write':
+                disk.written = disk.written[-30:] + [(offset, length)]
             done.append(f'{disk.name} {kind} {offset}+{length}')
         return done
 
