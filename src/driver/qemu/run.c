@@ -102,11 +102,37 @@ static gboolean export_gone (gpointer data)
     return g_hash_table_contains (named->guest->exports_gone, named->id);
 }
 
+/* The event tells; the list decides: an event is lost when the monitor breaks at that moment. */
 static gboolean verb_export_wait_gone (Run *run, const Action *action, GError **error)
 {
     const char *id = json_get_string (action->args, "export");
-    Named named = { run->guest, id };
-    return qmp_wait (run->guest->qmp, export_gone, &named, g_get_monotonic_time () + WAIT_TIMEOUT_MS * 1000LL, _("the end of the export"), error);
+    Guest *guest = run->guest;
+    Named named = { guest, id };
+    gint64 deadline = g_get_monotonic_time () + WAIT_TIMEOUT_MS * 1000LL;
+
+    for (;;) {
+        g_autoptr (GError) late = NULL;
+        if (qmp_wait (guest->qmp, export_gone, &named, MIN (deadline, g_get_monotonic_time () + REQUERY_MS * 1000), _("the end of the export"), &late))
+            return TRUE;
+        g_autoptr (JsonNode) exports = error_code (late) == BAK_ERROR_TIMEOUT ? qmp_execute (guest->qmp, "query-block-exports", NULL, 0, error) : NULL;
+        if (!exports) {
+            if (error && !*error)
+                g_propagate_error (error, g_steal_pointer (&late));
+            return FALSE;
+        }
+        JsonArray *array = JSON_NODE_HOLDS_ARRAY (exports) ? json_node_get_array (exports) : NULL;
+        gboolean there = FALSE;
+        for (guint i = 0; array && i < json_array_get_length (array); i++) {
+            JsonObject *export = json_get_element (array, i);
+            there = there || (export && g_strcmp0 (json_get_string (export, "id"), id) == 0);
+        }
+        if (!there)
+            return TRUE;
+        if (g_get_monotonic_time () >= deadline) {
+            g_propagate_error (error, g_steal_pointer (&late));
+            return FALSE;
+        }
+    }
 }
 
 /* ---- files ---- */
