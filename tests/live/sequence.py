@@ -151,7 +151,7 @@ class Sequence:
         for key in ('LIBBACKUP_STATE_DIR', 'XDG_RUNTIME_DIR', 'XDG_STATE_HOME', 'XDG_CONFIG_HOME', 'HOME', 'LIBBACKUP_CONFIG'):
             if key in self.test.environment:
                 os.environ[key] = self.test.environment[key]
-        os.environ['LIBBACKUPD'] = os.path.join(os.environ.get('BUILD_DIR') or os.path.join(lib.TOP, 'build'), 'tools/libbackupd/libbackupd')
+        os.environ.setdefault('LIBBACKUPD', os.path.join(os.environ.get('BUILD_DIR') or os.path.join(lib.TOP, 'build'), 'tools/libbackupd/libbackupd'))
         self.make_disks()
         self.start_qemu()
         self.daemon = None
@@ -239,7 +239,11 @@ class Sequence:
             self.io(disk, {'write': f'write -P {pattern} {offset} {length}', 'zero': f'write -z {offset} {length}',
                            'zero-unmap': f'write -z -u {offset} {length}', 'discard': f'discard {offset} {length}'}[kind])
             if kind == 'discard' and 'Pattern verification' in self.io(disk, f'read -P 0 {offset} {length}'):
-                kind = 'no discard'     # QEMU may ignore it, as it does while a backup's filter is in place
+                # QEMU may ignore it, as it does while a backup's filter is in place, which may go in the middle of it
+                kind = 'half discard'
+                for at in range(offset, offset + length, align):
+                    if 'Pattern verification' not in self.io(disk, f'read -P 0 {at} {align}'):
+                        disk.data[at:at + align] = bytes(align)
             else:
                 disk.data[offset:offset + length] = bytes([pattern if kind == 'write' else 0]) * length
             if kind == 'write':
@@ -561,6 +565,8 @@ class Sequence:
         except Exception as e:
             state = self.stacks() if 'timed out' in str(e) and os.environ.get('LIBBACKUP_TEST_GDB') else ''
             with contextlib.suppress(Exception):
+                state += f'QEMU ended: {self.vm.process.poll()}, daemon ended: {self.daemon and self.daemon.poll()}\n'
+                state += self.owner_said()
                 state += f'QEMU said: {self.vm.stderr()[-600:]}\n'
                 state += json.dumps(self.guest.info(), indent=1)
             raise AssertionError(f'{type(e).__name__}: {e}\nQEMU {self.test.version}, seed {self.seed}, step {len(self.log)} of {self.steps}; again with\n'
@@ -568,6 +574,13 @@ class Sequence:
                                  + '\n'.join(f'{i:3} {line}' for i, line in enumerate(self.log)) + f'\nlast job: {state}\n') from e
         finally:
             self.took = time.monotonic() - began
+
+    def owner_said(self):
+        said = ''
+        for name in ('daemon.log', 'state/guests/g/watcher.log'):
+            with contextlib.suppress(OSError), open(self.test.path(name), errors='replace') as f:
+                said += f'{name}: {f.read()[-1500:]}\n'
+        return said
 
     def stacks(self):
         out = ''
