@@ -437,7 +437,11 @@ class Sequence:
             return self.step_checkpoint()
         name = self.random.choice(list(self.points))
         kind = self.random.choice(['', '', '', '', 'children', 'children-only', 'metadata'])
-        after = list(self.points)[list(self.points).index(name) + 1:]
+        parents = {c['name']: c['parent'] for c in self.guest.checkpoints()}
+        after, more = [], [name]        # a redefined checkpoint is a branch
+        while more:
+            more = [child for child, parent in parents.items() if parent in more]
+            after += more
         flags = {'': 0, 'children': lib.CHILDREN, 'children-only': lib.CHILDREN_ONLY, 'metadata': lib.METADATA_ONLY}[kind]
         xml = self.guest.checkpoint_xml(name) if kind == 'metadata' else None
         try:
