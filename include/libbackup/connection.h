@@ -191,7 +191,8 @@ char *bak_connection_get_product (BakConnection *conn, BakError **error);
  * @conn: a connection
  * @error: return location of an error, or NULL
  *
- * What this host can do, as an XML document. Counterpart of virConnectGetCapabilities().
+ * What the driver behind this connection can do, as a JSON object: "driver", "features" (name: true or false) and
+ * "reasons" (name: why not, or under which condition). Counterpart of virConnectGetCapabilities().
  *
  * Returns: the document, bak_free() it; NULL on failure
  *

@@ -54,11 +54,41 @@ static const Option version_options[] = {
 
 const Command cmd_version = { .name = "version", .group = "host", .help = N_("Show version"), .options = version_options, .run = version_run };
 
+static void print_features (JsonObject *features, JsonObject *reasons)
+{
+    g_autoptr (GList) names = json_object_get_members (features);
+    Table *table = table_new (_("Feature"), _("Here"), _("Remark"), NULL);
+    for (const GList *name = names; name; name = name->next) {
+        g_autofree char *shown = clean (name->data);
+        g_autofree char *reason = clean (reasons ? json_object_get_string_member_with_default (reasons, name->data, "") : "");
+        table_row (table, shown, json_object_get_boolean_member_with_default (features, name->data, FALSE) ? _("yes") : _("no"), reason, NULL);
+    }
+    table_print (table);
+}
+
+static JsonObject *object_member (JsonObject *object, const char *name)
+{
+    JsonNode *node = json_object_get_member (object, name);
+    return node && JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
+}
+
 static int capabilities_run (Shell *shell, const Args *args)
 {
     BakError *error = NULL;
-    char *xml = bak_connection_get_capabilities (shell->conn, &error);
-    return xml ? print_xml (args, xml) : fail (error);
+    char *text = bak_connection_get_capabilities (shell->conn, &error);
+    if (!text)
+        return fail (error);
+    g_autoptr (JsonNode) node = json_from_string (text, NULL);
+    JsonObject *object = node && JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
+    JsonObject *features = object ? object_member (object, "features") : NULL;
+    if (!features)
+        return print_xml (args, text);
+    if (args_json (args))
+        print_json (g_steal_pointer (&node));
+    else
+        print_features (features, object_member (object, "reasons"));
+    bak_free (text);
+    return STATUS_DONE;
 }
 
 const Command cmd_capabilities = { .name = "capabilities", .group = "host", .help = N_("Show what this host can do"),
