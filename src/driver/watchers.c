@@ -105,6 +105,16 @@ static void link_register (Link *link)
     link->registered = link->registered || call_event_register (link->remote, &args, &ret, NULL);
 }
 
+static gboolean answers (DriverConn *remote)
+{
+    bak_hello_args args = { .uri = (char *) "" };
+    bak_hello_ret ret = { 0 };
+    gboolean ok = call_hello (remote, &args, &ret, NULL);
+    if (ok)
+        call_clear_ret (CALL_ID_hello, &ret);
+    return ok;
+}
+
 /* A wait must not keep other calls out: it has a connection of its own. */
 static gboolean forward_apart (Watchers *watchers, const char *guest, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
 {
@@ -112,20 +122,30 @@ static gboolean forward_apart (Watchers *watchers, const char *guest, CallId id,
     if (!remote)
         return FALSE;
     *ret_ok = driver_call (remote, id, args, ret, error);
+    gboolean there = *ret_ok || watchers_owned (watchers, guest) || answers (remote);
     driver_close (remote);
-    return TRUE;
+    return there;
 }
 
 static gboolean forward_shared (Watchers *watchers, const char *guest, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
 {
+    g_autoptr (GError) failure = NULL;
     g_mutex_lock (&watchers->lock);
-    Link *link = link_get (watchers, guest, error);
+    Link *link = link_get (watchers, guest, &failure);
+    gboolean there = link != NULL;
     if (link && watchers->listening)
         link_register (link);
     if (link)
-        *ret_ok = driver_call (link->remote, id, args, ret, error);
+        *ret_ok = driver_call (link->remote, id, args, ret, &failure);
+    /* No connection to the watcher, or the watcher's word on a connection of its own? */
+    if (link && !*ret_ok && error_code (failure) == BAK_ERROR_CONNECTION && !watchers_owned (watchers, guest))
+        there = answers (link->remote);
+    if (link && !there)
+        g_hash_table_remove (watchers->links, guest);
     g_mutex_unlock (&watchers->lock);
-    return link != NULL;
+    if (failure)
+        g_propagate_error (error, g_steal_pointer (&failure));
+    return there;
 }
 
 gboolean watchers_forward (Watchers *watchers, const char *guest, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
@@ -135,12 +155,8 @@ gboolean watchers_forward (Watchers *watchers, const char *guest, CallId id, con
 
     if (there && *ret_ok)
         return TRUE;
-    if (error_code (failure) == BAK_ERROR_CONNECTION && (!there || !watchers_owned (watchers, guest))) {
-        g_mutex_lock (&watchers->lock);         /* it had done its work and left */
-        g_hash_table_remove (watchers->links, guest);
-        g_mutex_unlock (&watchers->lock);
-        return FALSE;
-    }
+    if (!there && error_code (failure) == BAK_ERROR_CONNECTION)
+        return FALSE;           /* it had done its work and left */
     *ret_ok = FALSE;
     g_propagate_error (error, g_steal_pointer (&failure));
     return TRUE;
@@ -155,6 +171,14 @@ gboolean watchers_start (Watchers *watchers, const char *guest, GError **error)
     return FALSE;
 }
 
+/* A guest may have got another watcher since. lock is held. */
+static void drop_dead (Watchers *watchers, const char *guest)
+{
+    Link *link = g_hash_table_lookup (watchers->links, guest);
+    if (link && !answers (link->remote))
+        g_hash_table_remove (watchers->links, guest);
+}
+
 static gpointer scan (gpointer data)
 {
     Watchers *watchers = data;
@@ -164,6 +188,7 @@ static gpointer scan (gpointer data)
         g_autoptr (GDir) dir = g_dir_open (path, 0, NULL);
         const char *name;
         while (dir && (name = g_dir_read_name (dir))) {
+            drop_dead (watchers, name);
             Link *link = watchers_owned (watchers, name) ? link_get (watchers, name, NULL) : NULL;
             if (link)
                 link_register (link);

@@ -344,7 +344,6 @@ static void repaired (bak_finding *finding, gboolean ok, const GError *failure)
 static gboolean take_out (Check *check, const LvCheckpoint *checkpoint, const char *disk, GError **error)
 {
     GString *xml = g_string_new (NULL);
-    guint left = 0;
     g_autofree char *start = g_markup_printf_escaped ("<domaincheckpoint><name>%s</name>", checkpoint->name);
     g_string_append (xml, start);
     if (checkpoint->description) {
@@ -361,32 +360,56 @@ static gboolean take_out (Check *check, const LvCheckpoint *checkpoint, const ch
         gboolean out = g_str_equal (other->disk, disk);
         g_autofree char *text = g_markup_printf_escaped ("<disk name='%s' checkpoint='%s'/>", other->disk, out ? "no" : "bitmap");
         g_string_append (xml, text);
-        left += !out;
     }
     g_string_append (xml, "</disks></domaincheckpoint>");
     g_autofree char *document = g_string_free (xml, FALSE);
-    if (left == 0) {
-        g_autoptr (virDomainCheckpoint) whole = virDomainCheckpointLookupByName (check->domain, checkpoint->name, 0);
-        return (whole && virDomainCheckpointDelete (whole, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) == 0) || lv_error (error);
-    }
     g_autoptr (virDomainCheckpoint) made = virDomainCheckpointCreateXML (check->domain, document, VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE);
     return made != NULL || lv_error (error);
 }
 
-static void check_disk (Check *check, const LvPicture *picture, const LvCheckpoint *checkpoint, const LvCheckpointDisk *recorded)
+/* Nothing of it can be used: it goes, with what is left of its bitmaps. */
+static gboolean remove_whole (Check *check, const char *name, GError **error)
 {
-    const LvDisk *disk = lv_picture_disk (picture, recorded->disk, NULL);
-    if (!disk) {
+    g_autoptr (virDomainCheckpoint) checkpoint = virDomainCheckpointLookupByName (check->domain, name, 0);
+    if (checkpoint && virDomainCheckpointDelete (checkpoint, 0) == 0)
+        return TRUE;
+    return (checkpoint && virDomainCheckpointDelete (checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) == 0) || lv_error (error);
+}
+
+/* Returns whether its bitmap is lost. */
+static gboolean check_disk (Check *check, const LvPicture *picture, const LvCheckpoint *checkpoint, const LvCheckpointDisk *recorded)
+{
+    if (!lv_picture_disk (picture, recorded->disk, NULL)) {
         found (check, "absent", recorded->disk, checkpoint->name, _("the disk is not in the guest now"), _("nothing: it counts again when the disk is back"));
-        return;
+        return FALSE;
     }
     if (recorded->has_size)
+        return FALSE;
+    found (check, "lost", recorded->disk, checkpoint->name, _("no increment from it is exact: libvirt finds its bitmap missing, inconsistent (QEMU was killed), or with a gap in the image chain"),
+           _("take the disk out of the checkpoint; the next backup of it must be full"));
+    return TRUE;
+}
+
+static void check_checkpoint (Check *check, const LvPicture *picture, const LvCheckpoint *checkpoint)
+{
+    guint first = check->findings->len, lost = 0;
+    for (guint i = 0; i < checkpoint->disks->len; i++)
+        lost += check_disk (check, picture, checkpoint, checkpoint->disks->pdata[i]);
+    if (!(check->args->flags & CHECK_REPAIR) || lost == 0)
         return;
-    bak_finding *finding = found (check, "lost", recorded->disk, checkpoint->name, _("no increment from it is exact: libvirt finds its bitmap missing, inconsistent (QEMU was killed), or with a gap in the image chain"),
-                                  _("take the disk out of the checkpoint; the next backup of it must be full"));
-    if (check->args->flags & CHECK_REPAIR) {
-        g_autoptr (GError) failure = NULL;
-        repaired (finding, take_out (check, checkpoint, recorded->disk, &failure), failure);
+    g_autoptr (GError) failure = NULL;
+    gboolean whole = lost == checkpoint->disks->len, ok = !whole || remove_whole (check, checkpoint->name, &failure);
+    for (guint i = first; i < check->findings->len; i++) {
+        bak_finding *finding = &g_array_index (check->findings, bak_finding, i);
+        if (!g_str_equal (finding->kind, "lost"))
+            continue;
+        if (!whole) {
+            g_clear_error (&failure);
+            g_autoptr (virDomainCheckpoint) now = virDomainCheckpointLookupByName (check->domain, checkpoint->name, 0);
+            g_autoptr (LvCheckpoint) present = now ? describe (now, VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN, &failure) : NULL;
+            ok = present && take_out (check, present, finding->disk, &failure);
+        }
+        repaired (finding, ok, failure);
     }
 }
 
@@ -397,8 +420,8 @@ static gboolean check_checkpoints (Check *check, const LvPicture *picture, GPtrA
         g_autoptr (LvCheckpoint) parsed = checkpoint ? describe (checkpoint, VIR_DOMAIN_CHECKPOINT_XML_SIZE | VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN, error) : NULL;
         if (checkpoint && !parsed)
             return error_note (error, _("checkpoint '%s'"), (char *) names->pdata[i]);
-        for (guint k = 0; parsed && k < parsed->disks->len; k++)
-            check_disk (check, picture, parsed, parsed->disks->pdata[k]);
+        if (parsed)
+            check_checkpoint (check, picture, parsed);
     }
     return TRUE;
 }

@@ -57,6 +57,7 @@ virConnectPtr lv_connect (LvConn *lv, GError **error)
     if (!lv->vir) {
         lv->vir = virConnectOpenAuth (lv->uri, &auth, lv->conn->readonly ? VIR_CONNECT_RO : 0);
         if (lv->vir) {
+            lv->opened++;
             lv_error_quiet (lv->vir);
             virConnectSetKeepAlive (lv->vir, KEEPALIVE_SECONDS, KEEPALIVE_COUNT);
             lv_events_register (lv);
@@ -73,6 +74,14 @@ virConnectPtr lv_connect (LvConn *lv, GError **error)
         error_note (error, _("cannot connect to '%s'"), shown);
     }
     return vir;
+}
+
+guint lv_connection_number (LvConn *lv)
+{
+    g_mutex_lock (&lv->lock);
+    guint number = lv->opened;
+    g_mutex_unlock (&lv->lock);
+    return number;
 }
 
 virDomainPtr lv_domain (LvConn *lv, const char *name, GError **error)

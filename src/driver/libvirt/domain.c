@@ -3,6 +3,7 @@
 #include <string.h>
 #include <glib/gi18n-lib.h>
 #include "driver/libvirt/picture.h"
+#include "util/files.h"
 
 static void fill_item (virDomainPtr domain, bak_domain_item *item)
 {
@@ -42,12 +43,28 @@ gboolean lv_list (DriverConn *conn, const bak_list_args *args, bak_list_ret *ret
     return TRUE;
 }
 
+/* A transient guest that has gone but left records. */
+static gboolean lookup_gone (LvConn *lv, const char *name, bak_domain_item *item)
+{
+    g_autofree char *dir = *name && lv_guest_name_check (name, NULL) ? lv_guest_dir (lv, name) : NULL;
+    g_autofree char *path = dir ? g_build_filename (dir, "uuid", NULL) : NULL, *uuid = NULL;
+    if (!path || !files_read (path, 64, &uuid, NULL, NULL) || !g_uuid_string_is_valid (uuid))
+        return FALSE;
+    item->name = ret_string (name);
+    item->uuid = ret_string (uuid);
+    item->id = -1;
+    item->state = DOMAIN_STATE_SHUTOFF;
+    return TRUE;
+}
+
 gboolean lv_lookup (DriverConn *conn, const bak_lookup_args *args, bak_lookup_ret *ret, GError **error)
 {
     g_autoptr (virConnect) vir = lv_connect (conn->priv, error);
     if (!vir)
         return FALSE;
     g_autoptr (virDomain) domain = *args->name ? virDomainLookupByName (vir, args->name) : virDomainLookupByUUIDString (vir, args->uuid);
+    if (!domain && virGetLastErrorCode () == VIR_ERR_NO_DOMAIN && lookup_gone (conn->priv, args->name, &ret->domain))
+        return TRUE;
     if (!domain)
         return lv_error (error);
     fill_item (domain, &ret->domain);

@@ -84,11 +84,13 @@ static void on_job_completed (virConnectPtr vir, virDomainPtr domain, virTypedPa
 {
     const char *failure = NULL;
     int success = 0, operation = 0;
+    unsigned long long total = 0;
     virTypedParamsGetBoolean (params, count, VIR_DOMAIN_JOB_SUCCESS, &success);
     virTypedParamsGetString (params, count, VIR_DOMAIN_JOB_ERRMSG, &failure);
     virTypedParamsGetInt (params, count, VIR_DOMAIN_JOB_OPERATION, &operation);
+    virTypedParamsGetULLong (params, count, VIR_DOMAIN_JOB_DISK_TOTAL, &total);
     if (operation == VIR_DOMAIN_JOB_OPERATION_BACKUP)
-        leave_note (data, domain, &(LvNote) { .kind = NOTE_JOB_COMPLETED, .success = success, .text = (char *) failure });
+        leave_note (data, domain, &(LvNote) { .kind = NOTE_JOB_COMPLETED, .success = success, .total = total, .text = (char *) failure });
 }
 
 static void on_block_job (virConnectPtr vir, virDomainPtr domain, const char *disk, int type, int status, void *data)

@@ -156,9 +156,18 @@ static gboolean make_dir_for_qemu (LvGuest *guest, const LvPicture *picture, con
     return TRUE;
 }
 
+/* A transient guest leaves nothing in libvirt when it goes; its records stay, and are found by its name. */
+static void note_uuid (LvGuest *guest, const LvPicture *picture)
+{
+    g_autofree char *path = g_build_filename (guest->dir, "uuid", NULL);
+    files_write_atomic (path, picture->uuid, -1, 0600, NULL);
+}
+
 gboolean lv_guest_make_dirs (LvGuest *guest, const LvPicture *picture, GError **error)
 {
     gboolean other = picture->has_owner && geteuid () == 0 && picture->uid != 0;
+    if (files_make_dir (guest->online, 0700, NULL))
+        note_uuid (guest, picture);
     return files_make_dir (guest->online, 0700, error) && (!other || open_way (guest, error))
         && make_dir_for_qemu (guest, picture, "scratch", error) && make_dir_for_qemu (guest, picture, "run", error);
 }

@@ -23,6 +23,8 @@ typedef struct {
     LvDiskEnd end;
     guint index;                /* of the target or scratch, as libvirt numbers it; 0: not known */
     guint64 reserve;            /* bytes to be kept free on its file system */
+    gboolean counted;           /* libvirt told this disk's bytes while it ran */
+    guint64 estimate;           /* bytes that an increment has, asked before begin */
 } LvJobDisk;
 
 typedef struct {
@@ -37,6 +39,7 @@ typedef struct {
     gboolean success;
     char *failure;              /* libvirt's text; NULL */
     gint64 ended_at;            /* monotonic */
+    guint64 total;              /* bytes of all disks, as libvirt counted at the end; 0: it did not */
     gboolean lost;              /* libvirt kept no result that can be shown to be of this job */
     gboolean told, told_success; /* by an event */
     char *told_failure;
@@ -44,10 +47,12 @@ typedef struct {
     gboolean finished;          /* finish has run and is in the journal */
     gboolean gone;              /* QEMU is gone */
     char *gone_why;
+    gint64 missing_since;       /* monotonic: libvirt does not know the guest any more, an event has yet to say why; 0 */
     gboolean adopted;           /* taken over from a process that died */
     gboolean was_running;       /* the guest ran at begin: it is resumed when an I/O error of ours has paused it */
     char *paused;               /* the guest was paused by an I/O error during the job: what libvirt said; NULL */
     gboolean disconnected;      /* libvirtd is away */
+    guint connection;           /* number of the connection that the job was last seen over */
     gboolean protect;
     gboolean urgent;            /* little space is left: look often */
     guint64 scratch_limit;      /* bytes; 0: none */
@@ -109,7 +114,7 @@ LvSpace lv_space (const char *path);
 /* What is kept free on a file system that had so much at begin. Pure. */
 guint64 lv_space_reserve (guint64 available_at_begin);
 gboolean lv_watch_arm (LvJob *job, guint disk, GError **error);         /* a threshold on what QEMU writes */
-gboolean lv_watch_space (LvJob *job, GError **error);                   /* FALSE: the job has to end now */
+gboolean lv_watch_space (LvJob *job, guint *ret_disk, GError **error);  /* FALSE: the job has to end now, because of that disk */
 gboolean lv_watch_urgent (const LvJob *job);                            /* little is left: look often */
 int lv_count_readers (const Plan *plan);                                /* connections to the export; -1: cannot tell */
 

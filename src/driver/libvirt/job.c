@@ -12,7 +12,7 @@
 #include "util/config.h"
 #include "util/json.h"
 
-enum { TICK_MS = 1000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, SETTLE_MS = 3000, WAIT_SLICE_MS = 100 };
+enum { TICK_MS = 1000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, SETTLE_MS = 3000, WAIT_SLICE_MS = 100, MISSING_MS = 1000 };
 
 /* ---- record and snapshot ---- */
 
@@ -196,6 +196,8 @@ static const char *why_gone (int event, int detail)
         return _("the guest was destroyed during the backup");
     if (detail == VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)
         return _("the guest was shut down during the backup");
+    if (detail == VIR_DOMAIN_EVENT_STOPPED_FAILED)
+        return _("QEMU died during the backup");
     if (detail == VIR_DOMAIN_EVENT_STOPPED_MIGRATED)
         return _("the guest was migrated to another host during the backup");
     if (detail == VIR_DOMAIN_EVENT_STOPPED_SAVED)
@@ -224,6 +226,7 @@ void lv_job_take (LvJob *job, const LvNote *note)
     case NOTE_JOB_COMPLETED:    /* only a hint: it may be the tail of another client's job */
         job->told = TRUE;
         job->told_success = note->success;
+        job->total = note->total;
         g_free (job->told_failure);
         job->told_failure = g_strdup (note->text);
         break;
@@ -270,6 +273,7 @@ static void ask_disks (LvJob *job, virDomainPtr domain)
         virDomainBlockJobInfo info;
         if (job->disks[i].end == DISK_RUNS && virDomainGetBlockJobInfo (domain, disk->target, &info, 0) == 1 && !(info.cur == 0 && info.end == 1)) {
             out->bytes = info.cur;
+            job->disks[i].counted = TRUE;
             if (job->plan->mode == BACKUP_MODE_PUSH)
                 out->total = info.end;
         } else if (job->disks[i].end == DISK_COMPLETED && job->plan->mode == BACKUP_MODE_PUSH) {
@@ -309,6 +313,8 @@ static void ask_result (LvJob *job, virDomainPtr domain)
         end_by_libvirt (job, good, failure);
     job->lost = !backup && !job->told;
     job->lost = job->lost || (good && !job->success);
+    if (backup && total)
+        job->total = total;
     virTypedParamsFree (params, count);
 }
 
@@ -317,7 +323,8 @@ static void note_gone (LvJob *job, virDomainPtr domain)
     static const struct { int reason, detail; } details[] = {
         { VIR_DOMAIN_SHUTOFF_SHUTDOWN, VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN }, { VIR_DOMAIN_SHUTOFF_DESTROYED, VIR_DOMAIN_EVENT_STOPPED_DESTROYED },
         { VIR_DOMAIN_SHUTOFF_CRASHED, VIR_DOMAIN_EVENT_STOPPED_CRASHED }, { VIR_DOMAIN_SHUTOFF_MIGRATED, VIR_DOMAIN_EVENT_STOPPED_MIGRATED },
-        { VIR_DOMAIN_SHUTOFF_SAVED, VIR_DOMAIN_EVENT_STOPPED_SAVED } };
+        { VIR_DOMAIN_SHUTOFF_SAVED, VIR_DOMAIN_EVENT_STOPPED_SAVED },
+        { VIR_DOMAIN_SHUTOFF_FAILED, VIR_DOMAIN_EVENT_STOPPED_FAILED } };
     int state = 0, reason = 0, detail = -1;
     if (domain)
         virDomainGetState (domain, &state, &reason, 0);
@@ -329,11 +336,27 @@ static void note_gone (LvJob *job, virDomainPtr domain)
         job->gone_why = g_strdup (why_gone (VIR_DOMAIN_EVENT_STOPPED, detail));
 }
 
+/* A transient guest that goes takes with it what could be asked: its last event is waited for. */
+static void note_missing (LvJob *job)
+{
+    gint64 now = g_get_monotonic_time ();
+    if (!job->missing_since)
+        job->missing_since = now;
+    job->next_tick = now;
+    if (now > job->missing_since + MISSING_MS * 1000LL)
+        note_gone (job, NULL);
+}
+
+/* Also when it was lost and there again between two looks. */
 static void note_connection (LvJob *job, gboolean connected, const char *why)
 {
-    if (job->disconnected == !connected)
+    guint number = lv_connection_number (job->guest->lv);
+    gboolean changed = job->connection && job->connection != number;
+    if (job->disconnected == !connected && !(connected && changed))
         return;
     job->disconnected = !connected;
+    if (connected)
+        job->connection = number;
     g_autoptr (GDateTime) now = g_date_time_new_now_utc ();
     g_autofree char *when = g_date_time_format (now, "%FT%TZ");
     g_autofree char *text = connected ? g_strdup_printf (_("%s: connected to libvirt again"), when) : g_strdup_printf (_("%s: libvirt is not reachable: %s"), when, why);
@@ -368,7 +391,7 @@ void lv_job_refresh (LvGuest *guest)
         return;
     g_autoptr (virDomain) domain = lv_guest_domain (guest, &failure);
     if (!domain && error_code (failure) == BAK_ERROR_NO_DOMAIN) {
-        note_gone (job, NULL);
+        note_missing (job);
         return;
     }
     int active = domain ? virDomainIsActive (domain) : -1;
@@ -387,7 +410,7 @@ void lv_job_refresh (LvGuest *guest)
         publish (job);
         return;
     }
-    gboolean was_away = job->disconnected;
+    gboolean was_away = job->disconnected || job->connection != lv_connection_number (guest->lv);
     note_connection (job, TRUE, NULL);
     if (type == VIR_DOMAIN_JOB_NONE && !job->ended)
         ask_result (job, domain);
@@ -657,6 +680,28 @@ static gboolean settled (const LvJob *job)
     return TRUE;
 }
 
+/* libvirt counts all disks together at the end. A disk that was copied before it could be asked for has what is left, the
+ * increments among them by what their bitmaps said before. */
+static void count_bytes (LvJob *job)
+{
+    guint64 rest = job->total, estimates = 0;
+    for (guint i = 0; i < job->plan->disks->len; i++) {
+        bak_job_disk *disk = &job->record.disks.disks_val[i];
+        gboolean known = job->disks[i].counted || g_str_equal (disk->type, "full") || !job->total;
+        if (known)
+            rest -= MIN (rest, disk->total);
+        else
+            estimates += job->disks[i].estimate;
+        disk->bytes = disk->total;
+    }
+    for (guint i = 0; job->total && i < job->plan->disks->len; i++) {
+        bak_job_disk *disk = &job->record.disks.disks_val[i];
+        if (job->disks[i].counted || g_str_equal (disk->type, "full"))
+            continue;
+        disk->bytes = disk->total = estimates ? (guint64) ((double) rest * job->disks[i].estimate / estimates) : rest / job->plan->disks->len;
+    }
+}
+
 /* FALSE: the job has ended. */
 static gboolean mind_end (LvJob *job)
 {
@@ -683,8 +728,7 @@ static gboolean mind_end (LvJob *job)
         push_failed (job);
         return FALSE;
     }
-    for (guint i = 0; i < job->record.disks.disks_len; i++)
-        job->record.disks.disks_val[i].bytes = job->record.disks.disks_val[i].total;
+    count_bytes (job);
     job_end (job, JOB_EVENT_GOOD, NULL);
     return FALSE;
 }
@@ -715,9 +759,11 @@ static gboolean mind_pause (LvJob *job)
 static gboolean mind_space (LvJob *job)
 {
     g_autoptr (GError) failure = NULL;
-    if (lv_watch_space (job, &failure))
+    guint disk;
+    if (lv_watch_space (job, &disk, &failure))
         return TRUE;
     warn (job, failure->message);
+    mark_failed (job, disk, failure->message);
     job_end (job, JOB_EVENT_BAD, failure);
     return FALSE;
 }
@@ -820,6 +866,19 @@ static void note_space (LvGuest *guest, Plan *plan)
     }
 }
 
+static void estimate (LvJob *job, const LvRequest *request)
+{
+    for (guint i = 0; i < job->plan->disks->len; i++) {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        for (guint k = 0; k < request->bases->len; k++) {
+            const LvCheckpoint *base = request->bases->pdata[k];
+            const LvCheckpointDisk *in_base = g_strcmp0 (base->name, disk->since) == 0 ? lv_checkpoint_disk (base, disk->target) : NULL;
+            if (in_base)
+                job->disks[i].estimate = in_base->size;
+        }
+    }
+}
+
 static gboolean is_running (LvGuest *guest)
 {
     g_autoptr (virDomain) domain = lv_guest_domain (guest, NULL);
@@ -840,8 +899,10 @@ static gboolean try_begin (LvGuest *guest, const bak_begin_args *args, LvRequest
     LvJob *job = guest->job = job_new (guest, plan, NULL, NULL);
     g_autoptr (virDomain) domain = lv_guest_domain (guest, NULL);
     job->was_running = is_running (guest);
+    estimate (job, request);
     job->protect = request->def->protect != PROTECT_NO;
     job->scratch_limit = request->def->scratch_limit;
+    job->connection = lv_connection_number (guest->lv);
     job->stale = domain ? lv_stats_fingerprint (domain) : g_strdup ("");
     record_from_plan (&job->record, plan, guest->name);
     job->run.journal = journal_create (guest->online, plan, journal_meta (job, args), error);
@@ -1033,6 +1094,7 @@ static LvJob *job_from_journal (LvGuest *guest, JournalState *state)
     job->was_running = json_get_bool (state->meta, "was-running", FALSE);
     job->protect = json_get_bool (state->meta, "protect", TRUE);
     job->stale = g_strdup (json_get_string (state->meta, "stale"));
+    job->connection = lv_connection_number (guest->lv);
     job->adopted = TRUE;
     return job;
 }

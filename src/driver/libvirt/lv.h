@@ -26,6 +26,7 @@ struct _LvConn {                /* DriverConn.priv */
 
     GMutex lock;                /* guards what follows */
     virConnectPtr vir;          /* the present connection; replaced when it was lost */
+    guint opened;               /* how often one was opened */
     GHashTable *guests;         /* name -> LvGuest* */
     GArray *callbacks;          /* int: registered with vir */
     LvListener *listener;
@@ -50,6 +51,7 @@ void lv_error_quiet (virConnectPtr vir);                /* libvirt prints errors
 
 /* connect.c: the present connection, opened again when it was lost. A reference: close it. NULL with CONNECTION. */
 virConnectPtr lv_connect (LvConn *lv, GError **error);
+guint lv_connection_number (LvConn *lv);                /* changes when the connection was lost and is there again */
 virDomainPtr lv_domain (LvConn *lv, const char *name, GError **error);
 gboolean lv_uri_is_local (const char *uri);             /* pure */
 char *lv_uri_hash (const char *uri);                    /* 8 hex digits; pure */

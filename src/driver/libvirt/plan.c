@@ -344,6 +344,7 @@ static gboolean resolve (Planner *p, Item *item, GError **error)
     if (wants_increment (p, item) && !resolve_incremental (p, item, error))
         return FALSE;
     item->out->type = g_strdup (item->incremental ? "incremental" : "full");
+    item->out->since = item->incremental ? g_strdup (item->base) : NULL;
     if (!resolve_store (p, item, error) || !check_features (p, item, error) || !check_backing (p, item, error))
         return FALSE;
     guint64 limit = item->def && item->def->limit ? item->def->limit : p->in->def->limit ? MAX (1, p->in->def->limit / p->items->len) : 0;
@@ -356,7 +357,7 @@ static gboolean resolve (Planner *p, Item *item, GError **error)
 static gboolean check_protection (Planner *p, GError **error)
 {
     Protect protect = p->in->def->protect;
-    const char *text = _("space is watched and the backup ended before it runs out; a guest that was paused nevertheless is resumed");
+    const char *text = _("a full target or scratch can pause the guest: space is watched, and the guest resumed");
     if (protect == PROTECT_STRICT)
         return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("protect='strict': libvirt cannot keep a failing target or scratch away from the guest's writes "
                           "(copy-before-write filters); attach the guest by QMP, or use protect='yes'"));

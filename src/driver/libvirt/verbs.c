@@ -240,7 +240,18 @@ static gboolean verb_freeze (Run *run, const Action *action, GError **error)
     run->frozen_since = g_get_monotonic_time ();
     virDomainAgentSetResponseTimeout (domain, (int) json_get_int (action->args, "seconds", LV_FREEZE_SECONDS), 0);
     run->froze = virDomainFSFreeze (domain, NULL, 0, 0);
-    return run->froze >= 0 || lv_error (error);
+    if (run->froze >= 0)
+        return TRUE;
+    g_autoptr (GError) failure = NULL;
+    lv_error (&failure);
+    if (strstr (failure->message, "not connected") || strstr (failure->message, "not configured")) {
+        run->frozen = FALSE;    /* nothing was sent */
+        virDomainAgentSetResponseTimeout (domain, DEFAULT_AGENT_SECONDS, 0);
+        if (run->journal)
+            journal_frozen (run->journal, FALSE, NULL);
+    }
+    g_propagate_error (error, g_steal_pointer (&failure));
+    return FALSE;
 }
 
 static gboolean verb_thaw (Run *run, const Action *action, GError **error)

@@ -104,15 +104,18 @@ static gboolean disk_has_room (LvJob *job, guint i, GError **error)
                       : _("disk '%s': scratch '%s': No space left on device: only %s left; the backup was ended before that could pause the guest"), disk->target, path, left);
 }
 
-gboolean lv_watch_space (LvJob *job, GError **error)
+gboolean lv_watch_space (LvJob *job, guint *ret_disk, GError **error)
 {
     job->urgent = FALSE;
+    *ret_disk = 0;
     if (job->scratch_limit && job->record.temp_used > job->scratch_limit)
         return error_set (error, BAK_ERROR_NO_SPACE, _("the scratch has grown to %" G_GUINT64_FORMAT " bytes; its limit is %" G_GUINT64_FORMAT),
                           job->record.temp_used, job->scratch_limit);
     for (guint i = 0; is_watched (job) && i < job->plan->disks->len; i++)
-        if (!disk_has_room (job, i, error))
+        if (!disk_has_room (job, i, error)) {
+            *ret_disk = i;
             return FALSE;
+        }
     return TRUE;
 }
 
