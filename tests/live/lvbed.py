@@ -21,8 +21,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
+import time
 import unittest
 
 import bed
@@ -44,8 +46,39 @@ for pair in etc:/etc/libvirt lib:/var/lib/libvirt cache:/var/cache/libvirt log:/
     mount --bind "$0/${pair%%:*}" "${pair#*:}"
 done
 mkdir -p /run/libvirt
-exec libvirtd -f "$0/libvirtd.conf" -p "$0/pid"
+exec "$@"
 '''
+
+
+def host(*argv):
+    """The parent of every libvirtd and, when libvirtd lets go of them, of its QEMUs: a process that is dead is dead at once.
+    Hears "start" on stdin, says the pid; ends with its stdin, and takes all of them with it."""
+    bed._be_subreaper()
+
+    def wait():
+        while True:
+            try:
+                os.wait()
+            except ChildProcessError:
+                time.sleep(0.05)
+    threading.Thread(target=wait, daemon=True).start()
+    for _ in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 0)
+            os.dup2(2, 1)
+            os.execvp(argv[0], argv)
+        print(pid, flush=True)
+    for _ in range(50):
+        children = bed.LiveTest._children()
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not children:
+            break
+        time.sleep(0.1)
 
 
 class Libvirtd:
@@ -57,7 +90,7 @@ class Libvirtd:
             raise unittest.SkipTest('no libvirtd or no virsh here (packages libvirt-daemon-system, libvirt-clients)')
         self.directory = tempfile.mkdtemp(prefix='lv-', dir=os.environ.get('LIBBACKUP_TEST_TMP', '/tmp'))
         os.chmod(self.directory, 0o755)
-        self.process = None
+        self.pid = None
         self.log = os.path.join(self.directory, 'libvirtd.log')
         self.as_root = os.geteuid() == 0
         if self.as_root:
@@ -65,6 +98,9 @@ class Libvirtd:
         else:
             self._configure_session()
         atexit.register(self.remove)
+        with open(self.path('stderr'), 'ab') as stderr:
+            self.host = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, env=self.environment,
+                                         start_new_session=True)
         self.start()
 
     def path(self, *names):
@@ -81,17 +117,23 @@ class Libvirtd:
         for name in ('etc', 'lib', 'log', 'run', 'sock'):
             os.mkdir(self.path(name))
         # what libvirtd finds out about QEMU takes it seconds: it is kept
-        cache = os.path.join(bed.cache_dir(), 'libvirt')
+        cache = os.path.join(bed.cache_dir(), f'libvirt-{user}')
         os.makedirs(cache, exist_ok=True)
         os.symlink(cache, self.path('cache'))
         os.mkdir(self.path('lib', 'qemu'))
+        for name, size in (('small', '2m'), ('medium', '24m')):         # file systems that are soon full
+            os.mkdir(self.path(name))
+            bed.run('mount', '-t', 'tmpfs', '-o', f'size={size},mode=1777', 'none', self.path(name))
         self._write(QEMU_CONF + ROOT_CONF.format(user=user, ownership=ownership), 'etc', 'qemu.conf')
         self._write(f'unix_sock_dir = "{self.path("sock")}"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\n'
                     f'log_outputs = "2:file:{self.log}"\n', 'libvirtd.conf')
-        self.argv = ['unshare', '-m', 'sh', '-c', NAMESPACE, self.directory]
+        self.argv = ['unshare', '-m', 'sh', '-c', NAMESPACE, self.directory, *self._host_argv()]
         self.environment = dict(os.environ)
         self.socket = self.path('sock', 'libvirt-sock')
         self.uri = f'qemu+unix:///system?socket={self.socket}'
+
+    def _host_argv(self):
+        return ['/usr/bin/python3', os.path.abspath(__file__), self.program, '-f', self.path('libvirtd.conf'), '-p', self.path('pid')]
 
     def _configure_session(self):
         os.mkdir(self.path('run'), 0o700)
@@ -99,30 +141,32 @@ class Libvirtd:
         self._write(f'log_outputs = "2:file:{self.log}"\n', 'libvirtd.conf')
         self.environment = {**os.environ, 'XDG_RUNTIME_DIR': self.path('run'), 'XDG_CONFIG_HOME': self.path('config'),
                             'XDG_CACHE_HOME': os.path.join(bed.cache_dir(), 'libvirt-session'), 'XDG_DATA_HOME': self.path('data')}
-        self.argv = [self.program, '-f', self.path('libvirtd.conf'), '-p', self.path('pid')]
+        self.argv = self._host_argv()
         self.socket = self.path('run', 'libvirt', 'libvirt-sock')
         self.uri = f'qemu+unix:///session?socket={self.socket}'
 
+    def is_running(self):
+        return self.pid is not None and os.path.exists(f'/proc/{self.pid}')
+
     def _answers(self):
-        if self.process.poll() is not None:
+        if not self.is_running():
             with open(self.path('stderr'), errors='replace') as f:
-                raise AssertionError(f'libvirtd ended with {self.process.returncode}: {f.read()[-2000:]}')
+                raise AssertionError(f'libvirtd ended: {f.read()[-2000:]}')
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as s:
             s.connect(self.socket)
             return True
         return False
 
     def start(self):
-        with open(self.path('stderr'), 'ab') as stderr:
-            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env=self.environment,
-                                            start_new_session=True)
+        self.host.stdin.write('start\n')
+        self.host.stdin.flush()
+        self.pid = int(self.host.stdout.readline())
         bed.wait_for('libvirtd listens', self._answers)
         self.virsh('list')
 
     def kill(self, sig=signal.SIGKILL):
-        """unshare and sh have become it by exec."""
-        self.process.send_signal(sig)
-        self.process.wait()
+        os.kill(self.pid, sig)
+        bed.wait_for('libvirtd is gone', lambda: not self.is_running())
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.socket)
 
@@ -136,22 +180,15 @@ class Libvirtd:
     def pid_file(self, domain):
         return self.path('run', 'libvirt', 'qemu', *(() if self.as_root else ('run',)), f'{domain}.pid')
 
-    def reap(self, pid):
-        """A QEMU's parent is gone, so it becomes this process's child (the bed adopts orphans): libvirtd waits until it is reaped."""
-        def wait():
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-        threading.Thread(target=wait, daemon=True).start()
-
     def remove(self):
-        if self.process and self.process.poll() is None:
-            with contextlib.suppress(Exception):
-                for name in self.virsh('list', '--name', check=False).stdout.split():
-                    self.virsh('destroy', name, check=False)
-            self.process.terminate()
+        if hasattr(self, 'host'):
+            self.host.stdin.close()
+            self.host.stdout.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
-            self.process.kill()
+                self.host.wait(20)
+            self.host.kill()
+        for name in ('small', 'medium'):
+            subprocess.run(['umount', '-l', self.path(name)], capture_output=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -240,7 +277,6 @@ class Domain(bed.Guest):
             self.virsh('start', self.domain, '--paused')
         self.qmp = Monitor(self)
         self._watch()
-        self.daemon.reap(self.pid())
         if not self.bare:
             listener.settimeout(30)
             self.control, _ = listener.accept()
@@ -304,7 +340,6 @@ class Domain(bed.Guest):
 
     def boot_again(self):
         self.virsh('start', self.domain)
-        self.daemon.reap(self.pid())
         self._watch()
 
     def io(self, number, command):
@@ -335,7 +370,7 @@ class OnLibvirt:
         if not os.path.exists(os.path.join(modules, 'libbackup-driver-libvirt.so')):
             self.skipTest('built without libvirt')
         daemon = libvirtd(**self.daemon_options)
-        self.addCleanup(lambda: daemon.process.poll() is None or daemon.start())
+        self.addCleanup(lambda: daemon.is_running() or daemon.start())
         self.uri = f'libvirt+{daemon.uri}'
         self.environment.update(LIBBACKUP_DEFAULT_URI=self.uri, LIBBACKUP_DRIVER_DIR=modules)
         return daemon
@@ -371,6 +406,32 @@ class OnLibvirt:
         disks = [i if isinstance(i, bed.Disk) else bed.Disk(i, f'vd{chr(97 + n)}') for n, i in enumerate(images)]
         return Domain(self, self.daemon, disks, bare=True, name='bare', **kw)
 
+    def full_soon(self, name):
+        """The directory of a file system of 2 MiB ("small") or 24 MiB ("medium")."""
+        if not self.daemon.as_root:
+            self.skipTest('only root can mount a small file system')
+        path = self.daemon.path(name)
+        self.addCleanup(lambda: [os.unlink(os.path.join(path, f)) for f in os.listdir(path)])
+        return path
+
+    def full_disk(self, name, size):
+        """A qcow2 image full of data; what it holds lies in a file below it, made once."""
+        base = os.path.join(bed.cache_dir(), 'disks', f'full-{size}.raw')
+        os.makedirs(os.path.dirname(base), exist_ok=True)
+        if not os.path.exists(base):
+            with tempfile.NamedTemporaryFile(dir=os.path.dirname(base), delete=False) as f:
+                for number in range(bed.size_of(size) >> 20):
+                    f.write(bytes([number % 251 + 1]) * (1 << 20))
+            os.chmod(f.name, 0o644)
+            os.rename(f.name, base)
+        self.img('create', '-q', '-f', 'qcow2', '-b', base, '-F', 'raw', self.path(name), size)
+        return self.path(name)
+
+    def filled(self, name, size='64M', fill=None, fmt='qcow2'):
+        """An image whose copy takes its time: fill bytes of data (default: all)."""
+        data = bed.size_of(fill or size)
+        return self.make_image(name, size, fmt, data=[(offset, min(16 << 20, data - offset), offset // (16 << 20) + 1) for offset in range(0, data, 16 << 20)])
+
     def state_dir(self, guest='g'):
         """The folder of a guest in the state directory."""
         [folder] = [f for f in os.listdir(self.path('state')) if f.startswith('libvirt-')]
@@ -393,3 +454,7 @@ class OnLibvirt:
         for name in ('scratch', 'run'):
             if os.path.isdir(os.path.join(folder, name)):
                 self.assert_files(os.path.join(folder, name))
+
+
+if __name__ == '__main__':
+    host(*sys.argv[1:])
