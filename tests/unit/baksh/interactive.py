@@ -20,7 +20,7 @@ class Terminal:
             os.execve(BAKSH, [BAKSH, '-c', URI, *options], env)
         self.text = ''
 
-    def wait_for(self, pattern, seconds=20):
+    def wait_for(self, pattern, seconds=60):
         deadline = time.monotonic() + seconds
         while not re.search(pattern, self.text):
             ready, _, _ = select.select([self.fd], [], [], max(0, deadline - time.monotonic()))
