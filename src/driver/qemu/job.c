@@ -329,6 +329,13 @@ static void note_freeze (Job *job)
     job->record.frozen = run->frozen_for;
     if (run->thawed >= 0 && run->thawed < run->froze) {
         g_autofree char *text = g_strdup_printf (_("thawed %d of %d frozen file systems: something in the guest had thawed the rest before; crash-consistent only"), run->thawed, run->froze);
+        guint count = job->record.notes.notes_len;
+        bak_message *notes = count < BAK_NAMES_MAX ? realloc (job->record.notes.notes_val, (count + 1) * sizeof *notes) : NULL;
+        if (notes) {
+            notes[count] = ret_string (text);
+            job->record.notes.notes_val = notes;
+            job->record.notes.notes_len = count + 1;
+        }
         g_ptr_array_add (job->plan->notes, g_steal_pointer (&text));
     } else if (run->froze > 0 && run->thawed == run->froze) {
         set_text (&job->record.consistency, "quiesced");
