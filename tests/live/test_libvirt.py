@@ -88,7 +88,8 @@ class BasicsTest(Bare):
         disks = self.must('domblklist', 'g').out
         self.assertIn('vda', disks)
         self.assertIn(self.vm.disks[1].path, disks)
-        self.assertIn('67108864', self.must('domblkinfo', 'g', 'vda').out)
+        for disk, size in zip(self.vm.disks, self.images):
+            self.assertRegex(self.must('domblkinfo', 'g', disk.target).out, rf'(?m)^Capacity: +{bed.size_of(size)}$')
 
     def test_no_such_guest_no_such_uri(self):
         self.assertIn('no-such', self.must('dominfo', 'no-such', rc=1).err)
