@@ -1,0 +1,164 @@
+/* The files and nodes of targets and scratch. */
+#include <glib/gi18n-lib.h>
+#include "driver/qemu/planner.h"
+
+enum { NBD_OPEN_TIMEOUT = 10, RELAY_PATIENCE = 30, RELAY_PATIENCE_UNPROTECTED = 15 };
+
+/* A server that hangs would hold QEMU's main loop, and the guest with it: yank cuts its connection, else the end of a relay of ours does.
+ * On a unix socket yank is not enough: a full one that was shut down is never writable again, and QEMU waits for just that. */
+static gboolean is_relayed (Planner *p, const Place *place)
+{
+    return place->store->type == STORE_NETWORK && (!p->caps->yank || place->store->socket) && p->caps->blockdev_add_flat && place->store->tls != TRISTATE_YES;
+}
+
+static char *relay_path (Planner *p, const Item *item)
+{
+    g_autofree char *file = g_strdup_printf ("relay-%s-%u.sock", p->in->job, item->index);
+    return g_build_filename (p->in->job_dir, file, NULL);
+}
+
+static void add_relay (Planner *p, Item *item, const Place *place)
+{
+    const StoreDef *store = place->store;
+    g_autofree char *path = relay_path (p, item);
+    plan_add (p->plan, _("put a helper between QEMU and the target's server"), item->disk->target,
+              own_action ("relay-start", obj ("path", "s", path, "socket", "s", store->socket, "host", "s", store->socket ? NULL : store->host,
+                          "port", "i", (gint64) (store->port ? store->port : 10809), "patience", "i", (gint64) (p->fleece ? RELAY_PATIENCE : RELAY_PATIENCE_UNPROTECTED), NULL)),
+              own_action ("relay-cut", obj ("path", "s", path, NULL)), NULL);
+}
+
+JsonObject *protocol_options (Planner *p, const Item *item, const Place *place, const char *node)
+{
+    const StoreDef *store = place->store;
+    if (store->type != STORE_NETWORK)
+        return obj ("driver", "s", store->type == STORE_BLOCK ? "host_device" : "file", "filename", "s", store->path,
+                    "node-name", "s", node, NULL);
+    g_autofree char *port = g_strdup_printf ("%u", store->port ? store->port : 10809);
+    g_autofree char *relay = is_relayed (p, place) ? relay_path (p, item) : NULL;
+    JsonObject *server = relay || store->socket ? obj ("type", "s", "unix", "path", "s", relay ? relay : store->socket, NULL)
+                                       : obj ("type", "s", "inet", "host", "s", store->host, "port", "s", port, NULL);
+    g_autofree char *tls = store->tls == TRISTATE_YES ? own_name (p, "tlt", item) : NULL;
+    JsonObject *options = obj ("driver", "s", "nbd", "server", "o", server, "export", "s", store->name ? store->name : "",
+                               "tls-creds", "s", tls, "node-name", "s", node, NULL);
+    if (p->caps->nbd_open_timeout)
+        json_object_set_int_member (options, "open-timeout", NBD_OPEN_TIMEOUT);
+    return options;
+}
+
+/* The same set is used for blockdev-add and, with read-only, for the reopen that flushes. */
+JsonObject *format_options (Planner *p, const Item *item, const Place *place, const char *node, const char *file)
+{
+    JsonObject *options = obj ("driver", "s", place->format, "node-name", "s", node, "file", "s", file, NULL);
+    if (g_str_equal (place->format, "raw")) {
+        if (p->caps->raw_size)
+            json_object_set_int_member (options, "size", item->disk->size);
+    } else if (place->scratch && !p->hybrid)
+        json_object_set_string_member (options, "backing", item->disk->node);
+    else if (p->caps->blockdev_add_flat)
+        json_object_set_null_member (options, "backing");
+    if (place->scratch)
+        json_object_set_string_member (options, "discard", "unmap");
+    return options;
+}
+
+static JsonObject *create_options (Planner *p, const Item *item, const Place *place, const char *file)
+{
+    const BackupDiskDef *def = place->scratch ? NULL : item->def;
+    const char *compression = def && def->compression && !g_str_equal (def->compression, "none") ? def->compression : NULL;
+    JsonObject *options = obj ("driver", "s", "qcow2", "file", "s", file, "size", "i", (gint64) item->disk->size, NULL);
+    if (def && def->cluster_size)
+        json_object_set_int_member (options, "cluster-size", def->cluster_size);
+    if (compression && g_str_equal (compression, "zstd"))
+        json_object_set_string_member (options, "compression-type", "zstd");
+    if (def && def->backing) {
+        g_autofree char *target_dir = place->store->path ? g_path_get_dirname (place->store->path) : NULL;
+        g_autofree char *backing_dir = g_path_get_dirname (def->backing);
+        g_autofree char *base = g_path_get_basename (def->backing);
+        json_object_set_string_member (options, "backing-file", g_strcmp0 (target_dir, backing_dir) == 0 ? base : def->backing);
+        json_object_set_string_member (options, "backing-fmt", "qcow2");
+    }
+    return options;
+}
+
+static void add_target_tls (Planner *p, Item *item)
+{
+    if (item->target.store->type != STORE_NETWORK || item->target.store->tls != TRISTATE_YES)
+        return;
+    const char *dir = item->target.store->tls_dir ? item->target.store->tls_dir : p->in->tls_dir;
+    g_autofree char *id = own_name (p, "tlt", item);
+    plan_add (p->plan, _("check that the certificates are there"), item->disk->target,
+              own_action ("tls-check", obj ("dir", "s", dir, "endpoint", "s", "client", NULL)), NULL);
+    plan_add (p->plan, _("load the certificates for the target"), item->disk->target,
+              object_add (p, "tls-creds-x509", id, obj ("endpoint", "s", "client", "dir", "s", dir, NULL)),
+              guarded (qmp_action ("object-del", obj ("id", "s", id, NULL)), "object", id), NULL);
+}
+
+gboolean is_reused (Planner *p, const Place *place)
+{
+    return (p->in->flags & BEGIN_REUSE_EXTERNAL) && !place->generated;
+}
+
+static void add_file (Planner *p, Item *item, const Place *place)
+{
+    const char *target = item->disk->target, *path = place->store->path;
+    gboolean is_file = place->store->type == STORE_FILE, raw = g_str_equal (place->format, "raw");
+    g_autofree char *title = NULL;
+
+    if (!is_file || is_reused (p, place)) {
+        title = g_strdup_printf (_("check that '%s' is there"), path);
+        plan_add (p->plan, title, target, own_action ("file-check", obj ("path", "s", path, "kind", "s", is_file ? "file" : "block", NULL)), NULL);
+        return;
+    }
+    Action *remove = own_action ("file-remove", obj ("path", "s", path, NULL));
+    title = g_strdup_printf (_("make the file '%s'"), path);
+    plan_add (p->plan, title, target, own_action ("file-create", obj ("path", "s", path, NULL)), place->scratch ? remove : kept (remove), NULL);
+    if (!p->caps->blockdev_create) {
+        plan_add (p->plan, _("format it"), target, own_action ("image-create", obj ("path", "s", path, "format", "s", place->format,
+                  "size", "i", (gint64) item->disk->size, NULL)), NULL);
+    } else if (raw) {
+        g_autofree char *job = own_name (p, place->scratch ? "csf" : "crf", item);
+        add_create_job (p, _("give it its size"), item, job, obj ("driver", "s", "file", "filename", "s", path, "size", "i", (gint64) item->disk->size, NULL));
+    }
+    if (must_reserve (p, place))
+        plan_add (p->plan, _("reserve its space"), target, timed (own_action ("file-reserve", obj ("path", "s", path, "size", "i", (gint64) item->disk->size,
+                  "overlay", "b", !raw, NULL)), CREATE_TIMEOUT_MS), NULL);
+}
+
+/* The file (or what stands for it), its protocol node, the image in it and its format node. */
+void add_place (Planner *p, Item *item, const Place *place)
+{
+    const char *target = item->disk->target, *path = place->store->path;
+    g_autofree char *node = own_name (p, place->role, item), *file = own_name (p, place->file_role, item);
+    gboolean raw = g_str_equal (place->format, "raw"), reuse = is_reused (p, place);
+    g_autofree char *shown = store_def_describe (place->store);
+    g_autofree char *title = g_strdup_printf (_("open '%s'"), shown);
+
+    if (!place->scratch)
+        add_target_tls (p, item);
+    if (path)
+        add_file (p, item, place);
+    if (is_relayed (p, place))
+        add_relay (p, item, place);
+    Action *yank = place->store->type == STORE_NETWORK && p->caps->yank && !is_relayed (p, place) ? guarded (own_action ("yank", obj ("node", "s", file, NULL)), "node", file) : NULL;
+    plan_add (p->plan, title, target, node_add (p, protocol_options (p, item, place, file)), yank ? yank : node_del (p, file), yank ? node_del (p, file) : NULL, NULL);
+    if (path)
+        plan_add (p->plan, _("check that QEMU opened the file that we see"), target,
+                  own_action ("file-same", obj ("path", "s", path, "node", "s", file, NULL)), NULL);
+    if (raw || (place->scratch && place->store->type == STORE_BLOCK))
+        plan_add (p->plan, _("check that it is large enough"), target, own_action ("size-check", obj ("node", "s", file, "at-least", "b", TRUE,
+                  "size", "i", (gint64) item->disk->size, "place", "s", shown, NULL)), NULL);
+    if (!raw && !reuse && p->caps->blockdev_create) {
+        g_autofree char *job = own_name (p, place->scratch ? "csi" : "cri", item);
+        add_create_job (p, _("format it"), item, job, create_options (p, item, place, file));
+    }
+    plan_add (p->plan, _("open the image"), target, node_add (p, format_options (p, item, place, node, file)), node_del (p, node), NULL);
+    if (reuse && !raw)
+        plan_add (p->plan, _("check that it has the size of the disk"), target, own_action ("size-check", obj ("node", "s", node, "at-least", "b", FALSE,
+                  "size", "i", (gint64) item->disk->size, "place", "s", shown, NULL)), NULL);
+    if (place->scratch) {
+        item->out->scratch_node = g_strdup (file);
+        if (p->in->def->scratch_limit && p->caps->write_threshold)
+            plan_add (p->plan, _("have its fill level watched"), target, qmp_action ("block-set-write-threshold", obj ("node-name", "s", file,
+                      "write-threshold", "i", (gint64) p->in->def->scratch_limit, NULL)), NULL);
+    }
+}
