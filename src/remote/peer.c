@@ -18,13 +18,13 @@ static void registration_clear (gpointer data)
 
 static Peer *peer_ref (Peer *peer)
 {
-    g_atomic_ref_count_inc (&peer->refs);
+    g_atomic_int_inc (&peer->refs);
     return peer;
 }
 
 void peer_unref (Peer *peer)
 {
-    if (!g_atomic_ref_count_dec (&peer->refs))
+    if (!g_atomic_int_dec_and_test (&peer->refs))
         return;
     link_unref (peer->link);
     identity_free (peer->identity);
@@ -136,6 +136,7 @@ static void peer_throttle (Peer *peer)
 static gboolean call_done (gpointer data)
 {
     Call *call = data;
+    call_take_over (call);
     Peer *peer = peer_ref (call->peer);
     gboolean closes = call->closes;
     server_call_done (peer->server, call);
@@ -172,6 +173,7 @@ void call_finish (Call *call, gboolean ok, GError *error)
         send_error (call->peer, &call->header, error);
     call_audit (call, error);
     g_clear_error (&error);
+    call_hand_over (call);
     g_main_context_invoke (server_context (call->peer->server), call_done, call);
 }
 
@@ -293,7 +295,7 @@ const LinkFuncs peer_link_funcs = { .packet = peer_packet, .closed = peer_closed
 void peer_add (Server *server, Link *link, Identity *identity, gboolean readonly)
 {
     Peer *peer = g_new0 (Peer, 1);
-    g_atomic_ref_count_init (&peer->refs);
+    peer->refs = 1;
     peer->server = server;
     peer->link = link;
     peer->identity = identity;

@@ -41,7 +41,7 @@ typedef struct {
 
 struct _Peer {
     Server *server;
-    gatomicrefcount refs;
+    gint refs;                  /* atomic */
     guint64 number;             /* for logs */
     Link *link;
     Identity *identity;
@@ -57,6 +57,7 @@ struct _Peer {
 
 struct _Call {
     WorkFunc work;
+    gint turn;                  /* atomic: handed over between context and worker */
     Peer *peer;
     FrameHeader header;
     const Procedure *procedure;
@@ -72,6 +73,10 @@ struct _Call {
 };
 
 /* peer.c */
+/* What one thread did to the call before it handed it on, the other sees (GLib's queues see to that too, but thread
+ * sanitizers cannot look into them). */
+static inline void call_hand_over (Call *call) { g_atomic_int_inc (&call->turn); }
+static inline void call_take_over (Call *call) { g_atomic_int_get (&call->turn); }
 void peer_add (Server *server, Link *link, Identity *identity, gboolean readonly);
 void peer_unref (Peer *peer);
 gboolean peer_is_gone (Peer *peer);            /* any thread */

@@ -194,6 +194,7 @@ static void server_start_call (Server *server, Call *call)
     call->work = server_work_call;
     call->park_stamp = server_job_stamp (server);
     server->in_work++;
+    call_hand_over (call);
     g_thread_pool_push (server->workers, call, NULL);
 }
 
@@ -289,6 +290,7 @@ static gboolean server_park (gpointer data)
 {
     Call *call = data;
     Server *server = call->peer->server;
+    call_take_over (call);
     server_leave_queue (server, call);
     g_queue_push_tail (&server->parked, call);
     call->node = server->parked.tail;
@@ -300,13 +302,16 @@ static void server_work_call (Server *server, gpointer data)
 {
     Call *call = data;
     GError *error = NULL;
+    call_take_over (call);
     call->park_until = 0;
     gboolean ok = peer_is_gone (call->peer) ? error_set (&error, BAK_ERROR_CONNECTION, "the peer is gone")
                                             : call->procedure->run (call, &error);
-    if (ok && call->park_until)
+    if (ok && call->park_until) {
+        call_hand_over (call);
         g_main_context_invoke (server->context, server_park, call);
-    else
+    } else {
         call_finish (call, ok, error);
+    }
 }
 
 static void server_work (gpointer data, gpointer server)

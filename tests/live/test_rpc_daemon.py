@@ -105,7 +105,7 @@ class DeathTest(OneGuest):
         """At random moments of a begin; afterwards the job is ready or it failed, and after its end nothing is left."""
         states = []
         for _ in range(8):
-            killer = threading.Timer(self.random.uniform(0.0, 0.08), self.daemon.process.kill)
+            killer = threading.Timer(self.random.uniform(0.0, 0.08 * bed.SLOW), self.daemon.process.kill)
             killer.start()
             try:
                 text = f"""<domainbackup mode='pull'><server transport='unix' socket='{self.path("nbd")}'/><disks>
@@ -249,7 +249,7 @@ class BadPeerTest(OneGuest):
         self.assertLess(sent, 16 * MIB, 'calls of a peer that reads no reply are taken without end')
         self.assert_serves()
         memory = self.daemon.memory()
-        self.assertLess(memory, 64 * MIB)
+        self.assertLess(memory, 64 * MIB * bed.SLOW)
         silent.settimeout(25 * bed.SLOW)
         self.assert_dropped(silent, 'never opened')
         half.sock.settimeout(50 * bed.SLOW)
@@ -282,7 +282,8 @@ class ManyPeersTest(OneGuest):
             connection.call(rpc.LIBVIRT, 157)
         print(f'{each:.0f} bytes an idle peer, 50 busy ones {sum(rates)} calls/s in {seconds} s, slowest {min(rates)}; '
               f'resident {self.daemon.memory() / MIB:.1f} MiB')
-        self.assertLess(each, 8192)
+        if bed.SLOW == 1:           # not what a sanitizer keeps
+            self.assertLess(each, 8192)
         self.assertGreater(min(rates), 0)
 
     def test_ten_thousand_connections_leak_nothing(self):
@@ -304,7 +305,8 @@ class ManyPeersTest(OneGuest):
         rounds(10000)
         growth = self.daemon.memory() - memory
         print(f'10000 connections: {growth / 1024:.0f} KiB more, {self.daemon.descriptors()} descriptors as before')
-        self.assertLess(growth, 512 * 1024)
+        if bed.SLOW == 1:
+            self.assertLess(growth, 512 * 1024)
 
 
 class WaysInTest(OneGuest):
