@@ -64,8 +64,8 @@ class Bench(bed.LiveTest):
         started = time.monotonic()
         for step in plan['steps']:
             do = step['do']
-            if 'execute' in do:
-                vm.qmp.execute(do['execute'], **do['arguments'])
+            if 'qmp' in do:
+                vm.qmp.execute(do['qmp']['execute'], **do['qmp']['arguments'])
             elif do['action'] == 'job-wait':
                 vm.qmp.wait_event('JOB_STATUS_CHANGE', id=do['arguments']['job'], status='concluded')
             elif do['action'] == 'file-create':
@@ -78,8 +78,9 @@ class Bench(bed.LiveTest):
             vm.qmp.wait_event('JOB_STATUS_CHANGE', id=disk['job'], status='concluded')
             vm.qmp.execute('job-dismiss', id=disk['job'])
         for step in reversed(plan['steps']):
-            if step['do'].get('execute') == 'blockdev-add':
-                vm.qmp.execute('blockdev-del', **{'node-name': step['do']['arguments']['node-name']})
+            command = step['do'].get('qmp', {})
+            if command.get('execute') == 'blockdev-add':
+                vm.qmp.execute('blockdev-del', **{'node-name': command['arguments']['node-name']})
         vm.qmp.drain()
 
     def begin(self, disks):

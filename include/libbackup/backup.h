@@ -293,6 +293,10 @@ char *bak_domain_backup_begin_options (BakDomain *domain, const BakBackupOptions
  *
  * The steps that bak_domain_backup_begin_options() would take now, each with its undo. Nothing is changed.
  *
+ * An array "steps" of objects with "title", "do" and an array "undo"; then an array "finish" of what is done when the copy is complete.
+ * A QMP command is under "qmp" just as it would be sent; an act of the library's own is an "action" with "arguments". Beside them may
+ * be "if" (an undo: what must still be there for it), "timeout-ms", "disk", and "only-after-failure".
+ *
  * Returns: a JSON document, bak_free() it; NULL on failure: what begin would refuse is refused here
  *
  * Since: 0.1

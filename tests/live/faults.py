@@ -62,7 +62,7 @@ class Monitor(threading.Thread):
 
     def arm(self, index, fault):
         with self.lock:
-            self.index, self.fault, self.seen, self.fired, self.names = index, fault, 0, None, []
+            self.index, self.fault, self.seen, self.fired, self.names, self.sent = index, fault, 0, None, [], []
 
     def run(self):
         while True:
@@ -92,6 +92,7 @@ class Monitor(threading.Thread):
         with self.lock:
             number, self.seen = self.seen, self.seen + 1
             self.names.append(command)
+            self.sent.append({key: message[key] for key in message if key != 'id'})
             if number != self.index or self.fired:
                 return None
             self.fired = command

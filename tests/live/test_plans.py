@@ -14,16 +14,19 @@ import bed
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'fake'))
 import fakeqemu  # noqa: E402
+import faults  # noqa: E402
 
 DATA = os.path.join(HERE, '..', 'data')
 RECORDED = ('5.2', '7.2', '10.0', '11.1')
 
 
 def commands(plan):
-    """Every QMP command in it, those of the undo too."""
+    """Every QMP command in it, those of the undo too, with nothing in it that is not QMP's."""
     if isinstance(plan, dict):
-        if 'execute' in plan:
-            yield plan['execute'], plan.get('arguments', {})
+        if 'qmp' in plan:
+            (kind, name), (_, arguments) = plan['qmp'].items()
+            assert kind in ('execute', 'exec-oob'), plan
+            yield name, arguments
         plan = list(plan.values())
     if isinstance(plan, list):
         for part in plan:
@@ -124,6 +127,68 @@ class PlansTest(bed.LiveTest):
                             file.write(plan)
                     with open(path) as file:
                         self.assertEqual(plan, file.read(), f'{path}: LIBBACKUP_UPDATE_PLANS=1 writes it anew')
+
+
+class TrafficTest(bed.LiveTest):
+    """What QEMU hears in a begin and to its end is what the dry run said."""
+
+    def setUp(self):
+        super().setUp()
+        self.engine_images = [self.make_image(f'disk{n}.qcow2', 1 << 20, data=[(0, 1 << 19, 1 + n)]) for n in range(2)]
+        vm = self.engine(*self.engine_images)
+        self.monitor = faults.Monitor(self.path('monitor'), vm.qmp_path)
+        self.addCleanup(self.monitor.stop)
+        self.must('attach', 'g', '--qmp', self.path('monitor'))
+        os.mkdir(self.path('out'))
+
+    def said(self, *argv):
+        """The commands of the steps, those of the end, and those of the undos in their order, as in the dry run."""
+        plan = self.json(*argv, '--dry-run')
+        self.job_said = plan['job']
+        undos = [undo for step in reversed(plan['steps']) for undo in step['undo']]
+        return [[act['qmp'] for act in acts if 'qmp' in act] for acts in ([step['do'] for step in plan['steps']], plan['finish'], undos)]
+
+    def heard(self):
+        job = self.json('backup-info', 'g')['id']
+        return json.loads(json.dumps(self.monitor.sent).replace(job, self.job_said))
+
+    def assert_in_order(self, some, whole):
+        """Some of the whole: the undo of what is not there any more is left out."""
+        rest = iter(whole)
+        for command in some:
+            self.assertTrue(any(command == other for other in rest), f'{command} was not said, or not at this place')
+
+    def follow(self, end, *argv):
+        argv = ['backup-begin', 'g', *argv, '--checkpoint', 'c1']
+        steps, finish, undos = self.said(*argv)
+        self.assertEqual(self.monitor.sent, [])
+        self.must(*argv)
+        self.must(*end)
+        heard, forward = self.heard(), steps + finish
+        ends = slice(len(steps), len(steps) + len([c for c in finish if c['execute'] == 'job-dismiss']))
+        for each in heard, forward:         # whichever disk is copied first
+            each[ends] = sorted(each[ends], key=str)
+        self.assertEqual(heard[:len(forward)], forward)
+        self.assert_in_order(heard[len(forward):], undos)
+        return heard[len(forward):]
+
+    def test_a_push_is_what_was_printed(self):
+        self.follow(['backup-wait', 'g'], '--target', self.path('out') + '/')
+
+    def test_a_pull_is_what_was_printed(self):
+        after = self.follow(['backup-stop', 'g'], '--mode', 'pull', '--server', f'unix:{self.path("nbd")}')
+        self.assertEqual([c['execute'] for c in after if 'server' in c['execute']], ['nbd-server-stop'])
+
+    def test_what_undoes_a_failure_is_what_was_printed(self):
+        argv = ['backup-begin', 'g', '--target', self.path('out') + '/', '--protect', 'no']
+        steps, _, undos = self.said(*argv)
+        last = [command['execute'] for command in steps].index('transaction')
+        self.monitor.arm(last, 'error')
+        self.assertIn('injected', self.must(*argv, rc=1).err)
+        heard = self.heard()
+        self.assertEqual(heard[:last + 1], steps[:last + 1])
+        self.assert_in_order(heard[last + 1:], undos)
+        self.assertEqual(len(heard) - last - 1, 4, 'two nodes of two targets go')
 
 
 if __name__ == '__main__':

@@ -70,13 +70,30 @@ static guint begin_flags (const Args *args)
 
 /* --dry-run */
 
+/* A line that can be sent as it is, and below it what the plan says beside it. */
 static void print_action (const char *label, JsonObject *action)
 {
-    g_autoptr (JsonNode) node = json_node_alloc ();
-    json_node_init_object (node, action);
-    g_autofree char *text = json_to_string (node, FALSE);
-    g_autofree char *shown = clean (text);
+    g_autoptr (JsonObject) command = json_object_new ();
+    g_autoptr (GString) beside = g_string_new (NULL);
+    g_autoptr (GList) names = json_object_get_members (action);
+
+    for (const GList *name = names; name; name = name->next) {
+        JsonNode *value = json_object_get_member (action, name->data);
+        if (g_str_equal (name->data, "qmp") && JSON_NODE_HOLDS_OBJECT (value)) {
+            g_clear_pointer (&command, json_object_unref);
+            command = json_node_dup_object (value);
+        } else if (g_str_equal (name->data, "action") || g_str_equal (name->data, "arguments")) {
+            json_object_set_member (command, name->data, json_node_copy (value));
+        } else {
+            g_autofree char *text = json_to_string (value, FALSE);
+            g_string_append_printf (beside, "%s%s: %s", beside->len ? ", " : "", (char *) name->data, text);
+        }
+    }
+    g_autoptr (JsonNode) node = json_node_init_object (json_node_alloc (), command);
+    g_autofree char *text = json_to_string (node, FALSE), *shown = clean (text), *notes = clean (beside->str);
     print ("    %s %s\n", label, shown);
+    if (*notes)
+        print ("          # %s\n", notes);
 }
 
 static const char *member_text (JsonObject *object, const char *name)

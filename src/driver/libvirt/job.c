@@ -992,8 +992,6 @@ gboolean lv_job_plan (LvGuest *guest, const bak_begin_args *args, bak_text_ret *
         return FALSE;
     note_space (guest, plan);
     g_autoptr (JsonNode) node = plan_to_json (plan);
-    g_autofree char *text = plan_to_text (plan);
-    json_object_set_string_member (json_node_get_object (node), "text", text);
     g_autofree char *document = json_write (node);
     ret->text = ret_string (document);
     return TRUE;

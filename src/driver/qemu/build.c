@@ -1,5 +1,7 @@
 #include "driver/qemu/build.h"
 
+enum { YANK_TIMEOUT_MS = 5000 };
+
 JsonObject *obj (const char *name, ...)
 {
     JsonObject *object = json_object_new ();
@@ -90,6 +92,13 @@ Action *qmp_action (const char *command, JsonObject *args)
     return action_new (TRUE, command, args);
 }
 
+Action *oob_action (const char *command, JsonObject *args)
+{
+    Action *action = action_new (TRUE, command, args);
+    action->oob = TRUE;
+    return action;
+}
+
 Action *own_action (const char *verb, JsonObject *args)
 {
     return action_new (FALSE, verb, args);
@@ -112,6 +121,13 @@ Action *kept (Action *action)
 {
     action->keep = TRUE;
     return action;
+}
+
+/* Out of band: what hangs may be the main loop itself. */
+Action *node_yank (const char *name)
+{
+    JsonObject *instance = obj ("type", "s", "block-node", "node-name", "s", name, NULL);
+    return timed (guarded (oob_action ("yank", obj ("instances", "a", arr (instance, NULL), NULL)), "node", name), YANK_TIMEOUT_MS);
 }
 
 void action_free (Action *action)

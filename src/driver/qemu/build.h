@@ -10,10 +10,12 @@ JsonArray *str_arr (const char *first, ...) G_GNUC_NULL_TERMINATED;
 JsonObject *obj_copy (JsonObject *object);
 
 Action *qmp_action (const char *command, JsonObject *args);             /* args consumed; NULL: {} */
+Action *oob_action (const char *command, JsonObject *args);             /* the same, out of band */
 Action *own_action (const char *verb, JsonObject *args);
 Action *guarded (Action *action, const char *kind, const char *name);
 Action *timed (Action *action, guint timeout_ms);
 Action *kept (Action *action);          /* an undo for failures only */
+Action *node_yank (const char *name);   /* cuts a node's connection to its server */
 Plan *plan_new (const char *job, BackupMode mode);
 /* Adds a step; undo actions follow, ended by NULL. Returns the step. */
 Step *plan_add (Plan *plan, const char *title, const char *disk, Action *action, ...) G_GNUC_NULL_TERMINATED;

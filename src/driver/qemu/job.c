@@ -296,9 +296,6 @@ char *job_plan_text (Guest *guest, const bak_begin_args *args, GError **error)
     if (!plan)
         return NULL;
     g_autoptr (JsonNode) node = plan_to_json (plan);
-    json_object_set_string_member (json_node_get_object (node), "text", "");
-    g_autofree char *text = plan_to_text (plan);
-    json_object_set_string_member (json_node_get_object (node), "text", text);
     return json_write (node);
 }
 

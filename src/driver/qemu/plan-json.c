@@ -1,4 +1,4 @@
-/* Plans as JSON (journal, --dry-run --json) and as text (--dry-run). Reading is of untrusted input. */
+/* Plans as JSON, in the journal and for --dry-run. Reading is of untrusted input. */
 #include <string.h>
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/build.h"
@@ -70,11 +70,16 @@ void plan_free (Plan *plan)
 
 /* ---- out ---- */
 
-JsonObject *action_to_json (const Action *action)
+static const char *verb_key (gboolean qmp, gboolean oob)
 {
-    JsonObject *object = json_object_new ();
-    json_object_set_string_member (object, action->qmp ? "execute" : "action", action->verb);
-    json_object_set_object_member (object, "arguments", json_object_ref (action->args));
+    return !qmp ? "action" : oob ? "exec-oob" : "execute";
+}
+
+/* A QMP command stands for itself in "qmp", just as it is sent; what is ours stands beside it. */
+static JsonObject *action_to_json (const Action *action)
+{
+    JsonObject *command = obj (verb_key (action->qmp, action->oob), "s", action->verb, "arguments", "o", json_object_ref (action->args), NULL);
+    JsonObject *object = action->qmp ? obj ("qmp", "o", command, NULL) : command;
     if (action->guard)
         json_object_set_object_member (object, "if", json_object_ref (action->guard));
     if (action->timeout_ms)
@@ -82,7 +87,7 @@ JsonObject *action_to_json (const Action *action)
     if (action->disk)
         json_object_set_string_member (object, "disk", action->disk);
     if (action->keep)
-        json_object_set_boolean_member (object, "keep", TRUE);
+        json_object_set_boolean_member (object, "only-after-failure", TRUE);
     return object;
 }
 
@@ -135,60 +140,24 @@ JsonNode *plan_to_json (const Plan *plan)
     return node;
 }
 
-char *action_to_text (const Action *action)
-{
-    g_autoptr (JsonNode) node = json_node_alloc ();
-    JsonObject *object = json_object_new ();
-    json_object_set_string_member (object, action->qmp ? "execute" : "action", action->verb);
-    if (json_object_get_size (action->args) > 0)
-        json_object_set_object_member (object, "arguments", json_object_ref (action->args));
-    json_node_take_object (node, object);
-    return json_to_string (node, FALSE);
-}
-
-static void append_action (GString *out, const char *prefix, const Action *action)
-{
-    g_autofree char *text = action_to_text (action);
-    g_string_append_printf (out, "%s%s\n", prefix, text);
-}
-
-char *plan_to_text (const Plan *plan)
-{
-    GString *out = g_string_new (NULL);
-    for (guint i = 0; i < plan->notes->len; i++)
-        g_string_append_printf (out, "# %s\n", (char *) plan->notes->pdata[i]);
-    for (guint i = 0; i < plan->steps->len; i++) {
-        const Step *step = plan->steps->pdata[i];
-        g_string_append_printf (out, "# %u. %s\n", i + 1, step->title);
-        append_action (out, "", step->action);
-        for (guint k = 0; k < step->undo->len; k++) {
-            const Action *undo = step->undo->pdata[k];
-            append_action (out, undo->keep ? "  undo after a failure: " : "  undo: ", undo);
-        }
-    }
-    if (plan->finish->len)
-        g_string_append_printf (out, "# %s\n", _("at the end, before the undos of what does not stay:"));
-    for (guint i = 0; i < plan->finish->len; i++)
-        append_action (out, "", plan->finish->pdata[i]);
-    return g_string_free (out, FALSE);
-}
-
 /* ---- in ---- */
 
 static Action *action_from_json (JsonObject *object)
 {
-    const char *command = object ? json_get_string (object, "execute") : NULL;
-    const char *verb = object ? json_get_string (object, "action") : NULL;
-    JsonObject *args = object ? json_get_object (object, "arguments") : NULL;
-    if (!args || (!command) == (!verb))
+    JsonObject *qmp = json_get_object (object, "qmp"), *command = qmp ? qmp : object;
+    gboolean oob = qmp && json_object_has_member (qmp, verb_key (TRUE, TRUE));
+    const char *verb = json_get_string (command, verb_key (qmp != NULL, oob));
+    JsonObject *args = json_get_object (command, "arguments");
+    if (!verb || !args)
         return NULL;
-    Action *action = command ? qmp_action (command, json_object_ref (args)) : own_action (verb, json_object_ref (args));
+    Action *action = qmp ? qmp_action (verb, json_object_ref (args)) : own_action (verb, json_object_ref (args));
+    action->oob = oob;
     JsonObject *guard = json_get_object (object, "if");
     if (guard)
         action->guard = json_object_ref (guard);
     action->timeout_ms = CLAMP (json_get_int (object, "timeout-ms", 0), 0, 3600 * 1000);
     action->disk = g_strdup (json_get_string (object, "disk"));
-    action->keep = json_get_bool (object, "keep", FALSE);
+    action->keep = json_get_bool (object, "only-after-failure", FALSE);
     return action;
 }
 

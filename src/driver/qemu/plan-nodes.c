@@ -139,7 +139,7 @@ void add_place (Planner *p, Item *item, const Place *place)
         add_file (p, item, place);
     if (is_relayed (p, place))
         add_relay (p, item, place);
-    Action *yank = place->store->type == STORE_NETWORK && p->caps->yank && !is_relayed (p, place) ? guarded (own_action ("yank", obj ("node", "s", file, NULL)), "node", file) : NULL;
+    Action *yank = place->store->type == STORE_NETWORK && p->caps->yank && !is_relayed (p, place) ? node_yank (file) : NULL;
     plan_add (p->plan, title, target, node_add (p, protocol_options (p, item, place, file)), yank ? yank : node_del (p, file), yank ? node_del (p, file) : NULL, NULL);
     if (path)
         plan_add (p->plan, _("check that QEMU opened the file that we see"), target,

@@ -16,6 +16,14 @@ static void finish_flush (Planner *p, const Item *item, JsonObject *options)
     g_ptr_array_add (p->plan->finish, guarded (timed (reopen, timeout), "node", node));
 }
 
+/* Each as soon as it has ended; where QEMU does not do that itself. */
+static void finish_job (Planner *p, const Item *item)
+{
+    Action *dismiss = job_dismiss (item->out->job);
+    dismiss->disk = g_strdup (item->disk->target);
+    g_ptr_array_add (p->plan->finish, dismiss);
+}
+
 static void finish_push (Planner *p, Item *item)
 {
     GPtrArray *finish = p->plan->finish;
@@ -24,8 +32,6 @@ static void finish_push (Planner *p, Item *item)
     gboolean fresh_file = store->type == STORE_FILE && !is_reused (p, &item->target);
     guint first = finish->len;
 
-    if (p->caps->jobs)
-        g_ptr_array_add (finish, job_dismiss (item->out->job));
     /* QEMU's own flush holds the guest: what is left for it should be little. */
     if (store->path)
         g_ptr_array_add (finish, own_action ("file-sync", obj ("path", "s", store->path, NULL)));
@@ -140,6 +146,8 @@ gboolean plan_push (Planner *p, GError **error)
         add_place (p, p->items->pdata[i], &((Item *) p->items->pdata[i])->scratch);
     if (!tx_checkpoint (p, FALSE, error) || !(p->fleece ? copy_from_scratch (p, error) : copy_from_disks (p, error)))
         return FALSE;
+    for (guint i = 0; p->caps->backup_auto_dismiss && p->caps->concluded_backup_safe && i < p->items->len; i++)
+        finish_job (p, p->items->pdata[i]);
     for (guint i = 0; i < p->items->len; i++)
         finish_push (p, p->items->pdata[i]);
     return TRUE;

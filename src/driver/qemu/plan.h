@@ -13,7 +13,7 @@
 #include "driver/record.h"
 
 typedef struct {
-    gboolean qmp;               /* verb is a QMP command */
+    gboolean qmp, oob;          /* verb is a QMP command; sent out of band */
     char *verb;
     JsonObject *args;           /* never NULL */
     JsonObject *guard;          /* {"node":N} {"job":N} {"export":N} {"object":N} {"bitmap":B,"node":N}; NULL: always */
@@ -98,9 +98,6 @@ JsonArray *plan_changes_since (const Graph *graph, const GraphDisk *disk, const 
 
 JsonNode *plan_to_json (const Plan *plan);
 Plan *plan_from_json (JsonNode *node, GError **error);      /* untrusted: a journal */
-char *plan_to_text (const Plan *plan);                      /* --dry-run */
-JsonObject *action_to_json (const Action *action);
-char *action_to_text (const Action *action);
 void action_free (Action *action);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Plan, plan_free)

@@ -16,7 +16,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { FREEZE_TIMEOUT_MS = 60000, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 30000, REQUERY_MS = 1000, AGENT_CONNECT_MS = 5000, YANK_TIMEOUT_MS = 5000 };
+enum { FREEZE_TIMEOUT_MS = 60000, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 30000, REQUERY_MS = 1000, AGENT_CONNECT_MS = 5000 };
 
 /* ---- jobs and exports of QEMU ---- */
 
@@ -491,21 +491,6 @@ static gboolean verb_relay_cut (Run *run, const Action *action, GError **error)
     return TRUE;
 }
 
-/* Out of band: what hangs may be the main loop itself. */
-static gboolean yank (Guest *guest, const char *node, GError **error)
-{
-    JsonObject *instance = obj ("type", "s", "block-node", "node-name", "s", node, NULL);
-    if (!qmp_has_oob (guest->qmp))
-        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("the monitor of guest '%s' has no out-of-band commands"), guest->def->name);
-    g_autoptr (JsonNode) answer = qmp_execute_oob (guest->qmp, "yank", obj ("instances", "a", arr (instance, NULL), NULL), YANK_TIMEOUT_MS, error);
-    return answer != NULL;
-}
-
-static gboolean verb_yank (Run *run, const Action *action, GError **error)
-{
-    return yank (run->guest, json_get_string (action->args, "node"), error);
-}
-
 static gboolean cuts (const Action *action)
 {
     return g_str_equal (action->verb, "yank") || g_str_equal (action->verb, "relay-cut");
@@ -552,7 +537,7 @@ static const struct {
     { "file-reserve", FALSE, verb_file_reserve },
     { "socket-check", FALSE, verb_socket_check }, { "socket-remove", FALSE, verb_socket_remove }, { "tls-check", FALSE, verb_tls_check },
     { "job-wait", TRUE, verb_job_wait }, { "job-wait-end", TRUE, verb_job_wait_end }, { "export-wait-gone", TRUE, verb_export_wait_gone },
-    { "relay-start", FALSE, verb_relay_start }, { "relay-cut", FALSE, verb_relay_cut }, { "yank", TRUE, verb_yank },
+    { "relay-start", FALSE, verb_relay_start }, { "relay-cut", FALSE, verb_relay_cut },
     { "freeze", FALSE, verb_freeze }, { "thaw", FALSE, verb_thaw },
 };
 
@@ -562,16 +547,25 @@ static gboolean qmp_alive (Guest *guest)
     return guest && guest_acquire (guest, NULL);
 }
 
+static gboolean run_command (Guest *guest, const Action *action, GError **error)
+{
+    if (!guest_monitor_alive (guest, error))
+        return FALSE;
+    if (!action->oob)
+        return qmp_run (guest->qmp, action->verb, obj_copy (action->args), action->timeout_ms, error);
+    if (!qmp_has_oob (guest->qmp))
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("the monitor of guest '%s' has no out-of-band commands"), guest->def->name);
+    g_autoptr (JsonNode) answer = qmp_execute_oob (guest->qmp, action->verb, obj_copy (action->args), action->timeout_ms, error);
+    return answer != NULL;
+}
+
 gboolean run_action (Run *run, const Action *action, GError **error)
 {
     for (const RunVerb *verb = run->verbs; verb && verb->verb; verb++)
         if (g_str_equal (verb->verb, action->verb))
             return verb->perform (run, action, error);
-    if (action->qmp) {
-        if (!guest_monitor_alive (run->guest, error))
-            return FALSE;
-        return qmp_run (run->guest->qmp, action->verb, obj_copy (action->args), action->timeout_ms, error);
-    }
+    if (action->qmp)
+        return run_command (run->guest, action, error);
     for (guint i = 0; i < G_N_ELEMENTS (verbs); i++)
         if (g_str_equal (verbs[i].verb, action->verb)) {
             if (verbs[i].needs_qmp && !guest_monitor_alive (run->guest, error))
@@ -758,6 +752,17 @@ static gboolean ours (const char *name, const char *prefix)
     return name && g_str_has_prefix (name, prefix);
 }
 
+static void sweep_connections (Guest *guest, const Graph *graph, const char *prefix)
+{
+    for (guint i = 0; guest->caps->yank && i < graph->nodes->len; i++) {
+        const GraphNode *node = graph->nodes->pdata[i];
+        if (!ours (node->name, prefix) || g_strcmp0 (node->driver, "nbd") != 0)
+            continue;
+        g_autoptr (Action) yank = node_yank (node->name);
+        run_command (guest, yank, NULL);
+    }
+}
+
 static void sweep_exports (Guest *guest, const Graph *graph, const char *prefix)
 {
     gboolean any = FALSE, foreign = FALSE;
@@ -853,11 +858,7 @@ gboolean run_sweep (Guest *guest, const char *prefix, GError **error)
     if (!before)
         return TRUE;
     g_debug ("sweep: %s", before);
-    for (guint i = 0; guest->caps->yank && qmp_has_oob (guest->qmp) && i < graph->nodes->len; i++) {
-        const GraphNode *node = graph->nodes->pdata[i];
-        if (ours (node->name, prefix) && g_strcmp0 (node->driver, "nbd") == 0)
-            yank (guest, node->name, NULL);
-    }
+    sweep_connections (guest, graph, prefix);
     sweep_exports (guest, graph, prefix);
     sweep_jobs (guest, graph, prefix);
     sweep_bitmaps (guest, graph, prefix);

@@ -261,9 +261,10 @@ def test_events_are_printed_and_counted():
     contains(run('event', '--event', 'job-complete').err, "did you mean 'job-completed'?")
 
 
-def test_a_plan_is_printed_with_its_undo():
+def test_a_plan_is_printed_with_its_undo_and_what_is_ours_beside_the_commands():
     check(run('backup-begin', 'web', '--dry-run', options=['-q']).out,
-          '1. start the copy\n    do:   {"execute":"transaction"}\n    undo: {"execute":"job-cancel"}\n')
+          '1. start the copy\n    do:   {"action":"transaction"}\n          # disk: "vda"\n'
+          '    undo: {"execute":"job-cancel"}\n          # timeout-ms: 5, only-after-failure: true\n')
 
 
 def test_scripts_run_from_a_word_and_from_standard_input():
