@@ -277,6 +277,16 @@ gboolean tls_listener_reload (TlsListener *listener, const char *dir, const char
     return TRUE;
 }
 
+gboolean tls_check (const char *address, GError **error)
+{
+    g_autoptr (GSocketAddress) where = NULL;
+    TlsListener listener = { 0 };
+    gboolean ok = tls_parse_address (address, &where, error) && tls_listener_reload (&listener, NULL, NULL, error);
+    g_clear_object (&listener.pair);
+    g_clear_object (&listener.ca);
+    return ok;
+}
+
 TlsListener *tls_listen (Server *server, const char *address, const char *dir, const char *allowed, GError **error)
 {
     g_autoptr (GSocketAddress) where = NULL;

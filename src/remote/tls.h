@@ -14,5 +14,7 @@ TlsListener *tls_listen (Server *server, const char *address, const char *dir, c
 /* Reads the certificates again; on FALSE the old ones stay. */
 gboolean tls_listener_reload (TlsListener *listener, const char *dir, const char *allowed, GError **error);
 void tls_listener_free (TlsListener *listener);         /* NULL is accepted */
+/* Could it listen there with the configured certificates? */
+gboolean tls_check (const char *address, GError **error);
 /* Splits ADDRESS:PORT; ADDRESS empty: all. */
 gboolean tls_parse_address (const char *text, GSocketAddress **ret, GError **error);

@@ -4,22 +4,45 @@
 #include "util/error.h"
 #include "util/files.h"
 
-static const char *const known_keys[] = {
-    "default_uri", "state_dir", "scratch_dir", "target_dir", "tls_x509_dir", "keep_jobs", "scratch_limit", "monitor_timeout",
-    "audit_log", "policy_file", "tls_allowed_names", "listen_tls", "socket", "readonly_socket", "socket_group",
-    "max_peers", "max_anonymous_peers", "libbackupd_path", "ssh_command",
-    "qemu_img", "storage_daemon",
+typedef enum { VALUE_TEXT, VALUE_NUMBER, VALUE_YES_NO } ValueKind;
+
+static const struct { const char *name; ValueKind kind; } known_keys[] = {
+    { "default_uri" }, { "state_dir" }, { "scratch_dir" }, { "target_dir" }, { "keep_jobs", VALUE_NUMBER }, { "monitor_timeout", VALUE_NUMBER },
+    { "qemu_img" }, { "storage_daemon" }, { "libbackupd_path" }, { "ssh_command" }, { "tls_x509_dir" },
+    { "socket" }, { "readonly_socket" }, { "socket_group" }, { "listen_tls" }, { "tls_allowed_names" }, { "policy_file" },
+    { "audit_log", VALUE_YES_NO }, { "max_peers", VALUE_NUMBER }, { "max_anonymous_peers", VALUE_NUMBER },
 };
 
 static GMutex lock;
 static GHashTable *values;      /* NULL: not read yet */
 
-static gboolean key_known (const char *key)
+static char *all_keys (void)
 {
+    GString *text = g_string_new (NULL);
     for (guint i = 0; i < G_N_ELEMENTS (known_keys); i++)
-        if (g_str_equal (key, known_keys[i]))
-            return TRUE;
-    return FALSE;
+        g_string_append_printf (text, "%s%s", i ? ", " : "", known_keys[i].name);
+    return g_string_free (text, FALSE);
+}
+
+/* NULL: fine; else what it should be. */
+static const char *value_fault (ValueKind kind, const char *value)
+{
+    if (kind == VALUE_NUMBER && !g_ascii_string_to_unsigned (value, 10, 0, G_MAXINT, NULL, NULL))
+        return _("a number");
+    return kind == VALUE_YES_NO && !g_str_equal (value, "yes") && !g_str_equal (value, "no") ? _("yes or no") : NULL;
+}
+
+static gboolean check_value (const char *path, guint number, const char *key, const char *value, GError **error)
+{
+    for (guint i = 0; i < G_N_ELEMENTS (known_keys); i++) {
+        if (!g_str_equal (key, known_keys[i].name))
+            continue;
+        const char *wanted = value_fault (known_keys[i].kind, value);
+        g_autofree char *shown = text_sanitize (value, 128);
+        return !wanted || error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("%s:%u: %s: '%s' is not %s"), path, number, key, shown, wanted);
+    }
+    g_autofree char *shown = text_sanitize (key, 128), *keys = all_keys ();
+    return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("%s:%u: unknown key '%s'; there are: %s"), path, number, shown, keys);
 }
 
 static gboolean parse_line (GHashTable *table, const char *path, guint number, char *line, GError **error)
@@ -37,10 +60,8 @@ static gboolean parse_line (GHashTable *table, const char *path, guint number, c
         value[length - 1] = '\0';
         value++;
     }
-    if (!key_known (key)) {
-        g_autofree char *shown = text_sanitize (key, 128);
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("%s:%u: unknown key '%s'"), path, number, shown);
-    }
+    if (!check_value (path, number, key, value, error))
+        return FALSE;
     g_hash_table_replace (table, g_strdup (key), g_strdup (value));
     return TRUE;
 }
@@ -77,7 +98,7 @@ static gboolean read_dir (GHashTable *table, const char *path, GError **error)
     return TRUE;
 }
 
-static GHashTable *read_all (const char *path, GError **error)
+GHashTable *config_read (const char *path, GError **error)
 {
     g_autoptr (GHashTable) table = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
     if (!path)
@@ -88,22 +109,12 @@ static GHashTable *read_all (const char *path, GError **error)
     return read_dir (table, SYSCONF_DIR, error) && read_dir (table, user, error) ? g_steal_pointer (&table) : NULL;
 }
 
-gboolean config_check (const char *path, GError **error)
+void config_use (GHashTable *table)
 {
-    g_autoptr (GHashTable) table = read_all (path, error);
-    return table != NULL;
-}
-
-gboolean config_reload (GError **error)
-{
-    GHashTable *table = read_all (NULL, error);
-    if (!table)
-        return FALSE;
     g_mutex_lock (&lock);
     g_clear_pointer (&values, g_hash_table_unref);
     values = table;
     g_mutex_unlock (&lock);
-    return TRUE;
 }
 
 char *config_get_string (const char *key)
@@ -111,7 +122,7 @@ char *config_get_string (const char *key)
     g_mutex_lock (&lock);
     if (!values) {
         g_autoptr (GError) error = NULL;
-        values = read_all (NULL, &error);
+        values = config_read (NULL, &error);
         if (!values) {
             g_warning ("%s", error->message);
             values = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);

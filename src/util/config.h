@@ -3,10 +3,11 @@
 #pragma once
 #include <glib.h>
 
-/* NULL: not set. Caller frees. Known keys: default_uri, state_dir, scratch_dir, target_dir, tls_x509_dir, keep_jobs, ... */
+/* NULL: not set. Caller frees. The keys are in config.c and libbackupd(8). */
 char *config_get_string (const char *key);
 gint64 config_get_int (const char *key, gint64 fallback);
-/* Reads again (SIGHUP). FALSE and *error when a file is wrong: names file, line, key. The old values stay. */
-gboolean config_reload (GError **error);
-/* Checks one file (or all, path NULL) without using it. */
-gboolean config_check (const char *path, GError **error);
+/* Reads one file (path NULL: all) into a table of texts without using it. NULL and *error when a file is wrong: names file,
+ * line, key. */
+GHashTable *config_read (const char *path, GError **error);
+/* From now on these are the values; takes them. */
+void config_use (GHashTable *values);

@@ -484,12 +484,84 @@ class ConfigTest(daemon.DaemonTest):
         bad = self.write('bad-policy', 'user:me * see\nuser:me * look\n')
         self.assertEqual(self.check(f'policy_file = {policy}\n').returncode, 0)
         for text, words in ((f'policy_file = {bad}\n', 'bad-policy:2:'), ('policy_file = /nonexistent\n', '/nonexistent'),
-                            ('# fine\nsockets = x\n', "conf:2: unknown key 'sockets'"), ('socket\n', 'conf:1:')):
+                            ('# fine\nsockets = x\n', "conf:2: unknown key 'sockets'"), ('socket\n', 'conf:1:'),
+                            ('max_peers = many\n', "conf:1: max_peers: 'many' is not a number"), ('max_peers = -1\n', 'is not a number'),
+                            ('audit_log = maybe\n', 'is not yes or no'), ('listen_tls = here\n', 'expected ADDRESS:PORT'),
+                            ('listen_tls = :16515\n', 'set tls_x509_dir'),
+                            (f'listen_tls = :16515\ntls_x509_dir = {self.directory}\n', f"authority's certificate '{self.directory}/cacert.pem'")):
             done = self.check(text)
             self.assertEqual(done.returncode, 1, text)
             self.assertIn(words, done.stderr)
+            started = self.run_daemon('--config', self.path('conf'))
+            self.assertEqual((started.returncode, started.stderr), (1, done.stderr), 'what the check says is what a start says')
+            self.assertFalse(os.path.exists(self.path('new-state')))
         done = subprocess.run([daemon.libbackupd_path(), '--nonsense'], capture_output=True, text=True, timeout=30 * bed.SLOW)
         self.assertEqual(done.returncode, 2)
+
+    def run_daemon(self, *options):
+        """One that shall not start."""
+        return subprocess.run([daemon.libbackupd_path(), '--state-dir', self.path('new-state'), '--socket', self.path('sock'), *options],
+                              capture_output=True, text=True, timeout=30 * bed.SLOW, env=self.environment)
+
+    def test_what_is_in_the_way_is_left_alone(self):
+        for options, words in ((('--socket', self.write('file', 'mine')), 'exists and is not a socket'),
+                               (('--state-dir', self.path('file')), "cannot make directory"),
+                               (('--socket', self.path('nosuch', 'n' * 300)), 'is too long'), (('--socket', '/proc/nosuch/sock'), '/proc/nosuch')):
+            done = self.run_daemon(*options)
+            self.assertEqual(done.returncode, 1, options)
+            self.assertIn(words, done.stderr)
+        with open(self.path('file')) as f:
+            self.assertEqual(f.read(), 'mine')
+        listening = bed.listen_unix(self.path('taken'))
+        self.assertIn('another process serves', self.run_daemon('--socket', self.path('taken')).stderr)
+        listening.close()
+        self.assertTrue(os.path.exists(self.path('taken')))
+        daemon.Daemon(self, '--socket', self.path('taken'))        # a dead one's is taken over
+
+    def test_a_wrong_configuration_changes_nothing_when_it_is_read_again(self):
+        os.mkdir(self.path('new'))
+        server = daemon.Daemon(self, config='audit_log = no\n')
+        server.connect().attach('off', images=[('vda', self.make_image('off.qcow2'))])
+        begin = ('backup-begin', 'off', '--mode', 'push')
+        uri = f'qemu+unix:///system?socket={server.socket}'
+        for text, word in ((f'audit_log = yes\ntarget_dir = {self.path("new")}\npolicy_file = /nonexistent\n', '/nonexistent'),
+                           (f'audit_log = yes\ntarget_dir = {self.path("new")}\nnonsense\n', 'conf:3:')):
+            with open(server.config, 'w') as f:
+                f.write(text)
+            server.process.send_signal(signal.SIGHUP)
+            bed.wait_for('the complaint', lambda: word in server.read_log())    # noqa: B023
+            self.must(*begin, uri=uri, rc=1)            # there is still no target_dir
+        self.assertNotIn('audit:', server.read_log())
+        with open(server.config, 'w') as f:
+            f.write(f'target_dir = {self.path("new")}\n')
+        server.process.send_signal(signal.SIGHUP)
+        bed.wait_for('the new one', lambda: 'is read again' in server.read_log())
+        self.must(*begin, '--wait', uri=uri)
+        self.assertTrue(os.listdir(self.path('new')))
+        self.assertIn('audit:', server.read_log())
+
+    def test_too_few_descriptors_turn_peers_away_and_serve_the_others(self):
+        program = self.write('few', f'#!/bin/sh\nulimit -n 40\nexec {daemon.libbackupd_path()} "$@"\n')
+        os.chmod(program, 0o755)
+        server = daemon.Daemon(self, program=program)
+        self.assertIn('room for 20 peers only', server.read_log())
+        kept, refused = [], 0
+        for _ in range(60):
+            connection = rpc.Connection(server.socket)
+            try:
+                kept.append(connection.open())
+            except (EOFError, ConnectionResetError, BrokenPipeError):
+                connection.close()
+                refused += 1
+        self.assertEqual((len(kept), refused), (20, 40))
+        for connection in kept:
+            connection.call(rpc.LIBVIRT, 157)
+        kept.pop().close()
+        kept.pop().close()
+        bed.wait_for('a place', lambda: self.can_open(server))
+        server.connect().attach('off', images=[('vda', self.make_image('off.qcow2'))])     # there are some left for work
+        for connection in kept:
+            connection.close()
 
     def test_as_many_peers_as_configured(self):
         server = daemon.Daemon(self, config='max_peers = 3\n')
@@ -512,6 +584,51 @@ class ConfigTest(daemon.DaemonTest):
             return False
         finally:
             connection.close()
+
+
+class HardenedTest(OneGuest):
+    """The daemon with what its systemd unit leaves it of root's powers and of the file system."""
+
+    def setUp(self):
+        bed.LiveTest.setUp(self)
+        if os.geteuid() != 0 or subprocess.run(['unshare', '-m', 'true'], capture_output=True).returncode:
+            raise unittest.SkipTest('needs root and mount namespaces')
+        with open(os.path.join(bed.TOP, 'data/systemd/libbackupd.service.in')) as f:
+            unit = f.read()
+        capabilities = re.search(r'^CapabilityBoundingSet=(.*)$', unit, re.M)[1].lower().replace('cap_', '+').split()
+        self.assertIn('\nProtectSystem=full\nCapabilityBoundingSet=', unit)
+        self.assertIn('\nNoNewPrivileges=yes\n', unit)
+        program = self.write('hardened', f"""#!/bin/sh
+for d in /usr /etc /boot; do [ ! -d $d ] || {{ mount --bind $d $d && mount -o remount,bind,ro $d; }} || exit 1; done
+exec setpriv --no-new-privs --bounding-set=-all,{','.join(capabilities)} --inh-caps=-all {daemon.libbackupd_path()} "$@"
+""")
+        self.write('outer', f'#!/bin/sh\nexec unshare -m sh {program} "$@"\n')
+        os.chmod(self.path('outer'), 0o755)
+        self.qemu = self.engine(self.make_image('disk.qcow2', 64 * MIB, data=[(0, 32 * MIB, 7)]))
+        self.daemon = daemon.Daemon(self, program=self.path('outer'))
+        self.daemon.attach('g', self.qemu, vda='disk0')
+        self.uri = f'qemu+unix:///system?socket={self.daemon.socket}'
+
+    def test_backups_work(self):
+        with open(f'/proc/{self.daemon.process.pid}/status') as f:
+            status = f.read()
+        self.assertIn('NoNewPrivs:\t1', status)
+        self.assertNotEqual(int(re.search(r'CapEff:\t(\w+)', status)[1], 16) & (1 << 21), 1 << 21, 'CAP_SYS_ADMIN')
+        self.assertIn('g', self.ours('discover').out)
+        self.begin_push(limit=0)
+        self.ours('backup-wait', 'g')
+        self.assert_same(self.path('target.qcow2'), self.path('disk.qcow2'))
+        self.begin_pull('c1')
+        self.nbdcopy(f'nbd+unix:///vda?socket={self.path("nbd")}', self.path('copy.raw'))
+        self.ours('backup-stop', 'g')
+        self.assert_same(self.path('copy.raw'), self.path('disk.qcow2'), 'raw', 'qcow2')
+        self.daemon.connect().attach('off', images=[('vda', self.make_image('off.qcow2', data=[(0, MIB, 3)]))])
+        self.ours('backup-begin', 'off', '--target', f'vda={self.path("off-target.qcow2")}', '--wait')
+        self.assert_same(self.path('off-target.qcow2'), self.path('off.qcow2'))
+        done = self.baksh('backup-begin', 'off', '--target', 'vda=/usr/nosuch.qcow2', uri=self.uri)
+        self.assertEqual(done.rc, 1)            # negative control: it is read-only
+        self.assertIn('Read-only file system', done.err)
+        self.assert_nothing_left(self.qemu)
 
 
 class PythonTest(OneGuest):

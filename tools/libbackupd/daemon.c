@@ -29,24 +29,37 @@ static char *option_or_config (const char *option, const char *key)
     return option ? g_strdup (option) : config_get_string (key);
 }
 
-/* What SIGHUP changes without a restart: access and certificates. */
+/* Reads the configuration and all that it names; nothing of it is used unless all is right. What of it has an effect
+ * without a restart: access and certificates, and what each backup asks for anew. */
 static gboolean daemon_apply_config (Daemon *daemon, GError **error)
 {
-    g_autofree char *path = config_get_string ("policy_file"), *audit = config_get_string ("audit_log");
-    g_autoptr (Policy) policy = policy_load (path, error);
-    if (!policy)
+    g_autoptr (GHashTable) values = config_read (NULL, error);
+    g_autoptr (Policy) policy = values ? policy_load (g_hash_table_lookup (values, "policy_file"), error) : NULL;
+    if (!policy || (daemon->tls && !tls_listener_reload (daemon->tls, g_hash_table_lookup (values, "tls_x509_dir"),
+                                                         g_hash_table_lookup (values, "tls_allowed_names"), error)))
         return FALSE;
     server_set_policy (daemon->server, policy);
-    server_set_audit (daemon->server, g_strcmp0 (audit, "no") != 0);
-    g_autofree char *names = config_get_string ("tls_allowed_names");
-    return !daemon->tls || tls_listener_reload (daemon->tls, NULL, names, error);
+    server_set_audit (daemon->server, g_strcmp0 (g_hash_table_lookup (values, "audit_log"), "no") != 0);
+    config_use (g_steal_pointer (&values));
+    return TRUE;
+}
+
+gboolean check_config (const Options *options, GError **error)
+{
+    GHashTable *values = config_read (options->config, error);
+    if (!values)
+        return FALSE;
+    config_use (values);
+    g_autofree char *address = option_or_config (options->listen_tls, "listen_tls"), *path = config_get_string ("policy_file");
+    g_autoptr (Policy) policy = policy_load (path, error);
+    return policy && (!address || tls_check (address, error));
 }
 
 static void daemon_reload (gpointer data)
 {
     g_autoptr (GError) error = NULL;
     systemd_notify ("RELOADING=1");
-    if (config_reload (&error) && daemon_apply_config (data, &error))
+    if (daemon_apply_config (data, &error))
         g_message ("the configuration is read again");
     else
         g_warning ("the configuration stays as it was: %s", error->message);
@@ -116,21 +129,25 @@ static gboolean daemon_listen (Daemon *daemon, GError **error)
     return daemon_listen_tls (daemon, error);
 }
 
-/* Each peer is a descriptor, and guests have some of their own. */
-static void raise_descriptor_limit (guint peers)
+/* Each peer is a descriptor, and guests have some of their own: what cannot be had is taken off the peers. */
+static guint room_for_peers (guint wanted)
 {
     struct rlimit limit;
-    if (getrlimit (RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= peers + 1024)
-        return;
-    limit.rlim_cur = MIN (limit.rlim_max, (rlim_t) peers + 1024);
-    if (setrlimit (RLIMIT_NOFILE, &limit) != 0)
-        g_message ("only %" G_GUINT64_FORMAT " descriptors: %s", (guint64) limit.rlim_cur, g_strerror (errno));
+    if (getrlimit (RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted + 1024)
+        return wanted;
+    limit.rlim_cur = MIN (limit.rlim_max, (rlim_t) wanted + 1024);
+    setrlimit (RLIMIT_NOFILE, &limit);
+    getrlimit (RLIMIT_NOFILE, &limit);
+    guint room = limit.rlim_cur >= wanted + 1024 ? wanted : MIN (wanted, limit.rlim_cur / 2);
+    if (room < wanted)
+        g_message ("room for %u peers only: no more than %" G_GUINT64_FORMAT " descriptors (ulimit -n)", room, (guint64) limit.rlim_cur);
+    return room;
 }
 
 static gboolean daemon_start (Daemon *daemon, GError **error)
 {
     const Options *options = daemon->options;
-    if (!config_reload (error))
+    if (!check_config (options, error))
         return FALSE;
     daemon->state_dir = options->state_dir ? g_canonicalize_filename (options->state_dir, NULL) : files_state_dir (options->session);
     daemon->lock_fd = daemon_claim (daemon->state_dir, error);
@@ -143,7 +160,7 @@ static gboolean daemon_start (Daemon *daemon, GError **error)
     ServerLimits limits = server_default_limits;
     limits.max_peers = CLAMP (config_get_int ("max_peers", limits.max_peers), 1, 100000);
     limits.max_anonymous = CLAMP (config_get_int ("max_anonymous_peers", limits.max_anonymous), 1, 100000);
-    raise_descriptor_limit (limits.max_peers);
+    limits.max_peers = room_for_peers (limits.max_peers);
     daemon->server = server_new (daemon->conn, &limits);
     return daemon_apply_config (daemon, error) && daemon_listen (daemon, error) &&
            daemon_announce (daemon->state_dir, daemon->socket, error);

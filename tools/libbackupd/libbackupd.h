@@ -14,6 +14,8 @@ typedef struct {
 
 /* Each returns the exit status. */
 int run_daemon (const Options *options);
+/* Is the configuration right, and all that it names? It is the one in use from now on. */
+gboolean check_config (const Options *options, GError **error);
 int run_watcher (const Options *options);
 int run_stdio (const Options *options);
 int run_splice (const char *path);

@@ -7,7 +7,6 @@
 #include <glib-unix.h>
 #include <glib/gi18n.h>
 #include "libbackupd.h"
-#include "util/config.h"
 
 enum { EXIT_USAGE = 2 };
 
@@ -56,12 +55,8 @@ void signals_watch (Signals *signals)
 static int config_status (void)
 {
     g_autoptr (GError) error = NULL;
-    if (config_check (options.config, &error)) {
-        g_autofree char *policy = config_get_string ("policy_file");
-        g_autoptr (Policy) parsed = policy_load (policy, &error);
-        if (parsed)
-            return EXIT_SUCCESS;
-    }
+    if (check_config (&options, &error))
+        return EXIT_SUCCESS;
     fprintf (stderr, _("error: %s\n"), error->message);
     return EXIT_FAILURE;
 }
