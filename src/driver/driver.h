@@ -67,6 +67,8 @@ struct _DriverConn {
     DriverEventFunc event_func; /* set by driver_open's caller through driver_conn_set_events() */
     gpointer event_data;
     GMutex event_lock;
+    gint broken;                /* atomic: the connection of a driver that sends calls elsewhere has broken; the next call makes another */
+    gint unsent, lost;          /* atomic; its calls: those that did not get there, those that got no answer */
     gpointer priv;              /* the driver's own */
 };
 

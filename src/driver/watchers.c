@@ -1,9 +1,10 @@
 #include <glib/gi18n-lib.h>
+#include "driver/qemu/journal.h"
 #include "driver/watchers.h"
 #include "remote/watcher.h"
 #include "util/files.h"
 
-enum { SCAN_MS = 300 };
+enum { SCAN_MS = 300, LEAVE_MS = 3000, OWNER_MS = 8000, LOOK_MS = 5 };
 
 typedef struct {
     Watchers *owner;
@@ -14,7 +15,7 @@ typedef struct {
 struct _Watchers {
     DriverConn *conn;
     char *state_dir, *uri;
-    const char *const *locks;
+    const char *const *folders;
     GMutex lock;                /* guards what follows */
     GHashTable *links;          /* guest -> Link* */
     GThread *scanner;           /* finds watchers whose events somebody waits for */
@@ -33,13 +34,13 @@ static void link_free (Link *link)
     g_free (link);
 }
 
-Watchers *watchers_new (DriverConn *conn, const char *state_dir, const char *uri, const char *const *locks)
+Watchers *watchers_new (DriverConn *conn, const char *state_dir, const char *uri, const char *const *folders)
 {
     Watchers *watchers = g_new0 (Watchers, 1);
     watchers->conn = conn;
     watchers->state_dir = g_strdup (state_dir);
     watchers->uri = g_strdup (uri);
-    watchers->locks = locks;
+    watchers->folders = folders;
     watchers->links = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, (GDestroyNotify) link_free);
     g_mutex_init (&watchers->lock);
     g_cond_init (&watchers->scan);
@@ -66,9 +67,19 @@ void watchers_free (Watchers *watchers)
 
 gboolean watchers_owned (Watchers *watchers, const char *guest)
 {
-    for (const char *const *name = watchers->locks; *name; name++) {
-        g_autofree char *lock = g_build_filename (watchers->state_dir, "guests", guest, *name, NULL);
+    for (const char *const *folder = watchers->folders; *folder; folder++) {
+        g_autofree char *lock = g_build_filename (watchers->state_dir, "guests", guest, *folder, "lock", NULL);
         if (files_is_locked (lock))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static gboolean has_journal (Watchers *watchers, const char *guest)
+{
+    for (const char *const *folder = watchers->folders; *folder; folder++) {
+        g_autofree char *dir = g_build_filename (watchers->state_dir, "guests", guest, *folder, NULL);
+        if (journal_exists (dir))
             return TRUE;
     }
     return FALSE;
@@ -105,78 +116,120 @@ static void link_register (Link *link)
     link->registered = link->registered || call_event_register (link->remote, &args, &ret, NULL);
 }
 
-static gboolean answers (DriverConn *remote)
+typedef enum { NOBODY, LOST, ANSWERED } Answer;
+
+static Answer call_over (DriverConn *remote, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
 {
-    bak_hello_args args = { .uri = (char *) "" };
-    bak_hello_ret ret = { 0 };
-    gboolean ok = call_hello (remote, &args, &ret, NULL);
-    if (ok)
-        call_clear_ret (CALL_ID_hello, &ret);
-    return ok;
+    int unsent = g_atomic_int_get (&remote->unsent), lost = g_atomic_int_get (&remote->lost);
+    *ret_ok = driver_call (remote, id, args, ret, error);
+    return *ret_ok ? ANSWERED : g_atomic_int_get (&remote->unsent) != unsent ? NOBODY : g_atomic_int_get (&remote->lost) != lost ? LOST : ANSWERED;
 }
 
 /* A wait must not keep other calls out: it has a connection of its own. */
-static gboolean forward_apart (Watchers *watchers, const char *guest, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
+static Answer call_apart (Watchers *watchers, const char *guest, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
 {
     DriverConn *remote = connect_to (watchers, guest, error);
-    if (!remote)
-        return FALSE;
-    *ret_ok = driver_call (remote, id, args, ret, error);
-    gboolean there = *ret_ok || watchers_owned (watchers, guest) || answers (remote);
+    Answer answer = remote ? call_over (remote, id, args, ret, ret_ok, error) : NOBODY;
     driver_close (remote);
-    return there;
+    return answer;
 }
 
-static gboolean forward_shared (Watchers *watchers, const char *guest, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
+static Answer call_shared (Watchers *watchers, const char *guest, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
 {
-    g_autoptr (GError) failure = NULL;
     g_mutex_lock (&watchers->lock);
-    Link *link = link_get (watchers, guest, &failure);
-    gboolean there = link != NULL;
+    Link *link = link_get (watchers, guest, error);
     if (link && watchers->listening)
         link_register (link);
-    if (link)
-        *ret_ok = driver_call (link->remote, id, args, ret, &failure);
-    /* No connection to the watcher, or the watcher's word on a connection of its own? */
-    if (link && !*ret_ok && error_code (failure) == BAK_ERROR_CONNECTION && !watchers_owned (watchers, guest))
-        there = answers (link->remote);
-    if (link && !there)
+    Answer answer = link ? call_over (link->remote, id, args, ret, ret_ok, error) : NOBODY;
+    if (link && answer != ANSWERED)
         g_hash_table_remove (watchers->links, guest);
     g_mutex_unlock (&watchers->lock);
-    if (failure)
-        g_propagate_error (error, g_steal_pointer (&failure));
-    return there;
+    return answer;
 }
 
-gboolean watchers_forward (Watchers *watchers, const char *guest, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
+/* TRUE: done there, *ret_ok and *error say how. FALSE: nobody is there. A watcher that had done its work and was leaving is no failure: who
+ * comes after it is asked, but a begin that may have got as far as a journal is not made a second time without a word. */
+static gboolean forward (Watchers *watchers, const char *guest, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
 {
-    g_autoptr (GError) failure = NULL;
-    gboolean there = (id == CALL_ID_backup_wait ? forward_apart : forward_shared) (watchers, guest, id, args, ret, ret_ok, &failure);
+    gint64 deadline = g_get_monotonic_time () + LEAVE_MS * 1000;
+    g_autoptr (GError) lost = NULL;
 
-    if (there && *ret_ok)
-        return TRUE;
-    if (!there && error_code (failure) == BAK_ERROR_CONNECTION)
-        return FALSE;           /* it had done its work and left */
-    *ret_ok = FALSE;
-    g_propagate_error (error, g_steal_pointer (&failure));
-    return TRUE;
+    for (;;) {
+        g_autoptr (GError) failure = NULL;
+        Answer answer = (id == CALL_ID_backup_wait ? call_apart : call_shared) (watchers, guest, id, args, ret, ret_ok, &failure);
+        gboolean owned = watchers_owned (watchers, guest);
+        if (answer == LOST && !lost)
+            lost = g_error_copy (failure);
+        if (answer == NOBODY && !lost)
+            return FALSE;
+        if (answer != ANSWERED && !owned && (id != CALL_ID_backup_begin || !has_journal (watchers, guest)))
+            return FALSE;
+        if (answer == ANSWERED || !owned || g_get_monotonic_time () > deadline) {
+            if (!*ret_ok)
+                g_propagate_error (error, answer == ANSWERED ? g_steal_pointer (&failure) : g_steal_pointer (&lost));
+            return TRUE;
+        }
+        g_usleep (LOOK_MS * 1000);      /* a lock has no event of its own */
+    }
 }
 
 gboolean watchers_start (Watchers *watchers, const char *guest, GError **error)
 {
     g_autoptr (GError) failure = NULL;
-    if (watcher_spawn_uri (watchers->state_dir, guest, watchers->uri, &failure) || error_code (failure) == BAK_ERROR_BUSY)
+    g_autofree char *dir = g_build_filename (watchers->state_dir, "guests", guest, NULL);
+    if (!files_make_dir (dir, 0700, error))
+        return FALSE;
+    if (watcher_spawn (watchers->state_dir, guest, watchers->uri, &failure) || error_code (failure) == BAK_ERROR_BUSY)
         return TRUE;
     g_propagate_error (error, g_steal_pointer (&failure));
     return FALSE;
 }
 
-/* A guest may have got another watcher since. lock is held. */
-static void drop_dead (Watchers *watchers, const char *guest)
+gboolean watchers_ask (Watchers *watchers, const char *guest, gboolean needs, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
 {
-    Link *link = g_hash_table_lookup (watchers->links, guest);
-    if (link && !answers (link->remote))
+    gint64 deadline = g_get_monotonic_time () + OWNER_MS * 1000;
+    g_autoptr (GError) failure = NULL;
+
+    *ret_ok = FALSE;
+    if (!needs && !watchers_owned (watchers, guest) && !has_journal (watchers, guest))
+        return FALSE;
+    do {
+        if (forward (watchers, guest, id, args, ret, ret_ok, error))
+            return TRUE;
+        if (!needs && (watchers_owned (watchers, guest) || !has_journal (watchers, guest)))
+            return FALSE;
+        if (watchers_owned (watchers, guest)) {
+            g_usleep (LOOK_MS * 1000);  /* who holds the guest for the moment of a question is waited for */
+            continue;
+        }
+        g_clear_error (&failure);
+        if (!watchers_start (watchers, guest, &failure))
+            break;
+        if (forward (watchers, guest, id, args, ret, ret_ok, error))
+            return TRUE;
+    } while (needs && g_get_monotonic_time () < deadline);
+    if (!needs)
+        return FALSE;
+    if (failure)
+        g_propagate_error (error, g_steal_pointer (&failure));
+    else
+        error_set (error, BAK_ERROR_MONITOR_HELD, _("another libbackup process works with guest '%s'"), guest);
+    return TRUE;
+}
+
+/* A guest may have got another watcher since: a link that is asked finds it, with what was registered. lock is held. */
+static void look_after (Watchers *watchers, const char *guest)
+{
+    bak_hello_args args = { .uri = (char *) "", .api = 1 };
+    bak_hello_ret ret = { 0 };
+    Link *link = watchers_owned (watchers, guest) ? link_get (watchers, guest, NULL) : NULL;
+
+    if (!link)
+        return;
+    link_register (link);
+    if (g_atomic_int_get (&link->remote->broken) && !call_hello (link->remote, &args, &ret, NULL))
         g_hash_table_remove (watchers->links, guest);
+    call_clear_ret (CALL_ID_hello, &ret);
 }
 
 static gpointer scan (gpointer data)
@@ -187,12 +240,8 @@ static gpointer scan (gpointer data)
     while (!watchers->closing) {
         g_autoptr (GDir) dir = g_dir_open (path, 0, NULL);
         const char *name;
-        while (dir && (name = g_dir_read_name (dir))) {
-            drop_dead (watchers, name);
-            Link *link = watchers_owned (watchers, name) ? link_get (watchers, name, NULL) : NULL;
-            if (link)
-                link_register (link);
-        }
+        while (dir && (name = g_dir_read_name (dir)))
+            look_after (watchers, name);
         g_cond_wait_until (&watchers->scan, &watchers->lock, g_get_monotonic_time () + SCAN_MS * 1000);
     }
     g_mutex_unlock (&watchers->lock);

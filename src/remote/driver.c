@@ -130,6 +130,7 @@ static void remote_closed (Link *link, const GError *error, gpointer data)
     gboolean ours = remote->link == link;
     if (ours) {
         remote->link = NULL;
+        g_atomic_int_set (&remote->conn->broken, TRUE);
         g_hash_table_iter_init (&iter, remote->pending);
         while (g_hash_table_iter_next (&iter, NULL, &value)) {
             Pending *pending = value;
@@ -236,6 +237,10 @@ static gboolean remote_exchange (Remote *remote, Link *link, const CallRow *row,
     g_mutex_unlock (&remote->lock);
 
     gboolean ok;
+    if (!sent)
+        g_atomic_int_inc (&remote->conn->unsent);
+    else if (!pending.done || pending.error)
+        g_atomic_int_inc (&remote->conn->lost);
     if (pending.done)
         ok = read_reply (row, &pending, ret, error);
     else
@@ -319,6 +324,7 @@ static Link *remote_connect (Remote *remote, GError **error)
     g_mutex_lock (&remote->lock);
     remote->link = link;
     remote->pings = 0;
+    g_atomic_int_set (&remote->conn->broken, FALSE);
     g_mutex_unlock (&remote->lock);
     link_ref (link);
     link_start (link, FRAME_MAX, remote);
@@ -368,6 +374,8 @@ static gboolean remote_forward (DriverConn *conn, const CallRow *row, const void
         args = &wire;
     }
     Link *link = remote_connect (remote, error);
+    if (!link)
+        g_atomic_int_inc (&conn->unsent);
     gboolean ok = link && remote_exchange (remote, link, row, args, ret, 0, error);
     link_unref (link);
     return ok && (!is_register || remote_register (remote, args, ret));

@@ -93,12 +93,7 @@ static GSubprocess *spawn (const char *program, const char *state_dir, const cha
     return g_subprocess_launcher_spawnv (launcher, argv, error);
 }
 
-gboolean watcher_spawn (const char *state_dir, const char *guest, GError **error)
-{
-    return watcher_spawn_uri (state_dir, guest, NULL, error);
-}
-
-gboolean watcher_spawn_uri (const char *state_dir, const char *guest, const char *uri, GError **error)
+gboolean watcher_spawn (const char *state_dir, const char *guest, const char *uri, GError **error)
 {
     g_autofree char *path = watcher_socket (state_dir, guest), *log = guest_file (state_dir, guest, "watcher.log");
     g_autofree char *program = watcher_program ();

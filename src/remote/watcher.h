@@ -2,10 +2,9 @@
 #pragma once
 #include "util/error.h"
 
-/* Starts one and waits (at most 10 s) until it may be connected. BAK_ERROR_BUSY: one is there already. */
-gboolean watcher_spawn (const char *state_dir, const char *guest, GError **error);
-/* The same for a guest of another connection than qemu:///; state_dir is that connection's own. */
-gboolean watcher_spawn_uri (const char *state_dir, const char *guest, const char *uri, GError **error);
+/* Starts one and waits (at most 10 s) until it may be connected. BAK_ERROR_BUSY: one is there already. uri: of the guest's
+ * connection, whose own state_dir is; NULL: qemu:///. */
+gboolean watcher_spawn (const char *state_dir, const char *guest, const char *uri, GError **error);
 /* STATE/guests/GUEST/watcher.sock. Caller frees. Connecting to it fails with BAK_ERROR_CONNECTION when no watcher runs,
  * also when one was just leaving (its socket accepts, then ends before hello is answered): look again then. */
 char *watcher_socket (const char *state_dir, const char *guest);

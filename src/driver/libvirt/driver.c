@@ -220,46 +220,20 @@ static gboolean call_here (LvGuest *guest, CallId id, const void *args, void *re
     return ok;
 }
 
-static gboolean has_journal (LvGuest *guest)
-{
-    return journal_exists (guest->online) || journal_exists (guest->dir);
-}
-
 static gboolean is_off (LvGuest *guest)
 {
     g_autoptr (virDomain) domain = lv_guest_domain (guest, NULL);
     return domain && virDomainIsActive (domain) == 0;
 }
 
-static gboolean needs_owner (LvGuest *guest, CallId id)
-{
-    guint how = local_calls[id].how;
-    if (how & NO_JOB)
-        return FALSE;
-    return (how & OWNER) || has_journal (guest) || ((how & OFF_OWNER) && is_off (guest));
-}
-
 /* A client's: to the watcher, which is started when the call needs one. FALSE: to be done here. */
 static gboolean hand_over (LvConn *lv, LvGuest *guest, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
 {
-    g_autoptr (GError) failure = NULL;
-    if ((local_calls[id].how & NO_JOB) || lv->role != DRIVER_ROLE_CLIENT)
+    guint how = local_calls[id].how;
+    if ((how & NO_JOB) || lv->role != DRIVER_ROLE_CLIENT)
         return FALSE;
-    if (watchers_owned (lv->watchers, guest->name) && watchers_forward (lv->watchers, guest->name, id, args, ret, ret_ok, error))
-        return TRUE;
-    if (watchers_owned (lv->watchers, guest->name) || !needs_owner (guest, id))
-        return FALSE;
-    if (files_make_dir (guest->dir, 0700, &failure) && watchers_start (lv->watchers, guest->name, &failure)
-        && watchers_forward (lv->watchers, guest->name, id, args, ret, ret_ok, error))
-        return TRUE;
-    if (!(local_calls[id].how & (OWNER | OFF_OWNER)))
-        return FALSE;           /* what concerned a job is over */
-    if (failure)
-        g_propagate_error (error, g_steal_pointer (&failure));
-    else
-        error_set (error, BAK_ERROR_CONNECTION, _("the watcher of guest '%s' went away"), guest->name);
-    *ret_ok = FALSE;
-    return TRUE;
+    gboolean needs = (how & OWNER) || ((how & OFF_OWNER) && is_off (guest));
+    return watchers_ask (lv->watchers, guest->name, needs, id, args, ret, ret_ok, error);
 }
 
 static gboolean check_domain (LvGuest *guest, GError **error)
@@ -404,7 +378,7 @@ static void driver_close_conn (DriverConn *conn);
 
 static gboolean driver_open_conn (DriverConn *conn, const DriverOpenOptions *options, GError **error)
 {
-    static const char *const locks[] = { "online/lock", "lock", NULL };
+    static const char *const folders[] = { "online", ".", NULL };
     LvConn *lv = conn->priv = g_new0 (LvConn, 1);
 
     lv_event_init ();
@@ -419,7 +393,7 @@ static gboolean driver_open_conn (DriverConn *conn, const DriverOpenOptions *opt
     lv->callbacks = g_array_new (FALSE, FALSE, sizeof (int));
     lv->listener = lv_listener_new (lv);
     lv->guests = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, (GDestroyNotify) lv_guest_unref);
-    lv->watchers = watchers_new (conn, lv->state_dir, conn->uri, locks);
+    lv->watchers = watchers_new (conn, lv->state_dir, conn->uri, folders);
     g_mutex_init (&lv->lock);
     g_mutex_init (&lv->engine_lock);
     g_autoptr (virConnect) vir = lv_connect (lv, error);

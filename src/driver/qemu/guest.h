@@ -5,6 +5,7 @@
 #pragma once
 #include "conf/guest_def.h"
 #include "driver/driver.h"
+#include "driver/watchers.h"
 #include "driver/qemu/graph.h"
 #include "driver/qemu/qmp.h"
 
@@ -18,14 +19,10 @@ struct _QemuConn {              /* DriverConn.priv of the qemu driver */
     DriverRole role;
     gboolean embedded;          /* jobs run in this process even in role CLIENT (test:///) */
     char *watch_guest;
-    GMutex lock;                /* guards guests */
+    Watchers *watchers;
+    GMutex lock;                /* guards what follows */
     GHashTable *guests;         /* name -> Guest*, made when first used */
-    GMutex link_lock;           /* guards what follows */
-    GHashTable *links;          /* guest -> connection to its watcher */
     int registrations, next_registration;
-    GThread *scanner;           /* finds watchers whose events somebody waits for */
-    GCond scan;
-    gboolean closing;
 };
 
 struct _Guest {

@@ -9,141 +9,9 @@
 #include "driver/qemu/local.h"
 #include "driver/qemu/job.h"
 #include "driver/qemu/qemu.h"
-#include "remote/watcher.h"
 #include "util/files.h"
 
-enum { AGENT_TIMEOUT_MS = 5000, FREEZE_TIMEOUT_MS = 60000, EVENT_SCAN_MS = 300, OWNER_WAIT_MS = 8000, LEAVE_WAIT_MS = 3000 };
-
-/* ---- connections to watchers ---- */
-
-typedef struct {
-    QemuConn *owner;
-    DriverConn *remote;
-    char *guest;
-    gboolean registered;
-} Link;
-
-static void on_remote_event (DriverConn *remote, const bak_event *event, gpointer data)
-{
-    driver_conn_emit (((Link *) data)->owner->conn, event);
-}
-
-static void link_free (Link *link)
-{
-    driver_close (link->remote);
-    g_free (link->guest);
-    g_free (link);
-}
-
-static gboolean guest_is_owned (QemuConn *qemu, const char *name)
-{
-    g_autofree char *lock = g_build_filename (qemu->state_dir, "guests", name, "lock", NULL);
-    return files_is_locked (lock);
-}
-
-/* The remote connection to a watcher, if one is there. link_lock is held. */
-static Link *link_get (QemuConn *qemu, const char *name, GError **error)
-{
-    Link *link = g_hash_table_lookup (qemu->links, name);
-    if (link)
-        return link;
-    g_autofree char *socket = watcher_socket (qemu->state_dir, name);
-    if (!g_file_test (socket, G_FILE_TEST_EXISTS)) {
-        error_set (error, BAK_ERROR_CONNECTION, _("guest '%s' has no watcher"), name);
-        return NULL;
-    }
-    g_autofree char *uri = watcher_uri (qemu->state_dir, name);
-    DriverConn *remote = driver_open (uri, NULL, error);
-    if (!remote)
-        return NULL;
-    link = g_new0 (Link, 1);
-    link->owner = qemu;
-    link->remote = remote;
-    link->guest = g_strdup (name);
-    driver_conn_set_events (remote, on_remote_event, link);
-    g_hash_table_replace (qemu->links, g_strdup (name), link);
-    return link;
-}
-
-static void link_register (Link *link)
-{
-    bak_register_args args = { .kind = -1, .domain = (char *) "" };
-    bak_register_ret ret = { 0 };
-    if (!link->registered && call_event_register (link->remote, &args, &ret, NULL))
-        link->registered = TRUE;
-}
-
-static void link_drop (QemuConn *qemu, const char *name)
-{
-    g_mutex_lock (&qemu->link_lock);
-    g_hash_table_remove (qemu->links, name);
-    g_mutex_unlock (&qemu->link_lock);
-}
-
-/* The watcher's connection broke. One that had done its work and was leaving is no failure: the call is made again without it; but a begin
- * that had got as far as a journal is never made twice. */
-static gboolean look_again (QemuConn *qemu, const char *name, const CallRow *row)
-{
-    g_autofree char *dir = g_build_filename (qemu->state_dir, "guests", name, NULL);
-    gint64 deadline = g_get_monotonic_time () + LEAVE_WAIT_MS * 1000;
-
-    link_drop (qemu, name);
-    while (guest_is_owned (qemu, name) && g_get_monotonic_time () < deadline)
-        g_usleep (5000);
-    return !guest_is_owned (qemu, name) && (row != &call_rows[CALL_ID_backup_begin] || !journal_exists (dir));
-}
-
-/* Whether an error of a call is that of a broken link, and not what a watcher that lives has said: of the guest's agent, say. */
-static gboolean is_left (DriverConn *remote, const GError *failure)
-{
-    bak_hello_args args = { .uri = (char *) "", .api = 1 };
-    bak_hello_ret ret = { 0 };
-    if (!failure || error_code (failure) != BAK_ERROR_CONNECTION)
-        return FALSE;
-    if (!call_hello (remote, &args, &ret, NULL))
-        return TRUE;
-    call_clear_ret (CALL_ID_hello, &ret);
-    return FALSE;
-}
-
-/* 1: done there (result in *ret_ok), 0: no watcher. Links are kept for the life of the connection; one user at a time is enough for
- * a client, but a wait must not keep others out: it opens a connection of its own. */
-static gboolean forward (QemuConn *qemu, const char *name, const CallRow *row, const void *args, void *ret, gboolean *ret_ok, GError **error)
-{
-    g_autoptr (GError) failure = NULL;
-    gboolean own = row == &call_rows[CALL_ID_backup_wait];
-    DriverConn *remote = NULL;
-    gboolean left = FALSE;
-
-    if (own) {
-        g_autofree char *uri = watcher_uri (qemu->state_dir, name);
-        g_autofree char *socket = watcher_socket (qemu->state_dir, name);
-        remote = g_file_test (socket, G_FILE_TEST_EXISTS) ? driver_open (uri, NULL, &failure) : NULL;
-        if (!remote)
-            return FALSE;
-        *ret_ok = driver_call (remote, row - call_rows, args, ret, &failure);
-        left = is_left (remote, failure);
-        driver_close (remote);
-    } else {
-        g_mutex_lock (&qemu->link_lock);
-        Link *link = link_get (qemu, name, &failure);
-        if (link) {
-            if (qemu->registrations)
-                link_register (link);
-            *ret_ok = driver_call (link->remote, row - call_rows, args, ret, &failure);
-            left = is_left (link->remote, failure);
-        }
-        g_mutex_unlock (&qemu->link_lock);
-        if (!link)
-            return FALSE;
-    }
-    if (*ret_ok)
-        return TRUE;
-    if (left && look_again (qemu, name, row))
-        return FALSE;
-    g_propagate_error (error, g_steal_pointer (&failure));
-    return TRUE;
-}
+enum { AGENT_TIMEOUT_MS = 5000, FREEZE_TIMEOUT_MS = 60000 };
 
 /* ---- local calls ---- */
 
@@ -450,13 +318,6 @@ static gboolean call_here (Guest *guest, CallId id, const void *args, void *ret,
     return guest_do (guest, acquire, on_guest_thread, &data, error);
 }
 
-static gboolean wants_watcher (QemuConn *qemu, Guest *guest, CallId id)
-{
-    if (guest_is_owned (qemu, guest->def->name))
-        return TRUE;
-    return (local_calls[id].how & NEEDS_OWNER) || journal_exists (guest->dir);
-}
-
 static gboolean recover_now (Guest *guest, gpointer data, GError **error)
 {
     return guest->job || !journal_exists (guest->dir) || guest_acquire (guest, error);
@@ -470,42 +331,6 @@ static void recover_leftovers (Guest *guest)
     g_mutex_unlock (&guest->snapshot_lock);
     if (!active && journal_exists (guest->dir))
         guest_do (guest, FALSE, recover_now, NULL, NULL);
-}
-
-/* FALSE: no watcher is there, and the call needs none. A call that needs an owner is never done by a client itself: another client that
- * holds the guest for the moment of a question is waited for. */
-static gboolean ask_watcher (QemuConn *qemu, Guest *guest, CallId id, const void *args, void *ret, gboolean *ret_ok, GError **error)
-{
-    const char *name = guest->def->name;
-    gboolean needs = (local_calls[id].how & NEEDS_OWNER) != 0;
-    gint64 deadline = g_get_monotonic_time () + OWNER_WAIT_MS * 1000;
-    g_autoptr (GError) failure = NULL;
-
-    do {
-        if (forward (qemu, name, &call_rows[id], args, ret, ret_ok, error))
-            return TRUE;
-        if (guest_is_owned (qemu, name)) {
-            if (!needs)
-                return FALSE;
-            g_usleep (10000);   /* a lock has no event of its own */
-            continue;
-        }
-        if (!needs && !journal_exists (guest->dir))
-            return FALSE;
-        g_clear_error (&failure);
-        if (!watcher_spawn (qemu->state_dir, name, &failure) && error_code (failure) != BAK_ERROR_BUSY)
-            break;
-        if (forward (qemu, name, &call_rows[id], args, ret, ret_ok, error))
-            return TRUE;
-    } while (needs && g_get_monotonic_time () < deadline);
-    if (!needs)
-        return FALSE;
-    *ret_ok = FALSE;
-    if (failure)
-        g_propagate_error (error, g_steal_pointer (&failure));
-    else
-        error_set (error, BAK_ERROR_MONITOR_HELD, _("another libbackup process works with guest '%s'"), name);
-    return TRUE;
 }
 
 static gboolean route (DriverConn *conn, CallId id, const void *args, void *ret, GError **error)
@@ -523,8 +348,8 @@ static gboolean route (DriverConn *conn, CallId id, const void *args, void *ret,
             g_atomic_int_set (&guest->cancel, TRUE);    /* ends a begin that is under way */
         g_mutex_unlock (&guest->snapshot_lock);
     }
-    if (!does_jobs_itself (qemu) && wants_watcher (qemu, guest, id))
-        done = ask_watcher (qemu, guest, id, args, ret, &ok, error);
+    if (!does_jobs_itself (qemu))
+        done = watchers_ask (qemu->watchers, name, (local_calls[id].how & NEEDS_OWNER) != 0, id, args, ret, &ok, error);
     if (!done && does_jobs_itself (qemu))
         recover_leftovers (guest);
     if (!done)
@@ -571,49 +396,28 @@ static gboolean qemu_hello (DriverConn *conn, const bak_hello_args *args, bak_he
     return TRUE;
 }
 
-/* Events of jobs that watchers own: each live watcher is listened to while anybody registered here. */
-static gpointer scan_watchers (gpointer data)
-{
-    QemuConn *qemu = data;
-    g_autofree char *path = g_build_filename (qemu->state_dir, "guests", NULL);
-    g_mutex_lock (&qemu->link_lock);
-    while (!qemu->closing) {
-        g_autoptr (GDir) dir = qemu->registrations ? g_dir_open (path, 0, NULL) : NULL;
-        const char *name;
-        while (dir && (name = g_dir_read_name (dir))) {
-            Link *link = guest_is_owned (qemu, name) ? link_get (qemu, name, NULL) : NULL;
-            if (link)
-                link_register (link);
-        }
-        g_cond_wait_until (&qemu->scan, &qemu->link_lock, g_get_monotonic_time () + EVENT_SCAN_MS * 1000);
-    }
-    g_mutex_unlock (&qemu->link_lock);
-    return NULL;
-}
-
 static gboolean qemu_event_register (DriverConn *conn, const bak_register_args *args, bak_register_ret *ret, GError **error)
 {
     QemuConn *qemu = conn->priv;
     if (args->kind < -1 || args->kind >= EVENT_KINDS)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("there is no event %d"), args->kind);
-    g_mutex_lock (&qemu->link_lock);
+    g_mutex_lock (&qemu->lock);
     ret->id = ++qemu->next_registration;
     qemu->registrations++;
-    if (!does_jobs_itself (qemu) && !qemu->scanner)
-        qemu->scanner = g_thread_new ("watchers", scan_watchers, qemu);
-    g_cond_signal (&qemu->scan);
-    g_mutex_unlock (&qemu->link_lock);
+    g_mutex_unlock (&qemu->lock);
+    if (!does_jobs_itself (qemu))
+        watchers_listen (qemu->watchers);
     return TRUE;
 }
 
 static gboolean qemu_event_deregister (DriverConn *conn, const bak_deregister_args *args, bak_none *ret, GError **error)
 {
     QemuConn *qemu = conn->priv;
-    g_mutex_lock (&qemu->link_lock);
+    g_mutex_lock (&qemu->lock);
     gboolean known = args->id > 0 && args->id <= qemu->next_registration && qemu->registrations > 0;
     if (known)
         qemu->registrations--;
-    g_mutex_unlock (&qemu->link_lock);
+    g_mutex_unlock (&qemu->lock);
     return known || error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("event registration %d does not exist"), args->id);
 }
 
@@ -629,7 +433,7 @@ static void recover_all (QemuConn *qemu)
         if (!journal_exists (guest_dir) || (qemu->watch_guest && !g_str_equal (name, qemu->watch_guest)))
             continue;
         if (!does_jobs_itself (qemu)) {
-            if (!guest_is_owned (qemu, name) && !watcher_spawn (qemu->state_dir, name, &error) && error_code (error) != BAK_ERROR_BUSY)
+            if (!watchers_owned (qemu->watchers, name) && !watchers_start (qemu->watchers, name, &error))
                 g_warning ("guest '%s': %s", name, error->message);
             continue;
         }
@@ -644,16 +448,15 @@ static void recover_all (QemuConn *qemu)
 
 gboolean qemu_open_at (DriverConn *conn, const DriverOpenOptions *options, const char *state_dir, GError **error)
 {
+    static const char *const folders[] = { ".", NULL };
     QemuConn *qemu = g_new0 (QemuConn, 1);
     qemu->conn = conn;
     qemu->state_dir = g_strdup (state_dir);
     qemu->role = options->role;
     qemu->watch_guest = g_strdup (options->watch_guest);
     g_mutex_init (&qemu->lock);
-    g_mutex_init (&qemu->link_lock);
-    g_cond_init (&qemu->scan);
     qemu->guests = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, (GDestroyNotify) guest_unref);
-    qemu->links = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, (GDestroyNotify) link_free);
+    qemu->watchers = watchers_new (conn, state_dir, NULL, folders);
     conn->priv = qemu;
     if (!conn->readonly)
         recover_all (qemu);
@@ -665,17 +468,9 @@ void qemu_close (DriverConn *conn)
     QemuConn *qemu = conn->priv;
     if (!qemu)
         return;
-    g_mutex_lock (&qemu->link_lock);
-    qemu->closing = TRUE;
-    g_cond_signal (&qemu->scan);
-    g_mutex_unlock (&qemu->link_lock);
-    if (qemu->scanner)
-        g_thread_join (qemu->scanner);
-    g_hash_table_unref (qemu->links);
+    watchers_free (qemu->watchers);
     g_hash_table_unref (qemu->guests);
     g_mutex_clear (&qemu->lock);
-    g_mutex_clear (&qemu->link_lock);
-    g_cond_clear (&qemu->scan);
     g_free (qemu->state_dir);
     g_free (qemu->watch_guest);
     g_free (qemu);

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <glib/gstdio.h>
+#include "driver/watchers.h"
 #include "fake.h"
 #include "remote/find.h"
 #include "remote/watcher.h"
@@ -97,12 +98,12 @@ START_TEST (a_watcher_lives_as_long_as_its_job)
     /* A descriptor that somebody forgot to close on exec must not reach it. */
     int forgotten = open ("/dev/null", O_RDONLY);
     ck_assert_int_eq (fcntl (forgotten, F_SETFD, 0), 0);
-    watcher_spawn (state_dir, "one", &error);
+    watcher_spawn (state_dir, "one", NULL, &error);
     g_assert_no_error (error);
     pid_t pid = find_process ();
     ck_assert_int_ne (pid, 0);
     ck_assert_int_eq (getsid (pid), pid);
-    ck_assert (!watcher_spawn (state_dir, "one", &second));
+    ck_assert (!watcher_spawn (state_dir, "one", NULL, &second));
     ck_assert_int_eq (error_code (second), BAK_ERROR_BUSY);
     guint fds = count_fds (pid);
 
@@ -135,13 +136,13 @@ START_TEST (a_killed_watcher_leaves_a_socket_that_the_next_one_takes_over)
 {
     g_autoptr (GError) error = NULL;
     make_state ();
-    watcher_spawn (state_dir, "one", &error);
+    watcher_spawn (state_dir, "one", NULL, &error);
     g_assert_no_error (error);
     kill (find_process (), SIGKILL);
     ck_assert (ends_within (5000));
     ck_assert_ptr_null (open_watcher (&error));
     g_clear_error (&error);
-    watcher_spawn (state_dir, "one", &error);
+    watcher_spawn (state_dir, "one", NULL, &error);
     g_assert_no_error (error);
     DriverConn *conn = open_watcher (&error);
     g_assert_no_error (error);
@@ -155,7 +156,7 @@ START_TEST (a_term_signal_ends_it_in_order)
 {
     g_autoptr (GError) error = NULL;
     make_state ();
-    watcher_spawn (state_dir, "one", &error);
+    watcher_spawn (state_dir, "one", NULL, &error);
     g_assert_no_error (error);
     DriverConn *conn = open_watcher (&error);
     g_assert_no_error (error);
@@ -173,7 +174,7 @@ START_TEST (a_program_that_cannot_watch_is_an_error_with_what_it_said)
     static const char *const programs[] = { "/nonexistent/libbackupd", "/bin/false", "/etc/passwd" };
     make_state ();
     g_setenv ("LIBBACKUPD", programs[_i], TRUE);
-    ck_assert (!watcher_spawn (state_dir, "one", &error));
+    ck_assert (!watcher_spawn (state_dir, "one", NULL, &error));
     ck_assert_ptr_nonnull (error);
     g_autofree char *path = watcher_socket (state_dir, "one");
     ck_assert (g_access (path, F_OK) != 0);
@@ -191,7 +192,7 @@ START_TEST (a_state_directory_with_a_path_too_long_for_a_socket_works)
     ck_assert_int_eq (g_mkdir_with_parents (dir, 0700), 0);
     g_free (state_dir);
     state_dir = g_strdup (deep);
-    watcher_spawn (state_dir, "one", &error);
+    watcher_spawn (state_dir, "one", NULL, &error);
     g_assert_no_error (error);
     DriverConn *conn = open_watcher (&error);
     g_assert_no_error (error);
@@ -201,6 +202,99 @@ START_TEST (a_state_directory_with_a_path_too_long_for_a_socket_works)
     g_free (state_dir);
     state_dir = g_strdup (base);
     remove_state ();
+}
+END_TEST
+
+/* Calls to watchers */
+
+typedef struct {
+    Watchers *watchers;
+    CallId id;
+    gboolean there, ok;
+    GError *error;
+} Asked;
+
+static gpointer ask (gpointer data)
+{
+    Asked *asked = data;
+    char *none = (char *) "";
+    union { bak_begin_args begin; bak_domain_arg domain; } args = { .begin = { .domain = (char *) "one", .backup_xml = (char *) "<domainbackup mode='pull'/>", .checkpoint_xml = none } };
+    union { bak_begin_ret begin; bak_state_ret state; } ret = { 0 };
+    if (asked->id != CALL_ID_backup_begin)
+        args.domain = (bak_domain_arg) { .domain = (char *) "one" };
+    asked->there = watchers_ask (asked->watchers, "one", asked->id == CALL_ID_backup_begin, asked->id, &args, &ret, &asked->ok, &asked->error);
+    call_clear_ret (asked->id, &ret);
+    return NULL;
+}
+
+/* A watcher dies with a call that it has not answered. next: another process owns the guest then; journal: it died with one. */
+static Asked lose_a_call (CallId id, gboolean next, gboolean journal)
+{
+    static const char *const folders[] = { ".", NULL };
+    const DriverOpenOptions options = { .role = DRIVER_ROLE_WATCHER, .state_dir = state_dir };
+    g_autoptr (GError) error = NULL;
+    g_autofree char *lock = g_build_filename (state_dir, "guests", "one", "lock", NULL), *left = g_build_filename (state_dir, "guests", "one", "journal", NULL);
+    DriverConn *conn = driver_open ("qemu:///system", &options, &error);
+    g_assert_no_error (error);
+    Asked asked = { .watchers = watchers_new (conn, state_dir, NULL, folders), .id = CALL_ID_domain_state };
+    int owner = files_lock (lock, 0, NULL);
+
+    watcher_spawn (state_dir, "one", NULL, &error);
+    g_assert_no_error (error);
+    ask (&asked);
+    ck_assert (asked.there && asked.ok);
+    pid_t pid = find_process ();
+    kill (pid, SIGSTOP);
+    asked.id = id;
+    GThread *thread = g_thread_new ("ask", ask, &asked);
+    g_usleep (200000);          /* the call is in the socket: there is no sign of that to wait for */
+    if (journal)
+        ck_assert (g_file_set_contents (left, "{}", -1, NULL));
+    if (!next)
+        close (owner);
+    kill (pid, SIGKILL);
+    ck_assert (ends_within (5000));
+    if (next)
+        ck_assert (watcher_spawn (state_dir, "one", NULL, &error));
+    g_thread_join (thread);
+    if (next)
+        close (owner);
+    watchers_free (asked.watchers);
+    driver_close (conn);
+    if (find_process ())
+        kill (find_process (), SIGTERM);
+    ck_assert (ends_within (5000));
+    remove_state ();
+    return asked;
+}
+
+START_TEST (a_call_that_was_lost_with_its_watcher_goes_to_the_next)
+{
+    static const struct { CallId id; gboolean next, journal; } rows[] = {
+        { CALL_ID_backup_begin, TRUE, TRUE }, { CALL_ID_backup_begin, FALSE, FALSE }, { CALL_ID_domain_state, TRUE, FALSE }, { CALL_ID_domain_state, FALSE, TRUE } };
+    make_state ();
+    Asked asked = lose_a_call (rows[_i].id, rows[_i].next, rows[_i].journal);
+    g_assert_no_error (asked.error);
+    ck_assert (asked.there && asked.ok);
+}
+END_TEST
+
+START_TEST (a_begin_that_may_have_been_made_is_not_made_again)
+{
+    make_state ();
+    Asked asked = lose_a_call (CALL_ID_backup_begin, FALSE, TRUE);
+    ck_assert (asked.there && !asked.ok);
+    ck_assert_int_eq (error_code (asked.error), BAK_ERROR_CONNECTION);
+    g_clear_error (&asked.error);
+}
+END_TEST
+
+START_TEST (a_question_without_owner_and_journal_needs_no_watcher)
+{
+    make_state ();
+    Asked asked = lose_a_call (CALL_ID_domain_state, FALSE, FALSE);
+    ck_assert (!asked.there);
+    g_assert_no_error (asked.error);
 }
 END_TEST
 
@@ -290,6 +384,9 @@ int main (void)
     tcase_add_test (tcase, a_term_signal_ends_it_in_order);
     tcase_add_loop_test (tcase, a_program_that_cannot_watch_is_an_error_with_what_it_said, 0, 3);
     tcase_add_test (tcase, a_state_directory_with_a_path_too_long_for_a_socket_works);
+    tcase_add_loop_test (tcase, a_call_that_was_lost_with_its_watcher_goes_to_the_next, 0, 4);
+    tcase_add_test (tcase, a_begin_that_may_have_been_made_is_not_made_again);
+    tcase_add_test (tcase, a_question_without_owner_and_journal_needs_no_watcher);
     tcase_add_test (tcase, a_client_of_this_host_goes_to_the_daemon_that_owns_the_state);
     tcase_add_test (tcase, a_killed_daemon_is_followed_by_a_new_one_at_the_same_place);
     suite_add_tcase (suite, tcase);
