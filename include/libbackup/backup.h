@@ -400,7 +400,7 @@ char *bak_domain_backup_job_get_xml_desc (BakDomain *domain, const char *job, un
  * bak_domain_backup_limit:
  * @domain: a guest
  * @disk: a disk of the backup, or NULL for all
- * @bytes_per_sec: the limit of each disk's job, bytes a second; 0: none
+ * @bytes_per_sec: the limit of that disk, or of all together, who share it equally; bytes a second; 0: none
  * @error: return location of an error, or NULL
  *
  * Changes the speed limit of the backup that runs.

@@ -230,8 +230,9 @@ static gboolean check_duplicates (const BackupDef *def, GError **error)
 
     for (guint i = 0; i < def->disks->len; i++) {
         const BackupDiskDef *disk = def->disks->pdata[i];
+        gboolean own_scratch = disk->scratch && !store_def_is_directory (disk->scratch);
         if (!claim (names, g_strdup (disk->name), disk, _("the disk"), error)
-            || !claim_store (stores, disk->target, disk, error) || !claim_store (stores, disk->scratch, disk, error))
+            || !claim_store (stores, disk->target, disk, error) || (own_scratch && !claim_store (stores, disk->scratch, disk, error)))
             return FALSE;
         if (def->mode == BACKUP_MODE_PULL && disk->backup != TRISTATE_NO
             && !claim (exports, g_strdup (disk->exportname ? disk->exportname : disk->name), disk, _("the export"), error))

@@ -110,6 +110,7 @@ StoreDef *store_def_new (StoreType type);
 void store_def_free (StoreDef *store);
 StoreDef *store_def_copy (const StoreDef *store);
 /* "nbd://host:port/name", a path, ...: for messages and records. Caller frees. */
+gboolean store_def_is_directory (const StoreDef *store);         /* a path with a slash at its end: for files that get their names from us */
 char *store_def_describe (const StoreDef *store);
 /* A target from one string of the command line: an absolute path (file; block when it starts with /dev/),
  * or nbd://HOST[:PORT]/NAME (nbds:// with TLS), nbd+unix:///NAME?socket=PATH, ssh://HOST/PATH, gluster://HOST/VOLUME/PATH,

@@ -106,6 +106,11 @@ static char *describe_network (const StoreDef *store)
                             bracket ? "]" : "", port, absolute ? "" : "/", path);
 }
 
+gboolean store_def_is_directory (const StoreDef *store)
+{
+    return store->type == STORE_FILE && store->path && g_str_has_suffix (store->path, "/");
+}
+
 char *store_def_describe (const StoreDef *store)
 {
     if (!store)

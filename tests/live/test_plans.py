@@ -176,7 +176,11 @@ class TrafficTest(bed.LiveTest):
         self.follow(['backup-wait', 'g'], '--target', self.path('out') + '/')
 
     def test_a_pull_is_what_was_printed(self):
-        after = self.follow(['backup-stop', 'g'], '--mode', 'pull', '--server', f'unix:{self.path("nbd")}')
+        out = self.path('out')
+        argv = ['--mode', 'pull', '--server', f'unix:{self.path("nbd")}', '--scratch', f'disk0={out}', '--scratch', f'disk1={out}']
+        after = self.follow(['backup-stop', 'g'], *argv)
+        self.assertEqual([os.path.dirname(disk['scratch']) for disk in self.json('backup-begin', 'g', *argv, '--dry-run')['disks']], [out, out])
+        self.assertEqual(os.listdir(out), [])
         self.assertEqual([c['execute'] for c in after if 'server' in c['execute']], ['nbd-server-stop'])
 
     def test_what_undoes_a_failure_is_what_was_printed(self):

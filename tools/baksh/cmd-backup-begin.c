@@ -247,7 +247,7 @@ static const Option options[] = {
     { "tls-psk", OPTION_TEXT, 0, "DIR", N_("pull: TLS with the keys in DIR/keys.psk"), WANT_FILE },
     { "allow-insecure", OPTION_FLAG, 0, NULL, N_("pull: allow TCP beyond this host without TLS"), WANT_NOTHING },
     { "idle-timeout", OPTION_SECONDS, 0, "SECONDS", N_("pull: abort when no reader is connected for so long"), WANT_NOTHING },
-    { "limit", OPTION_SIZE, 0, "RATE", N_("bytes a second of each disk, as 100M"), WANT_NOTHING },
+    { "limit", OPTION_SIZE, 0, "RATE", N_("bytes a second of the whole backup, as 100M; each disk gets its share"), WANT_NOTHING },
     { "format", OPTION_TEXT, 0, "FORMAT", N_("format of what is written; default: qcow2"), WANT_NOTHING },
     { "compression", OPTION_CHOICE, 0, "none|zlib|zstd", N_("compress what is written"), WANT_NOTHING },
     { "protect", OPTION_CHOICE, 0, "yes|no|strict", N_("protect the guest from a bad target; strict: refuse what cannot be protected"), WANT_NOTHING },

@@ -12,12 +12,14 @@ typedef struct {
     BakDisk *disk;              /* NULL: the guest has none of this name; the library will say so */
     const char *target, *scratch, *onto;
     char *generated;            /* target in a directory */
+    char *directory;            /* scratch that several disks name: with a slash at its end */
 } Row;
 
 static void row_free (Row *row)
 {
     g_free (row->name);
     g_free (row->generated);
+    g_free (row->directory);
     bak_disk_unref (row->disk);
     g_free (row);
 }
@@ -150,6 +152,17 @@ static int fill_directory (GPtrArray *rows, const char *dir, const char *format)
     return status;
 }
 
+/* What two disks name for their scratch can only be a directory; which other paths are one is seen where they are. */
+static void mark_directories (GPtrArray *rows)
+{
+    for (guint i = 0; i < rows->len; i++) {
+        Row *row = rows->pdata[i];
+        for (guint k = 0; row->scratch && !row->directory && k < rows->len; k++)
+            if (k != i && g_strcmp0 (((Row *) rows->pdata[k])->scratch, row->scratch) == 0)
+                row->directory = g_strconcat (row->scratch, "/", NULL);
+    }
+}
+
 static int rows_fill (GPtrArray *rows, const Args *args)
 {
     const struct { const char *option; gsize offset; } columns[] = {
@@ -172,6 +185,7 @@ static int rows_fill (GPtrArray *rows, const Args *args)
                 return status;
         }
     }
+    mark_directories (rows);
     return dir ? fill_directory (rows, dir, args_text (args, "format")) : STATUS_DONE;
 }
 
@@ -258,7 +272,7 @@ static int append_disk (GString *xml, const Row *row, const Args *args)
         status = append_target (xml, row->target);
     if (row->scratch) {
         g_string_append (xml, "      <scratch");
-        attribute (xml, is_device (row->scratch) ? "dev" : "file", row->scratch);
+        attribute (xml, is_device (row->scratch) ? "dev" : "file", row->directory ? row->directory : row->scratch);
         g_string_append (xml, "/>\n");
     }
     if (row->onto) {

@@ -257,6 +257,10 @@ static gboolean resolve_store (Planner *p, Item *item, GError **error)
     const char *dir = p->pull ? p->in->scratch_dir : p->in->target_dir, *target = item->disk->target;
     const char *format = item->def ? item->def->format : NULL;
 
+    if (p->pull && given && store_def_is_directory (given)) {
+        dir = given->path;
+        given = NULL;
+    }
     if (given && (given->type == STORE_NETWORK || given->path)) {
         item->store = store_def_copy (given);
     } else if (!dir) {

@@ -138,6 +138,7 @@ gboolean lv_request_load (LvGuest *guest, const bak_begin_args *args, LvRequest 
     ret->def = backup_def_parse (*args->backup_xml ? args->backup_xml : "<domainbackup/>", error);
     if (!ret->def || (*args->checkpoint_xml && !(ret->checkpoint = checkpoint_def_parse (args->checkpoint_xml, 0, error))))
         return FALSE;
+    plan_mark_directories (ret->def);
     g_autoptr (virDomain) domain = lv_guest_domain (guest, error);
     if (!domain || !(ret->picture = lv_picture_load (domain, TRUE, error)) || !load_checkpoints (guest, domain, ret, error) || !find_places (guest, ret, error))
         return FALSE;

@@ -263,6 +263,7 @@ static Plan *make_plan (Guest *guest, const bak_begin_args *args, gboolean dry, 
     request->def = backup_def_parse (*args->backup_xml ? args->backup_xml : "<domainbackup/>", error);
     if (!request->def)
         return NULL;
+    plan_mark_directories (request->def);
     if (*args->checkpoint_xml && !(request->checkpoint = checkpoint_def_parse (args->checkpoint_xml, 0, error)))
         return NULL;
     if (!(request->scratch_dir = scratch_directory (guest, request->def, dry, error)) || !(request->graph = guest_graph (guest, error)))

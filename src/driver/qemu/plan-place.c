@@ -96,13 +96,27 @@ gboolean resolve_target (Planner *p, Item *item, GError **error)
 gboolean resolve_scratch (Planner *p, Item *item, GError **error)
 {
     const StoreDef *given = item->def ? item->def->scratch : NULL;
+    const char *dir = given && store_def_is_directory (given) ? given->path : p->in->scratch_dir;
     gboolean pull = p->plan->mode == BACKUP_MODE_PULL;
     item->scratch = (Place) { .format = p->hybrid && !(pull && item->def && item->def->format) ? "raw" : "qcow2", .scratch = TRUE, .role = "scr", .file_role = "scf" };
     if (pull && item->def && item->def->format && !g_str_equal (item->def->format, "qcow2"))
         return error_set (error, BAK_ERROR_XML, _("disk '%s': scratch of a pull backup has format qcow2, not '%s'"), item->disk->target, item->def->format);
     if (given && given->type == STORE_NETWORK)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': a scratch is a local file or block device: one on the network could stall the guest"), item->disk->target);
+    if (dir != p->in->scratch_dir)
+        given = NULL;
     if ((p->in->flags & BEGIN_REUSE_EXTERNAL) && given && given->path)
         item->scratch.format = "qcow2";
-    return resolve_place (p, item, &item->scratch, given, p->in->scratch_dir, &item->out->scratch, error);
+    return resolve_place (p, item, &item->scratch, given, dir, &item->out->scratch, error);
+}
+
+void plan_mark_directories (BackupDef *def)
+{
+    for (guint i = 0; i < def->disks->len; i++) {
+        StoreDef *scratch = ((BackupDiskDef *) def->disks->pdata[i])->scratch;
+        if (!scratch || scratch->type != STORE_FILE || store_def_is_directory (scratch) || !g_file_test (scratch->path, G_FILE_TEST_IS_DIR))
+            continue;
+        g_autofree char *path = scratch->path;
+        scratch->path = g_strconcat (path, "/", NULL);
+    }
 }

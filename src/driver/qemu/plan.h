@@ -87,6 +87,8 @@ typedef struct {
     gboolean agent;             /* the guest has an agent */
 } PlanInput;
 
+/* Not pure, so done before: a scratch path that is a directory here gets a slash at its end. */
+void plan_mark_directories (BackupDef *def);
 Plan *plan_backup (const PlanInput *input, GError **error);
 /* A checkpoint alone: one transaction. */
 Plan *plan_checkpoint (const PlanInput *input, GError **error);

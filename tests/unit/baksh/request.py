@@ -58,6 +58,12 @@ def test_disks_get_what_is_theirs():
           + "  </disks>\n</domainbackup>\n")
 
 
+def test_a_directory_for_the_scratch_of_two_disks_is_one():
+    out = document('--mode', 'pull', '--scratch', 'vda=/s', '--scratch', 'vdb=/s')
+    check(out.count("<scratch file='/s/'/>"), 2)
+    contains(document('--mode', 'pull', '--scratch', 'vda=/s/', '--scratch', 'vdb=/t'), "<scratch file='/t'/>")
+
+
 def test_a_directory_takes_every_disk():
     out = document('--target', '/b/', '--target', 'vdb=/c/b.raw', '--format', 'raw')
     contains(out, "<target file='/b/vda.raw'/>")

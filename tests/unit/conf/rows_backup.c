@@ -130,6 +130,8 @@ const Row backup_rows[] = {
     { "same disk twice", PUSH ("<disk name='vda'/>\n<disk name='vda'/>"), "line 4: <disk name='vda'>: the disk 'vda' is given twice, first for disk 'vda' in line 3" },
     { "same excluded disk twice", PUSH ("<disk name='vda' backup='no'/>\n<disk name='vda'/>"), "is given twice" },
     { "same target twice", PUSH ("<disk name='vda' type='file'><target file='/t'/></disk>\n<disk name='vdb' type='block'><target dev='//t'/></disk>"), "line 4: <disk name='vdb'>: the target or scratch '/t' is given twice, first for disk 'vda' in line 3" },
+    { "same scratch twice", PULL ("<disk name='vda' type='file'><scratch file='/t'/></disk>\n<disk name='vdb' type='file'><scratch file='/t'/></disk>"), "the target or scratch '/t' is given twice" },
+    { "same directory for the scratch twice", PULL ("<disk name='vda' type='file'><scratch file='/t/'/></disk>\n<disk name='vdb' type='file'><scratch file='/t/'/></disk>") },
     { "target that is its own scratch", PUSH ("<disk name='vda' type='file'><target file='/t'/><scratch file='/t'/></disk>"), "the target or scratch '/t' is given twice" },
     { "target laid on itself", PUSH ("<disk name='vda' type='file'><target file='/t'/><backing file='/t'/></disk>"), "<backing> file, a target or scratch '/t' is given twice" },
     { "disk excluded", PUSH ("<disk name='vda' backup='no'/>") },
