@@ -2,6 +2,7 @@
 """What the guest and its manager do during a backup: each ends as docs/events-during-backup.md says."""
 import os
 import signal
+import time
 
 import bed
 
@@ -75,6 +76,38 @@ class EngineTest(bed.LiveTest):
         with self.vm.stopped():
             info = self.baksh('backup-info', 'g', timeout=60)
             self.assertEqual(info.rc, 0, info)
+        self.assert_completed()
+
+    def test_nothing_waits_long_for_a_qemu_that_is_stopped(self):
+        """Each answer of QEMU is waited for a second here, so that what an operation takes counts its questions."""
+        with open(self.path('config'), 'w') as f:
+            f.write('monitor_timeout = 1\n')
+        self.environment['LIBBACKUP_CONFIG'] = self.path('config')
+        for begin, asked in ((self.push, (['backup-limit', 'g', '8MiB'],)), (self.pull, ())):
+            begin()
+            with self.vm.stopped():
+                for argv, rc in (*((argv, 1) for argv in asked), (['backup-stop', 'g'], 1), (['backup-stop', 'g', '--abort'], 0)):
+                    started = time.monotonic()
+                    done = self.must(*argv, rc=rc)
+                    self.assertLess(time.monotonic() - started, 5 * bed.SLOW, done)
+                    if argv == ['backup-stop', 'g']:
+                        for word in ('does not answer', self.vm.qmp_path, '--abort'):
+                            self.assertIn(word, done.err)
+            job = self.json('backup-info', 'g')
+            self.assertEqual(job['state'], 'aborted', job)
+            self.assertIn('did not answer', job['error'])
+            self.must('domblklist', 'g')
+            self.assertEqual(self.vm.ours(), [])
+            self.assertFalse(os.path.exists(self.path('copy')))
+
+    def test_a_ready_pull_outlives_a_stop_that_qemu_did_not_answer(self):
+        with open(self.path('config'), 'w') as f:
+            f.write('monitor_timeout = 1\n')
+        self.environment['LIBBACKUP_CONFIG'] = self.path('config')
+        self.pull()
+        with self.vm.stopped():
+            self.must('backup-stop', 'g', rc=1)
+        self.must('backup-stop', 'g')
         self.assert_completed()
 
     def test_the_death_of_the_owner_costs_a_push_nothing(self):

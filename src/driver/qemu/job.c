@@ -17,7 +17,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { TICK_MS = 1000, LEFTOVER_MS = 1000, REFRESH_TIMEOUT_MS = 5000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, RESULT_MS = 1500, MUTE_MS = 5000, LOST_MONITOR_TRIES = 5 };
+enum { TICK_MS = 1000, LEFTOVER_MS = 1000, LIMIT_TIMEOUT_MS = 10000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, RESULT_MS = 1500, MUTE_MS = 5000, LOST_MONITOR_TRIES = 5 };
 enum { KNOWN_FLAGS = BEGIN_REUSE_EXTERNAL | BEGIN_QUIESCE | BEGIN_ALLOW_UNPROVED };
 
 /* ---- the table of moves ---- */
@@ -606,6 +606,7 @@ static void job_end (Job *job, JobEvent outcome, const GError *failure)
     if (outcome != JOB_EVENT_GOOD)
         run_cut (&job->run);
     job_refresh (job->guest);
+    job->run.hung = outcome != JOB_EVENT_GOOD && job->mute;
     if (!move (job, JOB_EVENT_END))
         return;
     if (failure) {
@@ -944,9 +945,15 @@ static gboolean mind_monitor (Job *job)
     return FALSE;
 }
 
+static gboolean probe_is_due (const Job *job, gint64 now)
+{
+    return job->plan->mode == BACKUP_MODE_PULL && now >= job->next_probe;
+}
+
+/* A QEMU that answers nothing at all (it was stopped) says nothing about the point in time either. FALSE: the job has ended. */
 static gboolean mind_probe (Job *job, gint64 now)
 {
-    if (job->plan->mode != BACKUP_MODE_PULL || now < job->next_probe)
+    if (!probe_is_due (job, now) || job->mute)
         return TRUE;
     job->next_probe = now + PROBE_MS * 1000;
     for (guint i = 0; i < job->plan->disks->len; i++) {
@@ -955,6 +962,10 @@ static gboolean mind_probe (Job *job, gint64 now)
         BakErrorCode code = BAK_ERROR_IO;
         if (probe_export (job->plan, disk, PROBE_TIMEOUT_MS, &failure))
             continue;
+        if (error_code (failure) == BAK_ERROR_TIMEOUT)
+            job_refresh (job->guest);
+        if (job->mute)
+            return TRUE;
         g_autofree char *scratch = scratch_failure (job, disk, &code);
         const char *text = scratch ? scratch : failure->message;
         bak_event event = { .kind = EVENT_WARNING, .job = ret_string (job->record.id), .disk = ret_string (disk->target), .text = ret_string (text) };
@@ -1035,7 +1046,7 @@ void job_tick (Guest *guest)
     }
     if (!take_events (job))
         return;
-    if (concluded || now >= job->next_tick) {
+    if (concluded || probe_is_due (job, now) || now >= job->next_tick) {
         job->next_tick = now + TICK_MS * 1000;
         job_refresh (guest);
         if (!mind_mute_qemu (job))
@@ -1064,10 +1075,13 @@ gboolean job_stop (Guest *guest, gboolean abort, bak_job *ret, GError **error)
     if (!job)
         return error_set (error, BAK_ERROR_NO_JOB, _("guest '%s' has no running backup job"), guest->def->name);
     job_refresh (guest);
+    if (job->mute && !abort)
+        return error_set (error, BAK_ERROR_TIMEOUT, _("guest '%s': QEMU does not answer (monitor '%s'): the backup stays as it is; stop it when QEMU goes on, "
+                          "or give it up with 'backup-stop %s --abort'"), guest->def->name, qmp_get_address (guest->qmp), guest->def->name);
     if (!check_disks (job)) {
         /* it had just ended by itself */
     } else if (abort) {
-        error_set (&why, BAK_ERROR_ABORTED, _("aborted on request"));
+        error_set (&why, BAK_ERROR_ABORTED, job->mute ? _("aborted on request, while QEMU did not answer: what it still holds goes with the next command that it answers") : _("aborted on request"));
         job_end (job, JOB_EVENT_ABORTED, why);
     } else if (job->plan->mode == BACKUP_MODE_PULL) {
         job_end (job, JOB_EVENT_GOOD, NULL);
@@ -1099,7 +1113,7 @@ gboolean job_limit (Guest *guest, const char *disk, guint64 bytes_per_sec, GErro
         found = TRUE;
         if (job->disks[i].ended)
             continue;
-        if (!qmp_run (guest->qmp, "block-job-set-speed", obj ("device", "s", plan_disk->job, "speed", "i", (gint64) share, NULL), 0, error))
+        if (!qmp_run (guest->qmp, "block-job-set-speed", obj ("device", "s", plan_disk->job, "speed", "i", (gint64) share, NULL), LIMIT_TIMEOUT_MS, error))
             return error_note (error, _("disk '%s'"), plan_disk->target);
         job->record.disks.disks_val[i].limit = plan_disk->limit = share;
     }

@@ -691,14 +691,17 @@ gboolean run_can_cut (const Run *run)
 
 void run_cut (Run *run)
 {
+    gboolean stopped = run->hung;       /* what does not even take a yank is asked once */
     for (guint i = 0; i < run->plan->steps->len; i++) {
         const Step *step = run->plan->steps->pdata[i];
         StepState state = g_array_index (run->states, StepState, i);
         for (guint k = 0; (state == STEP_DONE || state == STEP_STARTED) && k < step->undo->len; k++) {
             const Action *action = step->undo->pdata[k];
             g_autoptr (GError) failure = NULL;
-            if (cuts (action) && !run_action (run, action, &failure))
-                g_debug ("%s: %s", action->verb, failure->message);
+            if (!cuts (action) || (stopped && g_str_equal (action->verb, "yank")) || run_action (run, action, &failure))
+                continue;
+            g_debug ("%s: %s", action->verb, failure->message);
+            stopped = stopped || error_code (failure) == BAK_ERROR_TIMEOUT;
         }
     }
 }
@@ -708,7 +711,7 @@ gboolean run_undo (Run *run, gboolean success, GError **error)
     g_autoptr (GError) first = NULL;
     if (!success)
         run_cut (run);
-    g_autoptr (Graph) graph = qmp_alive (run->guest) ? guest_graph (run->guest, &first) : NULL;
+    g_autoptr (Graph) graph = !run->hung && qmp_alive (run->guest) ? guest_graph (run->guest, &first) : NULL;
 
     run->hung = run->hung || error_code (first) == BAK_ERROR_TIMEOUT;
 
