@@ -3,74 +3,30 @@
 #include "remote/table.h"
 
 enum { ABORT_POSTCOPY = 1 };
-enum { OPERATION_BACKUP = 9 };
 
 void rpc_param_int (rpc_param *param, const char *field, int value)
 {
-    *param = (rpc_param) { .field = ret_string (field), .value = { .kind = 1, .rpc_value_u.i = value } };
+    *param = (rpc_param) { .field = ret_string (field), .value = { .kind = JOB_STAT_INT, .rpc_value_u.i = value } };
 }
 
-void rpc_param_bool (rpc_param *param, const char *field, gboolean value)
+static void rpc_param_set (rpc_param *param, const JobStat *stat)
 {
-    *param = (rpc_param) { .field = ret_string (field), .value = { .kind = 6, .rpc_value_u.b = value != 0 } };
-}
-
-void rpc_param_hyper (rpc_param *param, const char *field, guint64 value)
-{
-    *param = (rpc_param) { .field = ret_string (field), .value = { .kind = 4, .rpc_value_u.ul = value } };
-}
-
-void rpc_param_text (rpc_param *param, const char *field, const char *value)
-{
-    *param = (rpc_param) { .field = ret_string (field), .value = { .kind = 7, .rpc_value_u.s = ret_string (value) } };
-}
-
-typedef struct { guint64 total, done; } Sum;
-
-static Sum sum_disks (const bak_job *job)
-{
-    Sum sum = { 0 };
-    for (guint i = 0; i < job->disks.disks_len; i++) {
-        sum.total += job->disks.disks_val[i].total;
-        sum.done += MIN (job->disks.disks_val[i].bytes, job->disks.disks_val[i].total);
-    }
-    return sum;
-}
-
-static int job_type (const bak_job *job)
-{
-    switch (job->state) {
-    case JOB_STATE_NONE: return RPC_JOB_NONE;
-    case JOB_STATE_COMPLETED: return RPC_JOB_COMPLETED;
-    case JOB_STATE_FAILED: return RPC_JOB_FAILED;
-    case JOB_STATE_ABORTED: return RPC_JOB_CANCELLED;
-    default: return RPC_JOB_UNBOUNDED;          /* libvirt never tells a backup's end */
+    *param = (rpc_param) { .field = ret_string (stat->field), .value = { .kind = stat->kind } };
+    switch (stat->kind) {
+    case JOB_STAT_INT: param->value.rpc_value_u.i = stat->number; break;
+    case JOB_STAT_ULLONG: param->value.rpc_value_u.ul = stat->number; break;
+    case JOB_STAT_BOOLEAN: param->value.rpc_value_u.b = stat->number != 0; break;
+    case JOB_STAT_STRING: param->value.rpc_value_u.s = ret_string (stat->text); break;
     }
 }
 
-/* Which parameters stand there and in which order is what libvirt's clients are used to. */
 int job_to_params (const bak_job *job, rpc_param *ret_params, guint *ret_count)
 {
-    guint n = 0;
-    Sum sum = sum_disks (job);
-    rpc_param_int (&ret_params[n++], "operation", OPERATION_BACKUP);
-    rpc_param_hyper (&ret_params[n++], "time_elapsed", job->elapsed / 1000);
-    if (job->mode == JOB_MODE_PUSH && sum.total > 0) {
-        rpc_param_hyper (&ret_params[n++], "disk_total", sum.total);
-        rpc_param_hyper (&ret_params[n++], "disk_processed", sum.done);
-        rpc_param_hyper (&ret_params[n++], "disk_remaining", sum.total - sum.done);
-    }
-    if (job->mode == JOB_MODE_PULL && job->temp_total > 0) {
-        rpc_param_hyper (&ret_params[n++], "disk_temp_used", job->temp_used);
-        rpc_param_hyper (&ret_params[n++], "disk_temp_total", job->temp_total);
-    }
-    if (job_state_ended (job->state)) {
-        rpc_param_bool (&ret_params[n++], "success", job->state == JOB_STATE_COMPLETED);
-        if (*job->error)
-            rpc_param_text (&ret_params[n++], "errmsg", job->error);
-    }
-    *ret_count = n;
-    return job_type (job);
+    JobStat rows[JOB_STATS_MAX];
+    *ret_count = job_stats_rows (job, rows);
+    for (guint i = 0; i < *ret_count; i++)
+        rpc_param_set (&ret_params[i], &rows[i]);
+    return job_stats_type (job, job_state_ended (job->state));
 }
 
 gboolean serve_job_begin (Call *call, GError **error)
@@ -148,14 +104,13 @@ gboolean serve_job_get_info (Call *call, GError **error)
     bak_job_ret job = { 0 };
     if (!call_target (call, &((rpc_dom *) call->args)->dom, &target, error) || !get_stats (&target, 0, &job, error))
         return FALSE;
-    ret->type = job_type (&job.job);
-    if (ret->type != RPC_JOB_NONE)
+    ret->type = job_stats_type (&job.job, job_state_ended (job.job.state));
+    if (ret->type != JOB_TYPE_NONE)
         ret->elapsed = job.job.elapsed / 1000;
-    if (ret->type != RPC_JOB_NONE && job.job.mode == JOB_MODE_PUSH) {
-        Sum sum = sum_disks (&job.job);
-        ret->data_total = ret->file_total = sum.total;
-        ret->data_processed = ret->file_processed = sum.done;
-        ret->data_remaining = ret->file_remaining = sum.total - sum.done;
+    if (ret->type != JOB_TYPE_NONE && job.job.mode == JOB_MODE_PUSH) {
+        ret->data_total = ret->file_total = job_total (&job.job);
+        ret->data_processed = ret->file_processed = MIN (job_bytes (&job.job), ret->data_total);
+        ret->data_remaining = ret->file_remaining = ret->data_total - ret->data_processed;
     }
     call_clear_ret (CALL_ID_job_stats, &job);
     return TRUE;

@@ -61,6 +61,12 @@ gboolean serve_conn_nothing (Call *call, GError **error)
     return TRUE;
 }
 
+/* What backup tools ask about and a daemon that starts no guests does not do; in libvirt's words for drivers without it. */
+gboolean serve_not_supported (Call *call, GError **error)
+{
+    return rpc_error_set (error, RPC_ERROR_NO_SUPPORT, "this function is not supported by the connection driver: %s", call->procedure->name);
+}
+
 /* About what is behind the daemon; the client adds what its transport is. */
 gboolean serve_conn_is_secure (Call *call, GError **error)
 {

@@ -6,7 +6,7 @@
 enum { LIST_HAS_CHECKPOINT = 1 << 14, LIST_NO_CHECKPOINT = 1 << 15 };
 enum { XML_SECURE = 1, XML_INACTIVE = 2 };
 enum { NO_METADATA = 80 };
-enum { STATS_STATE = 1 };
+enum { STATS_STATE = 1, STATS_ENFORCE = 1u << 31, STATS_BACKING = 1 << 30, STATS_NO_WAIT = 1 << 29 };
 
 void uuid_to_text (const char *uuid, char *ret_text)
 {
@@ -390,7 +390,7 @@ gboolean serve_domain_block_stats (Call *call, GError **error)
     return TRUE;
 }
 
-/* The one group of statistics that we know: the state. */
+/* The one group of statistics that we know: the state. Flags pick guests as they do for lists. */
 gboolean serve_domain_stats (Call *call, GError **error)
 {
     const rpc_stats_args *args = call->args;
@@ -398,6 +398,11 @@ gboolean serve_domain_stats (Call *call, GError **error)
     DriverConn *conn = server_get_conn (call->peer->server);
     bak_list_args all = { 0 };
     bak_list_ret list = { 0 };
+    if (!call_check_flags (call, args->flags, 0xffff | STATS_ENFORCE | STATS_BACKING | STATS_NO_WAIT, error))
+        return FALSE;
+    if ((args->flags & STATS_ENFORCE) && (args->stats & ~STATS_STATE))
+        return rpc_error_set (error, RPC_ERROR_ARGUMENT, "argument unsupported: Stats types bits 0x%x are not supported by this daemon",
+                              args->stats & ~STATS_STATE);
     if (!call_list (conn, &all, &list, error))
         return FALSE;
     ret->records.records_val = ret_array (list.domains.domains_len, sizeof (rpc_stats_record));
@@ -408,7 +413,7 @@ gboolean serve_domain_stats (Call *call, GError **error)
         uuid_from_text (item->uuid, uuid);
         for (guint k = 0; k < args->domains.domains_len && !wanted; k++)
             wanted = memcmp (args->domains.domains_val[k].uuid, uuid, sizeof uuid) == 0;
-        if (!wanted || !peer_may (call->peer, item->name, VERB_SEE))
+        if (!wanted || !list_wants (args->flags, item) || !peer_may (call->peer, item->name, VERB_SEE))
             continue;
         rpc_stats_record *record = &ret->records.records_val[ret->records.records_len++];
         rpc_domain_fill (&record->dom, item);

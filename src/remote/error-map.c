@@ -36,7 +36,7 @@ static const struct { BakErrorCode ours; int theirs, from; const char *says; } m
     { BAK_ERROR_EXISTS, RPC_ERROR_FAILED, RPC_FROM_QEMU, "operation failed" },
     { BAK_ERROR_NOT_SUPPORTED, RPC_ERROR_UNSUPPORTED, RPC_FROM_QEMU, "Operation not supported" },
     { BAK_ERROR_NOT_SUPPORTED, RPC_ERROR_NO_SUPPORT, 0, NULL },
-    { BAK_ERROR_NOT_SUPPORTED, 74, 0, NULL },
+    { BAK_ERROR_NOT_SUPPORTED, RPC_ERROR_ARGUMENT, 0, NULL },
     { BAK_ERROR_INTERNAL, RPC_ERROR_INTERNAL, RPC_FROM_QEMU, "internal error" },
     { BAK_ERROR_MONITOR, RPC_ERROR_INTERNAL, RPC_FROM_QEMU, "internal error" },
     { BAK_ERROR_TIMEOUT, RPC_ERROR_TIMEOUT, RPC_FROM_QEMU, "Timed out during operation" },

@@ -60,6 +60,8 @@ static const Procedure rows[] = {
     { 22, "virDomainLookupByID", LOOK_SLOW, .verb = VERB_SEE, ARGS (rpc_int), RET (rpc_dom), .run = serve_domain_by_id },
     { 23, "virDomainLookupByName", LOOK_SLOW, .verb = VERB_SEE, ARGS (rpc_string), RET (rpc_dom), .run = serve_domain_by_name },
     { 24, "virDomainLookupByUUID", LOOK_SLOW, .verb = VERB_SEE, ARGS (rpc_id), RET (rpc_dom), .run = serve_domain_by_uuid },
+    { 28, "virDomainResume", CALL_WRITE, .run = serve_not_supported },
+    { 34, "virDomainSuspend", CALL_WRITE, .run = serve_not_supported },
     { 59, "virConnectGetHostname", LOOK, RET (rpc_string), .run = serve_conn_hostname },
     { 60, "virConnectSupportsFeature", LOOK | PROCEDURE_OPEN, ARGS (rpc_int), RET (rpc_int), .run = serve_conn_feature },
     { 66, "auth list", LOOK | PROCEDURE_OPEN, RET (rpc_auth_list_ret), .run = serve_conn_auth_list },
@@ -86,6 +88,8 @@ static const Procedure rows[] = {
     { 335, "virDomainFSFreeze", CHANGE, .verb = VERB_MANAGE, ARGS (rpc_mounts_args), RET (rpc_int), .run = serve_domain_freeze },
     { 336, "virDomainFSThaw", CHANGE, .verb = VERB_MANAGE, ARGS (rpc_mounts_args), RET (rpc_int), .run = serve_domain_thaw },
     { 344, "virConnectGetAllDomainStats", LOOK_SLOW, ARGS (rpc_stats_args), RET (rpc_stats_ret), .run = serve_domain_stats },
+    { 349, "virDomainGetFSInfo", CALL_WRITE, .run = serve_not_supported },
+    { 350, "virDomainDefineXMLFlags", CALL_WRITE, .run = serve_not_supported },
     { 360, "virConnectRegisterCloseCallback", LOOK, .run = serve_conn_nothing },
     { 361, "virConnectUnregisterCloseCallback", LOOK, .run = serve_conn_nothing },
     { 391, "virStoragePoolLookupByTargetPath", LOOK, ARGS (rpc_string), .run = serve_conn_pool_by_path },
@@ -100,6 +104,7 @@ static const Procedure rows[] = {
     { 422, "virDomainBackupGetXMLDesc", LOOK_SLOW, .verb = VERB_SEE, ARGS (rpc_dom_flags), RET (rpc_string), .run = serve_job_xml },
     { 426, "virDomainGetMessages", LOOK_SLOW, .verb = VERB_SEE, ARGS (rpc_dom_flags), RET (rpc_messages_ret), .run = serve_domain_messages },
     { 442, "virDomainAbortJobFlags", CHANGE, .verb = VERB_BACKUP, ARGS (rpc_dom_flags), .run = serve_job_abort_flags },
+    { 443, "virDomainFDAssociate", CALL_WRITE, .run = serve_not_supported },
 };
 
 static const Procedure *table_find (gint32 number)

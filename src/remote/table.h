@@ -3,6 +3,7 @@
 #pragma once
 #include <string.h>
 #include <glib/gi18n-lib.h>
+#include "driver/job_stats.h"
 #include "remote/peer.h"
 
 /* The guest that a domain means: only its uuid counts. */
@@ -21,17 +22,13 @@ void uuid_to_text (const char *uuid, char *ret_text);          /* 37 bytes */
 gboolean uuid_from_text (const char *text, char *ret_uuid);    /* 16 bytes; FALSE: zeros */
 gboolean call_check_flags (Call *call, guint flags, guint known, GError **error);
 void rpc_param_int (rpc_param *param, const char *field, int value);
-void rpc_param_bool (rpc_param *param, const char *field, gboolean value);
-void rpc_param_hyper (rpc_param *param, const char *field, guint64 value);
-void rpc_param_text (rpc_param *param, const char *field, const char *value);
 /* calls-backup.c: statistics as libvirt's clients read them. */
-enum { RPC_JOB_NONE = 0, RPC_JOB_UNBOUNDED = 2, RPC_JOB_COMPLETED = 3, RPC_JOB_FAILED = 4, RPC_JOB_CANCELLED = 5 };
 enum { RPC_BLOCK_JOB_BACKUP = 5 };
 int job_to_params (const bak_job *job, rpc_param *ret_params /* of RPC_PARAMS_MAX */, guint *ret_count);
 
 typedef gboolean CallFunc (Call *call, GError **error);
 CallFunc serve_conn_auth_list, serve_conn_feature, serve_conn_open, serve_conn_close, serve_conn_type, serve_conn_version, serve_conn_lib_version, serve_conn_hostname, serve_conn_uri,
-    serve_conn_capabilities, serve_conn_nothing, serve_conn_node_info, serve_conn_security_model, serve_conn_pool_by_path, serve_conn_is_secure;
+    serve_conn_capabilities, serve_conn_nothing, serve_not_supported, serve_conn_node_info, serve_conn_security_model, serve_conn_pool_by_path, serve_conn_is_secure;
 CallFunc serve_domain_list, serve_domain_by_name, serve_domain_by_id, serve_domain_by_uuid, serve_domain_get_state, serve_domain_get_info, serve_domain_os_type, serve_domain_get_xml,
     serve_domain_is_active, serve_domain_is_persistent, serve_domain_zero, serve_domain_zero_flags, serve_domain_block_info, serve_domain_block_job, serve_domain_block_stats,
     serve_domain_messages, serve_domain_label, serve_domain_disk_errors, serve_domain_stats, serve_domain_metadata, serve_domain_freeze, serve_domain_thaw;

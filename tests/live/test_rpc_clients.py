@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Stock virsh of three Debian releases against a bare QEMU through libbackupd, compared with the same against libvirtd."""
+import concurrent.futures
 import os
 import re
 import subprocess
@@ -33,11 +34,13 @@ class Refused:
 # (command, what must hold), in order. A text is what only ours prints, and why is in the comment before it.
 SCRIPT = [
     ('list --all', SAME), ('list', SAME), ('list --uuid', SAME), ('list --inactive', SAME), ('list --name', SAME),
+    ('list --all --title', SAME), ('list --without-checkpoint', SAME), ('list --with-checkpoint', SAME), ('list --state-paused', SAME), ('list --no-autostart', SAME),
+    ('domstats x --state', SAME), ('domstats --list-inactive --state', SAME), ('domstats x --state --enforce', SAME), ('hostname', SAME), ('domhostname nosuch', SAME),
     ('dominfo x', SAME), ('domstate x --reason', SAME), ('domid x', SAME), ('domuuid x', SAME), ('domname ' + daemon.UUID, SAME),
     ('domblklist x', SAME), ('domblklist x --details', SAME), ('domblkinfo x vda', SAME), ('domblkinfo x --all', SAME),
     ('domblkinfo x DIR/a.qcow2', SAME), ('domblkinfo x vdz', SAME), ('domblkerror x', SAME),
     ('dominfo nosuch', SAME), ('dominfo 777', SAME), ('domstate 11111111-2222-3333-4444-555555555556', SAME),
-    ('domjobinfo x', SAME), ('domjobinfo x --completed', SAME), ('domjobabort x', SAME), ('backup-dumpxml x', SAME),
+    ('domjobinfo x', SAME), ('domjobinfo x --completed', SAME), ('domjobinfo x --anystats --rawstats', SAME), ('domjobabort x', SAME), ('backup-dumpxml x', SAME),
     ('blockjob x vda', SAME), ('blockjob x vda --raw', SAME),
     ('domfsfreeze x', Refused('error: Unable to freeze filesystems')), ('domfsthaw x', Refused('error: Unable to thaw filesystems')),
     # what is wrong is said in other words, and of more
@@ -65,7 +68,7 @@ SCRIPT = [
     ('checkpoint-create-as x c4 --diskspec vdz', Refused('error: unsupported configuration: ')),
     ('checkpoint-delete x c2', SAME), ('checkpoint-parent x c3', SAME), ('checkpoint-delete x c1 --children-only', SAME),
     ('checkpoint-list x', SAME), ('checkpoint-delete x c1 --metadata', SAME), ('checkpoint-delete x c1', SAME), ('checkpoint-list x', SAME),
-    ('-r list', SAME), ('-r domjobabort x', SAME), ('-r backup-begin x', SAME), ('-r domfsfreeze x', SAME),
+    ('-r list', SAME), ('-r domjobabort x', SAME), ('-r suspend x', SAME), ('-r checkpoint-delete x c3', SAME), ('-r checkpoint-dumpxml x c3 --security-info', SAME), ('-r backup-begin x', SAME), ('-r domfsfreeze x', SAME),
     ('-r dumpxml x --security-info', SAME), ('-r checkpoint-create x DIR/c1', SAME), ('-r backup-dumpxml x', SAME),
 ]
 
@@ -75,11 +78,11 @@ class StockVirshTest(daemon.DaemonTest):
 
     def run_both(self, client, command):
         """(rc, text) of libvirtd and of ours, with folders and times made equal."""
-        results = []
-        for uri, folder in ((self.libvirtd.uri, self.libvirtd.images), (self.daemon.uri, self.ours)):
+        def one(uri, folder):
             rc, out = self.virsh(uri, *command.replace('DIR', folder).split(), client=client)
-            results.append((rc, daemon.without_times(out, folder)))
-        return results
+            return rc, daemon.without_times(out, folder)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            return list(pool.map(one, (self.libvirtd.uri, self.daemon.uri), (self.libvirtd.images, self.ours)))
 
     def wait_job(self):
         for uri in (self.libvirtd.uri, self.daemon.uri):
@@ -166,7 +169,7 @@ class Listener:
         """A guest comes and goes: who is registered hears it."""
         self.connection.attach('pulse', images=[('vda', self.test.path('pulse.raw'))])
         self.connection.call(rpc.BACKUP, 13, rpc.string('pulse') + rpc.u32(0))
-        return self.lines
+        return ': Defined Added' in ''.join(self.lines)       # it was registered before the coming, not only before the going
 
     def wait(self, count, word):
         bed.wait_for(f'{count} times {word}: {self.lines}', lambda: ''.join(self.lines).count(word) >= count)
