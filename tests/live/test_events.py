@@ -187,6 +187,21 @@ class StateTest(bed.LiveTest):
         else:
             self.assertEqual(self.vm.ours(), [])
 
+    def test_an_ended_job_whose_journal_is_left_and_whose_qemu_is_gone_is_cleared_at_once(self):
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={self.path("copy")}', '--protect', 'no', '--limit', '64KiB')
+        journal = self.path('state', 'guests', 'g', 'journal')
+        with open(journal) as f:
+            left = f.read()
+        self.must('backup-stop', 'g', '--abort')
+        bed.wait_for('the watcher to end', lambda: not self.watchers())
+        self.vm.kill()
+        with open(journal, 'w') as f:      # as if the owner had died between the record and the journal's end
+            f.write(left)
+        self.assertEqual(self.baksh('domblklist', 'g', timeout=8).rc, 5)
+        self.assertFalse(os.path.exists(journal), 'the journal is left')
+        self.assertEqual(self.json('backup-info', 'g')['state'], 'aborted')
+
 
 class GuestTest(bed.LiveTest):
     def setUp(self):

@@ -309,9 +309,12 @@ gboolean guest_acquire (Guest *guest, GError **error)
         return FALSE;
     if (!connect_monitor (guest, &failure)) {
         g_clear_pointer (&guest->qmp, qmp_close);
-        if (!guest->job && refused (failure) && journal_exists (guest->dir))
+        if (!guest->job && !guest->recovering && refused (failure) && journal_exists (guest->dir)) {
+            guest->recovering = TRUE;       /* undo asks for the monitor again */
             job_recover_gone (guest, failure->message);
-        if (!guest->job)
+            guest->recovering = FALSE;
+        }
+        if (!guest->job && !guest->recovering)
             guest_release (guest);
         g_propagate_error (error, g_steal_pointer (&failure));
         return FALSE;
@@ -324,8 +327,11 @@ gboolean guest_acquire (Guest *guest, GError **error)
             guest_release (guest);
             return FALSE;
         }
-        if (!guest->qmp || !qmp_is_alive (guest->qmp, NULL))
+        if (!guest->qmp || !qmp_is_alive (guest->qmp, NULL)) {
+            if (!guest->job)
+                guest_release (guest);
             return error_set (error, BAK_ERROR_CONNECTION, _("the monitor of guest '%s' was lost"), guest->def->name);
+        }
     }
     return TRUE;
 }
