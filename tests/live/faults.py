@@ -23,6 +23,7 @@ import random
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -296,8 +297,8 @@ class Matrix(bed.LiveTest):
                 try:
                     self.case(PLANS[p], step, fault, f'c{number}')
                     done += 1
-                except AssertionError as e:
-                    failures.append(str(e))
+                except (AssertionError, subprocess.TimeoutExpired) as e:
+                    failures.append(f'plan {p}, step {step}, {fault}: {e}')
                     self.bring_up(disks)
                 if progress:
                     progress(done, failures)
