@@ -1,5 +1,5 @@
-/* Deliberately wrong builds, to see that the tests notice: -Dbreak=keep-checkpoint or -Dbreak=drop-zeros. The linker puts these functions in
- * the place of the right ones (--wrap); nothing of it is in the sources, nor in any other build. */
+/* Deliberately wrong, to see that the tests notice. The linker puts these functions in the place of the right ones (--wrap); nothing of it
+ * is in the sources, nor in what is installed. */
 #include <gio/gio.h>
 #include "driver/qemu/checkpoint.h"
 #include "driver/qemu/run.h"
