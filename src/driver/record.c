@@ -103,6 +103,9 @@ static const Field checkpoint_disk_fields[] = {
     CHECKPOINT_DISK (persistent, KIND_BOOL, 0),
     CHECKPOINT_DISK (size, KIND_SIZE, 0),
     CHECKPOINT_DISK (granularity, KIND_SIZE, 0),
+    CHECKPOINT_DISK (shrunk, KIND_BOOL, 0),
+    CHECKPOINT_DISK (backup, KIND_NULLABLE, BAK_PATH_MAX),
+    CHECKPOINT_DISK (backup_id, KIND_NULLABLE, BAK_NAME_MAX),
 };
 
 /* Writing */
@@ -770,6 +773,8 @@ void checkpoint_disk_free (CheckpointDisk *disk)
     g_free (disk->node);
     g_free (disk->file);
     g_free (disk->bitmap);
+    g_free (disk->backup);
+    g_free (disk->backup_id);
     g_free (disk);
 }
 

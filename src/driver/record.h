@@ -29,6 +29,9 @@ typedef struct {
     gboolean persistent;
     guint64 size;               /* of the disk then, bytes */
     guint64 granularity;
+    gboolean shrunk;            /* the disk was seen smaller since: what was cut off is in no bitmap, even if the disk has grown back */
+    char *backup;               /* the file that the backup of this instant was pushed into; NULL: not a file, or not known */
+    char *backup_id;            /* tells it from every other file, also from one that takes its name or its inode; NULL: cannot be told */
 } CheckpointDisk;
 
 typedef struct {

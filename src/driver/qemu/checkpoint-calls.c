@@ -357,7 +357,7 @@ static gboolean create (Guest *guest, CheckpointDef *def, guint flags, bak_check
     g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
     g_autofree char *id = record_new_id ();
 
-    if (!graph)
+    if (!graph || !checkpoint_see_sizes (guest, graph, all, error))
         return FALSE;
     default_name (guest, def);
     PlanInput input = { .job = id, .domain = guest->def->name, .checkpoint = def, .graph = graph, .caps = guest->caps, .checkpoints = all,
@@ -418,6 +418,9 @@ static gboolean redefine_disk (const Graph *graph, const Checkpoint *before, Che
         out->file = g_strdup (known->file);
         out->size = known->size;
         out->granularity = known->granularity;
+        out->shrunk = known->shrunk;
+        out->backup = g_strdup (known->backup);
+        out->backup_id = g_strdup (known->backup_id);
     } else if (disk) {
         fill_from_graph (graph, disk, out);
     }

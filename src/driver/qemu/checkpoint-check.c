@@ -73,7 +73,7 @@ static const char *kind_of (const char *reason, const CheckpointDisk *recorded, 
         if (bitmap->busy)
             return "busy";
     }
-    if (recorded->size && recorded->size != disk->size)
+    if (recorded->shrunk || (recorded->size && recorded->size != disk->size))
         return "resized";
     if (nodes->len == 0)
         return "lost";
@@ -146,7 +146,7 @@ static void check_file_disk (Check *check, GHashTable *images, const CheckpointD
         found (check, "inconsistent", recorded->disk, recorded->bitmap, REPAIR_REMOVE,
                _("bitmap inconsistent: QEMU was killed or crashed while it recorded; no increment from this checkpoint is exact"),
                _("remove the bitmap and take the disk out of the checkpoint; the next backup of it must be full"));
-    else if (recorded->size && recorded->size != info->virtual_size)
+    else if (recorded->shrunk || (recorded->size && recorded->size != info->virtual_size))
         found (check, "resized", recorded->disk, recorded->bitmap, REPAIR_REMOVE, _("no increment from it is exact: the disk was resized"),
                _("remove the bitmap and take the disk out of the checkpoint; the next backup of it must be full"));
 }
@@ -388,6 +388,8 @@ gboolean local_checkpoint_check (Guest *guest, const void *data, void *ret, GErr
     check.all = all;
     check.findings = findings;
     check.provisional = provisional;
+    if (graph && !checkpoint_see_sizes (guest, graph, all, error))
+        return FALSE;
     check_damaged (&check, damaged);
     if (alive)
         look_live (&check);

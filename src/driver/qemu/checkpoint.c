@@ -39,6 +39,18 @@ static CheckpointDisk *recorded_disk (const Graph *graph, JsonObject *from, cons
     return disk;
 }
 
+/* Which file of the backup goes with the checkpoint: an increment from it may be laid on no other. */
+static void record_backup (CheckpointDisk *recorded, const Plan *plan)
+{
+    for (guint i = 0; i < plan->disks->len; i++) {
+        const PlanDisk *disk = plan->disks->pdata[i];
+        if (!disk->path || !g_path_is_absolute (disk->path) || !g_str_equal (disk->target, recorded->disk))
+            continue;
+        recorded->backup = g_strdup (disk->path);
+        recorded->backup_id = run_file_id (disk->path);
+    }
+}
+
 static Checkpoint *from_plan (Guest *guest, const Plan *plan, const Graph *graph, gint64 created, const char *job)
 {
     g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
@@ -53,8 +65,10 @@ static Checkpoint *from_plan (Guest *guest, const Plan *plan, const Graph *graph
     checkpoint->domain_uuid = g_strdup (guest->def->uuid);
     for (guint i = 0; i < json_array_get_length (plan->checkpoint_disks); i++) {
         JsonObject *disk = json_get_element (plan->checkpoint_disks, i);
-        if (disk && json_get_string (disk, "disk"))
-            g_ptr_array_add (checkpoint->disks, recorded_disk (graph, disk, plan->checkpoint));
+        if (!disk || !json_get_string (disk, "disk"))
+            continue;
+        g_ptr_array_add (checkpoint->disks, recorded_disk (graph, disk, plan->checkpoint));
+        record_backup (checkpoint->disks->pdata[checkpoint->disks->len - 1], plan);
     }
     return checkpoint;
 }
@@ -154,6 +168,23 @@ GPtrArray *checkpoint_nodes (const Graph *graph, const CheckpointDisk *recorded)
         if (same_disk (graph->disks->pdata[i], recorded))
             add_chain (nodes, graph, graph->disks->pdata[i], recorded, NULL);
     return nodes;
+}
+
+gboolean checkpoint_see_sizes (Guest *guest, const Graph *graph, GPtrArray *all, GError **error)
+{
+    for (guint i = 0; i < all->len; i++) {
+        Checkpoint *checkpoint = all->pdata[i];
+        gboolean news = FALSE;
+        for (guint k = 0; k < checkpoint->disks->len; k++) {
+            CheckpointDisk *recorded = checkpoint->disks->pdata[k];
+            const GraphDisk *disk = recorded->shrunk ? NULL : graph_disk (graph, recorded->disk, NULL);
+            if (disk && disk->size && disk->size < recorded->size)
+                recorded->shrunk = news = TRUE;
+        }
+        if (news && !checkpoint_save (guest->dir, checkpoint, error))
+            return FALSE;
+    }
+    return TRUE;
 }
 
 /* ---- removing bitmaps ---- */

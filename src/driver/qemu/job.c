@@ -269,6 +269,8 @@ static Plan *make_plan (Guest *guest, const bak_begin_args *args, gboolean dry, 
     if (!(request->scratch_dir = scratch_directory (guest, request->def, dry, error)) || !(request->graph = guest_graph (guest, error)))
         return NULL;
     request->checkpoints = checkpoint_load_all (guest->dir, NULL);
+    if (!checkpoint_see_sizes (guest, request->graph, request->checkpoints, error))
+        return NULL;
     request->id = record_new_id ();
     request->target_dir = config_get_string ("target_dir");
     request->tls_dir = config_get_string ("tls_x509_dir");

@@ -70,7 +70,7 @@ static JsonObject *create_options (Planner *p, const Item *item, const Place *pl
         json_object_set_int_member (options, "cluster-size", def->cluster_size);
     if (compression && g_str_equal (compression, "zstd"))
         json_object_set_string_member (options, "compression-type", "zstd");
-    if (def && def->backing) {
+    if (def && def->backing && item->sync == SYNC_INCREMENTAL) {
         g_autofree char *target_dir = place->store->path ? g_path_get_dirname (place->store->path) : NULL;
         g_autofree char *backing_dir = g_path_get_dirname (def->backing);
         g_autofree char *base = g_path_get_basename (def->backing);

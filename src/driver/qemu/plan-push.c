@@ -90,6 +90,36 @@ static gboolean check_backing (Planner *p, const Item *item, GError **error)
     return TRUE;
 }
 
+/* A path that a later backup has taken: what lies there now is not what the checkpoint's backup put there. */
+static const Checkpoint *later_backup (Planner *p, const Item *item, const Checkpoint *since, const char *path)
+{
+    for (guint i = 0; i < p->in->checkpoints->len; i++) {
+        const Checkpoint *later = p->in->checkpoints->pdata[i];
+        const CheckpointDisk *recorded = later->sequence > since->sequence ? checkpoint_disk (later, item->disk) : NULL;
+        if (recorded && g_strcmp0 (recorded->backup, path) == 0)
+            return later;
+    }
+    return NULL;
+}
+
+/* The increment holds what changed since the checkpoint: on anything but the backup of that instant it makes a disk that never was. */
+static gboolean add_backing_check (Planner *p, const Item *item, GError **error)
+{
+    const char *backing = item->def->backing;
+    const Checkpoint *since = find_checkpoint (p->in, item->out->since);
+    const CheckpointDisk *recorded = checkpoint_disk (since, item->disk);
+    const Checkpoint *later = later_backup (p, item, since, backing);
+
+    if (later)
+        return error_set (error, BAK_ERROR_INEXACT, _("disk '%s': '%s' holds the backup of checkpoint '%s', not that of '%s'"), item->disk->target, backing, later->name, since->name);
+    if (!recorded->backup)
+        planner_note (p, _("disk '%s': nothing is recorded of the file that holds the backup of checkpoint '%s'; that it is '%s' is taken on trust"), item->disk->target, since->name, backing);
+    plan_add (p->plan, _("check the previous backup"), item->disk->target,
+              own_action ("backing-check", obj ("path", "s", backing, "size", "i", (gint64) item->disk->size, "checkpoint", "s", since->name,
+                          "backup", "s", recorded->backup, "backup-id", "s", recorded->backup_id, NULL)), NULL);
+    return TRUE;
+}
+
 static gboolean copy_from_disks (Planner *p, GError **error)
 {
     for (guint i = 0; i < p->items->len; i++) {
@@ -136,9 +166,8 @@ gboolean plan_push (Planner *p, GError **error)
         Item *item = p->items->pdata[i];
         if (!check_compression (p, item, error) || !check_backing (p, item, error))
             return FALSE;
-        if (item->sync == SYNC_INCREMENTAL && item->def && item->def->backing)
-            plan_add (p->plan, _("check the previous backup"), item->disk->target,
-                      own_action ("backing-check", obj ("path", "s", item->def->backing, "size", "i", (gint64) item->disk->size, NULL)), NULL);
+        if (item->sync == SYNC_INCREMENTAL && item->def && item->def->backing && !add_backing_check (p, item, error))
+            return FALSE;
     }
     for (guint i = 0; i < p->items->len; i++)
         add_place (p, p->items->pdata[i], &((Item *) p->items->pdata[i])->target);

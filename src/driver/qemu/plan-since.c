@@ -23,7 +23,7 @@ static const Checkpoint *newest_of_series (const PlanInput *in, const char *seri
     return newest;
 }
 
-static const CheckpointDisk *checkpoint_disk (const Checkpoint *checkpoint, const GraphDisk *disk)
+const CheckpointDisk *checkpoint_disk (const Checkpoint *checkpoint, const GraphDisk *disk)
 {
     for (guint i = 0; i < checkpoint->disks->len; i++) {
         const CheckpointDisk *candidate = checkpoint->disks->pdata[i];
@@ -77,6 +77,10 @@ JsonArray *plan_changes_since (const Graph *graph, const GraphDisk *disk, const 
     *ret_reason = NULL;
     if (!recorded) {
         *ret_reason = g_strdup (_("disk not in the checkpoint"));
+        return NULL;
+    }
+    if (recorded->shrunk) {
+        *ret_reason = g_strdup (_("disk was resized: it has been smaller since, and what was cut off is in no bitmap"));
         return NULL;
     }
     if (recorded->size && recorded->size != disk->size) {

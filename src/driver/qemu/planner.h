@@ -51,6 +51,7 @@ extern const char *const sync_types[];  /* by SyncMode: what it is called in a r
 
 /* plan-since.c */
 const Checkpoint *find_checkpoint (const PlanInput *in, const char *name);
+const CheckpointDisk *checkpoint_disk (const Checkpoint *checkpoint, const GraphDisk *disk);       /* NULL */
 gboolean resolve_incremental (Planner *p, Item *item, GError **error);
 
 /* plan-place.c */

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -270,7 +271,28 @@ static gboolean verb_image_create (Run *run, const Action *action, GError **erro
     return run_program ((const char *const *) argv->pdata, NULL, error);
 }
 
-/* The previous backup that an increment is laid on: a qcow2 image of at most the disk's size. */
+char *run_file_id (const char *path)
+{
+    struct statx st;
+    if (statx (AT_FDCWD, path, 0, STATX_TYPE | STATX_INO | STATX_BTIME, &st) != 0 || !(st.stx_mask & STATX_BTIME) || !S_ISREG (st.stx_mode))
+        return NULL;
+    return g_strdup_printf ("%u:%u:%" G_GUINT64_FORMAT ":%" G_GINT64_FORMAT ".%09u", st.stx_dev_major, st.stx_dev_minor, (guint64) st.stx_ino, (gint64) st.stx_btime.tv_sec, st.stx_btime.tv_nsec);
+}
+
+/* The file that it went into, wherever it was moved to; by its name only where files have no birth. */
+static gboolean is_backup_of (const Action *action, GError **error)
+{
+    const char *path = json_get_string (action->args, "path"), *backup = json_get_string (action->args, "backup");
+    const char *checkpoint = json_get_string (action->args, "checkpoint"), *then = json_get_string (action->args, "backup-id");
+    g_autofree char *real = realpath (path, NULL), *recorded = backup ? realpath (backup, NULL) : NULL, *now = run_file_id (path);
+
+    if (!backup || (then ? g_strcmp0 (now, then) == 0 : real && g_strcmp0 (real, recorded) == 0))
+        return TRUE;
+    return error_set (error, BAK_ERROR_INEXACT, _("'%s' is not the backup of checkpoint '%s', which went into '%s'; lay the increment on that one, or on none and "
+                      "give it its backing file later (qemu-img rebase -u)"), path, checkpoint, backup);
+}
+
+/* The previous backup that an increment is laid on: a qcow2 image of the disk's size. */
 static gboolean verb_backing_check (Run *run, const Action *action, GError **error)
 {
     const char *path = json_get_string (action->args, "path");
@@ -284,6 +306,8 @@ static gboolean verb_backing_check (Run *run, const Action *action, GError **err
         return error_note (error, _("previous backup '%s'"), path);
     const char *format = json_get_string (info, "format");
     gint64 size = json_get_int (info, "virtual-size", 0), wanted = json_get_int (action->args, "size", 0);
+    if (!is_backup_of (action, error))
+        return FALSE;
     if (g_strcmp0 (format, "qcow2") != 0)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("previous backup '%s' has format '%s', not qcow2"), path, format ? format : "?");
     if (size != wanted)

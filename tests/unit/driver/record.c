@@ -401,6 +401,9 @@ static Checkpoint *make_checkpoint (const char *name, const char *parent, gint64
     disk->persistent = TRUE;
     disk->size = G_MAXUINT64;
     disk->granularity = 65536;
+    disk->shrunk = TRUE;
+    disk->backup = g_strdup ("/backup/\xff.qcow2");
+    disk->backup_id = g_strdup ("8:1:12345:1763700000.000000001");
     g_ptr_array_add (checkpoint->disks, disk);
     return checkpoint;
 }
@@ -435,7 +438,9 @@ START_TEST (every_field_of_a_checkpoint_survives_the_round_trip)
     ck_assert_str_eq (b->node, a->node);
     ck_assert_str_eq (b->file, a->file);
     ck_assert_str_eq (b->bitmap, a->bitmap);
-    ck_assert (b->persistent && b->size == a->size && b->granularity == a->granularity);
+    ck_assert (b->persistent && b->size == a->size && b->granularity == a->granularity && b->shrunk);
+    ck_assert_str_eq (b->backup, a->backup);
+    ck_assert_str_eq (b->backup_id, a->backup_id);
 }
 END_TEST
 
