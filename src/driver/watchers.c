@@ -1,3 +1,7 @@
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <unistd.h>
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/journal.h"
 #include "driver/watchers.h"
@@ -19,7 +23,7 @@ struct _Watchers {
     GMutex lock;                /* guards what follows */
     GHashTable *links;          /* guest -> Link* */
     GThread *scanner;           /* finds watchers whose events somebody waits for */
-    GCond scan;
+    int wake;                   /* eventfd: ends the scanner */
     gboolean listening, closing;
 };
 
@@ -43,7 +47,7 @@ Watchers *watchers_new (DriverConn *conn, const char *state_dir, const char *uri
     watchers->folders = folders;
     watchers->links = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, (GDestroyNotify) link_free);
     g_mutex_init (&watchers->lock);
-    g_cond_init (&watchers->scan);
+    watchers->wake = -1;
     return watchers;
 }
 
@@ -53,13 +57,14 @@ void watchers_free (Watchers *watchers)
         return;
     g_mutex_lock (&watchers->lock);
     watchers->closing = TRUE;
-    g_cond_signal (&watchers->scan);
     g_mutex_unlock (&watchers->lock);
-    if (watchers->scanner)
+    if (watchers->scanner) {
+        eventfd_write (watchers->wake, 1);
         g_thread_join (watchers->scanner);
+        close (watchers->wake);
+    }
     g_hash_table_unref (watchers->links);
     g_mutex_clear (&watchers->lock);
-    g_cond_clear (&watchers->scan);
     g_free (watchers->state_dir);
     g_free (watchers->uri);
     g_free (watchers);
@@ -222,7 +227,7 @@ static void look_after (Watchers *watchers, const char *guest)
 {
     bak_hello_args args = { .uri = (char *) "", .api = 1 };
     bak_hello_ret ret = { 0 };
-    Link *link = watchers_owned (watchers, guest) ? link_get (watchers, guest, NULL) : NULL;
+    Link *link = link_get (watchers, guest, NULL);
 
     if (!link)
         return;
@@ -232,19 +237,38 @@ static void look_after (Watchers *watchers, const char *guest)
     call_clear_ret (CALL_ID_hello, &ret);
 }
 
+/* Until somebody starts a watcher (its socket is there before it is), a guest comes, or the connection closes. A watcher that was there when
+ * we came, or died, makes no noise: for these there is a time. */
+static void await_news (Watchers *watchers, int notify)
+{
+    struct pollfd entries[] = { { .fd = watchers->wake, .events = POLLIN }, { .fd = notify, .events = POLLIN } };
+    char news[4096];
+    if (poll (entries, G_N_ELEMENTS (entries), SCAN_MS) > 0 && entries[1].revents)
+        while (read (notify, news, sizeof news) > 0)
+            ;
+}
+
 static gpointer scan (gpointer data)
 {
     Watchers *watchers = data;
     g_autofree char *path = g_build_filename (watchers->state_dir, "guests", NULL);
+    int notify = inotify_init1 (IN_NONBLOCK | IN_CLOEXEC);
     g_mutex_lock (&watchers->lock);
     while (!watchers->closing) {
         g_autoptr (GDir) dir = g_dir_open (path, 0, NULL);
         const char *name;
-        while (dir && (name = g_dir_read_name (dir)))
+        inotify_add_watch (notify, path, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+        while (dir && (name = g_dir_read_name (dir))) {
+            g_autofree char *folder = g_build_filename (path, name, NULL);
+            inotify_add_watch (notify, folder, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
             look_after (watchers, name);
-        g_cond_wait_until (&watchers->scan, &watchers->lock, g_get_monotonic_time () + SCAN_MS * 1000);
+        }
+        g_mutex_unlock (&watchers->lock);
+        await_news (watchers, notify);
+        g_mutex_lock (&watchers->lock);
     }
     g_mutex_unlock (&watchers->lock);
+    close (notify);
     return NULL;
 }
 
@@ -252,7 +276,7 @@ void watchers_listen (Watchers *watchers)
 {
     g_mutex_lock (&watchers->lock);
     watchers->listening = TRUE;
-    if (!watchers->scanner)
+    if (!watchers->scanner && (watchers->wake = eventfd (0, EFD_CLOEXEC)) >= 0)
         watchers->scanner = g_thread_new ("watchers", scan, watchers);
     g_mutex_unlock (&watchers->lock);
 }

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """What the guest and its manager do during a backup: each ends as docs/events-during-backup.md says."""
+import json
 import os
 import signal
+import subprocess
 import time
 
 import bed
@@ -31,6 +33,22 @@ class EngineTest(bed.LiveTest):
         self.must('backup-wait', 'g')
         self.assertEqual(self.json('backup-info', 'g')['state'], 'completed')
         self.assertEqual(self.vm.ours(), [])
+
+    def test_a_listener_hears_all_of_a_job_that_another_process_begins(self):
+        listener = self.popen(bed.baksh_path(), '-q', 'event', '--domain', 'g', '--event', 'job-state', '--loop', '--timeout', '20', '--json', stdout=subprocess.PIPE, text=True,
+                              env=self.environment)
+        fds = f'/proc/{listener.pid}/fd'
+        bed.wait_for('it listens', lambda: any('inotify' in os.readlink(f'{fds}/{fd}') for fd in os.listdir(fds)))
+        self.must('backup-begin', 'g', '--target', f'disk0={self.path("copy")}', '--wait')
+        states, text = [], ''
+        for line in listener.stdout:
+            text += line
+            if line == '}\n':
+                states.append(json.loads(text)['state'])
+                text = ''
+            if 'completed' in states:
+                break
+        self.assertEqual(states, ['preparing', 'running', 'stopping', 'completed'])
 
     def test_a_resize_is_refused_by_qemu_and_the_backup_goes_on(self):
         self.push()
