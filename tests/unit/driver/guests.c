@@ -606,8 +606,7 @@ START_TEST (discover_says_what_keeps_a_qemu_from_being_attached)
 
     ck_assert_int_eq (chdir (dir), 0);      /* relative paths are found too */
     qemu = start_program (argv, -1);
-    for (guint i = 0; i < 200 && !g_file_test (second, G_FILE_TEST_EXISTS); i++)
-        g_usleep (20000);
+    await_file (second);
     attach_ok ("g", monitor);
     int holder = socket (AF_UNIX, SOCK_STREAM, 0);
     struct { sa_family_t family; char path[108]; } address = { .family = AF_UNIX };

@@ -171,18 +171,18 @@ END_TEST
 START_TEST (a_running_guest_is_said_so_and_its_image_named)
 {
     const char *file = _i ? raw : qcow2;
-    g_autofree char *monitor = g_build_filename (dir, "other.sock", NULL), *socket_option = g_strdup_printf ("unix:%s,server=on,wait=off", monitor);
+    g_autofree char *monitor = g_build_filename (dir, "other.sock", NULL);
     g_autofree char *escaped = _i ? g_strdup (raw) : g_strdup_printf ("%s/a b,,c.qcow2", dir);
     g_autofree char *drive = g_strdup_printf ("file=%s,format=%s,if=none,id=d", escaped, _i ? "raw" : "qcow2");
     const char *const argv[] = { "qemu-system-x86_64", "-S", "-display", "none", "-nodefaults", "-machine", "pc", "-drive", drive,
-                                 "-device", "virtio-blk-pci,drive=d", "-qmp", socket_option, NULL };
-    pid_t pid = start_program (argv, -1);
+                                 "-device", "virtio-blk-pci,drive=d", "-chardev", "socket,id=m,fd=3,server=on,wait=off", "-mon", "chardev=m,mode=control", NULL };
+    int listener = listen_at (monitor);
+    pid_t pid = start_program (argv, listener);
     g_autoptr (GError) error = NULL;
-    g_autoptr (Qmp) qmp = NULL;
+    g_autoptr (Qmp) qmp = qmp_connect (monitor, NULL, 30000, &error);
 
-    for (guint i = 0; i < 200 && !(qmp = qmp_connect (monitor, NULL, 0, NULL)); i++)
-        g_usleep (50000);
-    ck_assert_ptr_nonnull (qmp);
+    g_assert_no_error (error);
+    close (listener);
     ck_assert_ptr_null (offline_start (&guest, &error));
     stop_program (pid);
     ck_assert_int_eq (error->code, BAK_ERROR_BUSY);

@@ -1,8 +1,10 @@
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -127,4 +129,18 @@ int listen_at (const char *path)
     ck_assert_int_eq (bind (fd, (struct sockaddr *) &address, sizeof address), 0);
     ck_assert_int_eq (listen (fd, 4), 0);
     return fd;
+}
+
+void await_file (const char *path)
+{
+    g_autofree char *folder = g_path_get_dirname (path);
+    struct pollfd news = { .fd = inotify_init1 (IN_NONBLOCK), .events = POLLIN };
+    char buffer[4096];
+
+    ck_assert_int_ge (inotify_add_watch (news.fd, folder, IN_CREATE | IN_MOVED_TO), 0);
+    while (!g_file_test (path, G_FILE_TEST_EXISTS)) {
+        ck_assert_msg (poll (&news, 1, 30000) == 1, "'%s' does not come", path);
+        (void) !read (news.fd, buffer, sizeof buffer);
+    }
+    close (news.fd);
 }

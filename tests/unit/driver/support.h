@@ -18,5 +18,7 @@ pid_t first_child (void);
 int run_tcase (TCase *tcase);
 /* TEST_DATA/NAME. Caller frees. */
 char *data_file (const char *name);
+/* Until it is there. */
+void await_file (const char *path);
 /* A listening unix socket at this path. */
 int listen_at (const char *path);

@@ -149,7 +149,7 @@ START_TEST (a_thread_that_opened_it_may_end)
     bak_domain_arg args = { .domain = (char *) "test" };
     bak_state_ret state = { 0 };
 
-    g_usleep (100000);
+    ck_assert (!process_wait_gone (first_child (), 100));
     ck_assert (call_domain_state (conn, &args, &state, NULL));
     ck_assert_int_eq (state.state, DOMAIN_STATE_RUNNING);
     driver_close (conn);

@@ -22,10 +22,19 @@ static FakeGuest guests[GUESTS] = {
 static GMutex lock;
 static GCond changed;
 static guint delay_ms, calls, at_once, most_at_once;
+static gboolean waited;
 
 void fake_set_delay (guint ms) { g_mutex_lock (&lock); delay_ms = ms; g_mutex_unlock (&lock); }
 guint fake_calls (void) { g_mutex_lock (&lock); guint n = calls; g_mutex_unlock (&lock); return n; }
 guint fake_calls_at_once (void) { g_mutex_lock (&lock); guint n = most_at_once; g_mutex_unlock (&lock); return n; }
+
+void fake_await_wait (void)
+{
+    g_mutex_lock (&lock);
+    while (!waited)
+        g_cond_wait (&changed, &lock);
+    g_mutex_unlock (&lock);
+}
 
 static void enter (void)
 {
@@ -351,6 +360,8 @@ static gboolean fake_wait (DriverConn *conn, const bak_wait_args *args, bak_job_
     FakeGuest *guest = guest_find (args->domain, error);
     bak_job *job = guest ? job_find (guest, args->job, error) : NULL;
     gint64 deadline = g_get_monotonic_time () + (gint64) args->timeout;
+    waited = TRUE;
+    g_cond_broadcast (&changed);
     while (job && args->timeout && !job_state_ended (job->state) && g_cond_wait_until (&changed, &lock, deadline))
         ;
     if (job)

@@ -22,12 +22,18 @@ typedef struct {
     ServerLimits limits;
     ListenKind kind;
     const char *policy;
-    gint ready;
+    GMutex lock;
+    GCond changed;
+    gboolean ready;
 } Host;
 
 static gboolean host_ready (gpointer data)
 {
-    g_atomic_int_set (&((Host *) data)->ready, TRUE);
+    Host *host = data;
+    g_mutex_lock (&host->lock);
+    host->ready = TRUE;
+    g_cond_signal (&host->changed);
+    g_mutex_unlock (&host->lock);
     return G_SOURCE_REMOVE;
 }
 
@@ -58,6 +64,16 @@ static gpointer host_thread (gpointer data)
     return NULL;
 }
 
+static void host_run (Host *host)
+{
+    host->ready = FALSE;
+    host->thread = g_thread_new ("host", host_thread, host);
+    g_mutex_lock (&host->lock);
+    while (!host->ready)
+        g_cond_wait (&host->changed, &host->lock);
+    g_mutex_unlock (&host->lock);
+}
+
 static Host *host_start_with (ServerLimits limits, ListenKind kind, const char *policy)
 {
     Host *host = g_new0 (Host, 1);
@@ -68,9 +84,7 @@ static Host *host_start_with (ServerLimits limits, ListenKind kind, const char *
     host->policy = policy;
     host->context = g_main_context_new ();
     host->loop = g_main_loop_new (host->context, FALSE);
-    host->thread = g_thread_new ("host", host_thread, host);
-    while (!g_atomic_int_get (&host->ready))
-        g_usleep (1000);
+    host_run (host);
     return host;
 }
 
@@ -310,7 +324,7 @@ END_TEST
 
 static gpointer finish_later (gpointer driver)
 {
-    g_usleep (100000);
+    fake_await_wait ();
     fake_finish_job (driver, "one", JOB_STATE_FAILED, "No space left on device");
     return NULL;
 }
@@ -391,10 +405,7 @@ START_TEST (a_server_that_goes_breaks_calls_and_the_next_call_connects_again)
     ck_assert_int_eq (error_code (error), BAK_ERROR_CONNECTION);
     /* A new one at the same place: also the registration is there again. */
     next = host;
-    host->ready = FALSE;
-    host->thread = g_thread_new ("host", host_thread, host);
-    while (!g_atomic_int_get (&host->ready))
-        g_usleep (1000);
+    host_run (host);
     ck_assert (call_domain_state (conn, &args, &state, NULL));
     fake_emit (next->driver, EVENT_WARNING, "one", "again");
     ck_assert (heard_wait (&heard, 2, 5000));

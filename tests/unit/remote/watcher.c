@@ -12,8 +12,18 @@
 #include "remote/find.h"
 #include "remote/watcher.h"
 #include "util/files.h"
+#include "util/process.h"
 
 static char *state_dir;
+
+/* For what has no event of its own. */
+#define until(condition) G_STMT_START { \
+        gint64 deadline = g_get_monotonic_time () + 10 * G_USEC_PER_SEC; \
+        while (!(condition)) { \
+            ck_assert_msg (g_get_monotonic_time () < deadline, "timed out: %s", #condition); \
+            g_usleep (1000); \
+        } \
+    } G_STMT_END
 
 static void make_state (void)
 {
@@ -45,14 +55,9 @@ static pid_t find_process (void)
     return 0;
 }
 
-static gboolean ends_within (guint ms)
+static gboolean ends (pid_t pid)
 {
-    for (guint i = 0; i < ms / 20; i++) {
-        if (!find_process ())
-            return TRUE;
-        g_usleep (20000);
-    }
-    return FALSE;
+    return process_wait_gone (pid, 10000);
 }
 
 static guint count_fds (pid_t pid)
@@ -111,8 +116,7 @@ START_TEST (a_watcher_lives_as_long_as_its_job)
     g_assert_no_error (error);
     begin (conn);
     driver_close (conn);
-    g_usleep (3 * G_USEC_PER_SEC);
-    ck_assert_int_eq (find_process (), pid);
+    ck_assert (!process_wait_gone (pid, 3000));
     ck_assert_uint_le (fds, 9);
     g_autofree char *leak = g_strdup_printf ("/proc/%d/fd/%d", (int) pid, forgotten);
     g_autofree char *to = g_file_read_link (leak, NULL);
@@ -122,7 +126,7 @@ START_TEST (a_watcher_lives_as_long_as_its_job)
     g_assert_no_error (error);
     stop (conn);
     driver_close (conn);
-    ck_assert (ends_within (5000));
+    ck_assert (ends (pid));
     g_autofree char *path = watcher_socket (state_dir, "one");
     ck_assert (g_access (path, F_OK) != 0);
     ck_assert_ptr_null (open_watcher (&error));
@@ -138,16 +142,18 @@ START_TEST (a_killed_watcher_leaves_a_socket_that_the_next_one_takes_over)
     make_state ();
     watcher_spawn (state_dir, "one", NULL, &error);
     g_assert_no_error (error);
-    kill (find_process (), SIGKILL);
-    ck_assert (ends_within (5000));
+    pid_t pid = find_process ();
+    kill (pid, SIGKILL);
+    ck_assert (ends (pid));
     ck_assert_ptr_null (open_watcher (&error));
     g_clear_error (&error);
     watcher_spawn (state_dir, "one", NULL, &error);
     g_assert_no_error (error);
     DriverConn *conn = open_watcher (&error);
     g_assert_no_error (error);
+    pid = find_process ();
     driver_close (conn);
-    ck_assert (ends_within (6000));
+    ck_assert (ends (pid));
     remove_state ();
 }
 END_TEST
@@ -161,8 +167,9 @@ START_TEST (a_term_signal_ends_it_in_order)
     DriverConn *conn = open_watcher (&error);
     g_assert_no_error (error);
     begin (conn);
-    kill (find_process (), SIGTERM);
-    ck_assert (ends_within (5000));
+    pid_t pid = find_process ();
+    kill (pid, SIGTERM);
+    ck_assert (ends (pid));
     driver_close (conn);
     remove_state ();
 }
@@ -197,8 +204,9 @@ START_TEST (a_state_directory_with_a_path_too_long_for_a_socket_works)
     DriverConn *conn = open_watcher (&error);
     g_assert_no_error (error);
     driver_close (conn);
-    kill (find_process (), SIGTERM);
-    ck_assert (ends_within (5000));
+    pid_t pid = find_process ();
+    kill (pid, SIGTERM);
+    ck_assert (ends (pid));
     g_free (state_dir);
     state_dir = g_strdup (base);
     remove_state ();
@@ -253,17 +261,19 @@ static Asked lose_a_call (CallId id, gboolean next, gboolean journal)
     if (!next)
         close (owner);
     kill (pid, SIGKILL);
-    ck_assert (ends_within (5000));
+    ck_assert (ends (pid));
     if (next)
-        ck_assert (watcher_spawn (state_dir, "one", NULL, &error));
+        watcher_spawn (state_dir, "one", NULL, &error);
+    g_assert_no_error (error);
     g_thread_join (thread);
     if (next)
         close (owner);
     watchers_free (asked.watchers);
     driver_close (conn);
-    if (find_process ())
-        kill (find_process (), SIGTERM);
-    ck_assert (ends_within (5000));
+    while ((pid = find_process ())) {
+        kill (pid, SIGTERM);
+        ck_assert (ends (pid));
+    }
     remove_state ();
     return asked;
 }
@@ -319,8 +329,7 @@ START_TEST (a_client_of_this_host_goes_to_the_daemon_that_owns_the_state)
     g_assert_no_error (error);
     pid_t pid = start_daemon (socket);
     g_autofree char *lock = g_build_filename (state_dir, "daemon.lock", NULL);
-    while (!files_is_locked (lock))
-        g_usleep (1000);
+    until (files_is_locked (lock));
     /* It may still be starting. */
     const DriverOpenOptions options = { .role = DRIVER_ROLE_CLIENT, .state_dir = state_dir };
     DriverConn *conn = driver_open ("qemu:///system", &options, &error);
@@ -355,11 +364,8 @@ START_TEST (a_killed_daemon_is_followed_by_a_new_one_at_the_same_place)
     g_autofree char *socket = g_build_filename (state_dir, "d.sock", NULL), *found = NULL;
     for (guint i = 0; i < 2; i++) {
         pid_t pid = start_daemon (socket);
-        while (!found) {
-            found = daemon_find (state_dir, FALSE, &error);
-            g_assert_no_error (error);
-            g_usleep (1000);
-        }
+        until ((found = daemon_find (state_dir, FALSE, &error)) || error);
+        g_assert_no_error (error);
         ck_assert_str_eq (found, socket);
         g_clear_pointer (&found, g_free);
         DriverConn *conn = driver_open ("qemu:///system", &(DriverOpenOptions) { .state_dir = state_dir }, &error);
