@@ -38,8 +38,8 @@ static const struct { const char *lie; int code; const char *says; } lies[] = {
     { "wrong-types", BAK_ERROR_MONITOR, "list of nodes" },
     { "hang", BAK_ERROR_TIMEOUT, "no reply to 'query-block'" },
     { "freeze", BAK_ERROR_TIMEOUT, "no reply" },
-    { "eof-in-reply", BAK_ERROR_CONNECTION, "closed" },
-    { "eof", BAK_ERROR_CONNECTION, "monitor" },     /* closed or reset, as the peer left bytes unread or not */
+    { "eof-in-reply", BAK_ERROR_CONNECTION, "monitor" },
+    { "eof", BAK_ERROR_CONNECTION, "monitor" },     /* both: closed or reset, as the peer left bytes unread or not */
 };
 
 /* A sanitizer keeps shadows of everything. */
