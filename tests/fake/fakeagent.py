@@ -11,11 +11,13 @@ faults: absent          nothing is ever answered, as when no agent runs in the g
         freeze-fails    the guest refuses to freeze (nothing is frozen)
         freeze-hangs    freeze is answered only after 1 s; commands meanwhile wait, as in the real agent
         freeze-eof      the connection breaks in the middle of freeze; the guest is frozen
+        freeze-dies     the agent is gone in the middle of it: nobody listens any more; the guest is frozen
         freeze-text     the reply to freeze is not a number
         freeze-huge     the reply to freeze never ends
         thaw-hangs-once the first thaw is not answered (but done)
         thaw-fails      thaw is refused and the guest stays frozen
         thaw-refused-when-thawed    thaw is refused because nothing is frozen
+        begins-frozen   it was started again in a guest that an earlier agent had frozen
         thaw-fewer      one file system has thawed itself
         control         an error text full of control characters
 """
@@ -32,7 +34,7 @@ class Agent:
     def __init__(self, options):
         self.faults = set(options.fault)
         self.record = options.record and open(options.record, 'a', buffering=1)
-        self.frozen = False
+        self.frozen = 'begins-frozen' in self.faults
         self.thaws = 0
 
     def note(self, text):
@@ -98,6 +100,8 @@ class Agent:
         self.set_frozen(True)
         if 'freeze-eof' in self.faults:
             return None
+        if 'freeze-dies' in self.faults:
+            raise SystemExit
         if 'freeze-text' in self.faults:
             return {'return': 'many'}
         if 'freeze-huge' in self.faults:

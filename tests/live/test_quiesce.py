@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Backups through an agent that misbehaves (tests/fake/fakeagent.py): the guest is never left frozen, and no copy is called
-consistent that is not. The good case runs in test_point_in_time.py with the real agent."""
+consistent that is not; and with the real agent in a real guest."""
 import os
+import signal
 
 import bed
 
@@ -14,13 +15,16 @@ class QuiesceTest(bed.LiveTest):
         self.make_image('disk.qcow2', 8 * MIB, data=[(0, MIB, 5)])
         self.vm = self.machine('-blockdev', f'driver=qcow2,node-name=disk,file.driver=file,file.filename={self.path("disk.qcow2")}',
                                '-device', 'virtio-blk-pci,drive=disk,id=vda')
-        listener = bed.listen_unix(self.path('agent'))
-        self.addCleanup(listener.close)
-        self.popen('python3', FAKE, '--listen-fd', listener.fileno(), '--record', self.path('record'),
-                   *[word for fault in faults for word in ('--fault', fault)], pass_fds=[listener.fileno()], stdout=bed.subprocess.DEVNULL)
+        self.start_agent(*faults)
         self.must('attach', 'g', '--qmp', self.vm.qmp_path, '--agent', self.path('agent'))
         os.mkdir(self.path('out'))
         self.picture = self.vm.picture()
+
+    def start_agent(self, *faults):
+        listener = bed.listen_unix(self.path('agent'))
+        self.agent = self.popen('python3', FAKE, '--listen-fd', listener.fileno(), '--record', self.path('record'),
+                                *[word for fault in faults for word in ('--fault', fault)], pass_fds=[listener.fileno()], stdout=bed.subprocess.DEVNULL)
+        listener.close()
 
     def begin(self):
         return self.baksh('backup-begin', 'g', '--target', f'vda={self.path("out", "copy")}', '--quiesce', '--protect', 'no', '--wait')
@@ -48,8 +52,8 @@ class QuiesceTest(bed.LiveTest):
     def test_a_good_agent_makes_a_quiesced_copy(self):
         self.start()
         self.assertEqual(self.begin().rc, 0)
-        self.assertRegex(self.json('backup-info', 'g')['consistency'], 'quiesced|consistent')
-        self.assertNotIn('crash', self.json('backup-info', 'g')['consistency'])
+        job = self.json('backup-info', 'g')
+        self.assertEqual(job['consistency'], 'quiesced')
         self.assertEqual([line for line in self.record() if line in ('frozen', 'thawed')], ['frozen', 'thawed'])
 
     def test_an_agent_that_is_absent_is_said_so_before_anything_is_frozen(self):
@@ -74,6 +78,8 @@ class QuiesceTest(bed.LiveTest):
         self.assertIn('crash', self.json('backup-info', 'g')['consistency'])
         self.assert_thawed()
 
+        self.assertRegex(self.must('backup-info', 'g').out, 'thawed 1 of 2 frozen file systems')
+
     def test_a_thaw_whose_reply_is_lost_is_no_consistent_copy(self):
         self.start('thaw-hangs-once')
         self.assertEqual(self.begin().rc, 0)
@@ -85,6 +91,50 @@ class QuiesceTest(bed.LiveTest):
         done = self.begin()
         self.assertNotEqual(done.rc, 0)
         self.assertRegex(done.err, 'may still be frozen')
+
+
+    def test_an_agent_that_dies_between_freeze_and_thaw_is_waited_for(self):
+        """It is said loudly, and whoever comes next thaws the guest once the agent is back."""
+        self.start('freeze-dies')
+        done = self.begin()
+        self.assertEqual(done.rc, 5, done.err)
+        self.assertRegex(done.err, 'frozen')
+        self.agent.wait()
+        os.unlink(self.path('agent'))
+        self.start_agent('begins-frozen')
+        self.baksh('backup-begin', 'g', '--target', f'vda={self.path("out", "next")}', '--protect', 'no', '--wait')
+        self.assert_thawed()
+        self.assertEqual([line for line in self.record() if line in ('frozen', 'thawed')], ['frozen', 'thawed'])
+
+    def test_an_owner_that_is_killed_in_the_freeze_leaves_a_thaw_to_the_next(self):
+        self.start('freeze-hangs')
+        shell = self.baksh_start('backup-begin', 'g', '--target', f'vda={self.path("out", "copy")}', '--quiesce', '--protect', 'no', '--wait')
+        bed.wait_for('the freeze', lambda: os.path.exists(self.path('record')) and 'guest-fsfreeze-freeze' in self.record())
+        shell.kill()
+        shell.wait()
+        for pid in self.watchers():
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        bed.wait_for('the freeze to be done', lambda: 'frozen' in self.record())
+        self.baksh('checkpoint-check', 'g')         # any command that owns the guest
+        self.assert_thawed()
+        self.assertEqual(self.json('backup-info', 'g')['state'], 'failed')
+        self.assert_nothing_left(self.vm, self.picture)
+        self.assert_files(self.path('out'))
+
+
+class RealAgentTest(bed.LiveTest):
+    def test_a_quiesced_copy_needs_no_recovery_of_the_journal_and_another_does(self):
+        vm = self.guest(disks=2, fill='4M')
+        self.must('attach', 'g', '--qmp', vm.qmp_path, '--agent', vm.agent_path)
+        for name, words in (('quiesced', ['--quiesce']), ('bare', [])):
+            copies = [self.path(f'{name}-{disk.target}') for disk in vm.disks]
+            self.must('backup-begin', 'g', *words, *[w for disk, copy in zip(vm.disks, copies) for w in ('--target', f'{disk.target}={copy}')], '--wait')
+            job = self.json('backup-info', 'g')
+            self.assertEqual(job['consistency'] == 'quiesced', name == 'quiesced')
+            self.assertEqual(job['frozen_ms'] > 0, name == 'quiesced')
+            self.assert_one_instant(*copies, quiesced=name == 'quiesced')
+        self.assert_guest_works(vm)
 
 
 if __name__ == '__main__':

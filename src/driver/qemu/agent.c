@@ -8,6 +8,7 @@
 #include "driver/qemu/qmp_split.h"
 #include "util/json.h"
 
+#define MAY_BE_FROZEN _("the guest's file systems may still be frozen")
 enum { SYNC_TIMEOUT_MS = 5000, COMMAND_TIMEOUT_MS = 10000, FREEZE_TIMEOUT_MS = 60000, MAX_THAWS = 16, MAX_REPLY = 256 * 1024, DELIMITER = 0xff };
 
 struct _Agent {
@@ -300,20 +301,23 @@ gboolean agent_thaw (Agent *agent, guint timeout_ms, int *ret_count, GError **er
         g_propagate_error (first ? NULL : &first, g_steal_pointer (&failure));
     }
     g_propagate_error (error, g_steal_pointer (&first));
-    return error_note (error, _("the guest's file systems may still be frozen"));
+    return error_note (error, MAY_BE_FROZEN);
 }
 
 /* A freeze that failed may have left some frozen; one that hangs may still freeze them. The agent reads its commands one after
  * another, so a thaw that is on its way when the freeze ends is the next thing it does, even if we are gone by then. */
-static void undo_freeze (Agent *agent)
+static gboolean undo_freeze (Agent *agent)
 {
     int count;
     g_autoptr (GError) error = NULL;
-    if (agent_thaw (agent, COMMAND_TIMEOUT_MS, &count, &error) || !agent->socket)
-        return;
+    if (agent_thaw (agent, COMMAND_TIMEOUT_MS, &count, &error))
+        return TRUE;
+    if (!agent->socket)
+        return FALSE;
     g_autofree char *command = command_text ("guest-fsfreeze-thaw", NULL);
     g_autofree char *text = g_strdup_printf ("%c%s", DELIMITER, command);
     send_all (agent, text, deadline_in (1000, 0), NULL);
+    return FALSE;
 }
 
 gboolean agent_freeze (Agent *agent, const char *const *mountpoints, guint timeout_ms, int *ret_count, GError **error)
@@ -338,9 +342,9 @@ gboolean agent_freeze (Agent *agent, const char *const *mountpoints, guint timeo
         *ret_count = count;
         return TRUE;
     }
-    undo_freeze (agent);
+    gboolean thawed = undo_freeze (agent);
     g_propagate_error (error, g_steal_pointer (&failure));
-    return FALSE;
+    return !thawed && error_note (error, MAY_BE_FROZEN);
 }
 
 gboolean agent_status (Agent *agent, guint timeout_ms, gboolean *ret_frozen, GError **error)
