@@ -50,11 +50,20 @@ class PlansTest(bed.LiveTest):
                 self.img('create', '-q', '-f', fmt, os.path.join(folder, file), size)
                 personality += ['--disk', f'{disk}={os.path.join(folder, file)}:{fmt}']
         else:
-            answers = {'iothreads': [], 'uuid': {'UUID': f'{RECORDED.index(version) + 1:08}-0000-4000-8000-000000000000'}}
+            with open(os.path.join(DATA, 'qemu', version, 'guest.json')) as file:
+                nodes = json.load(file)['named_block_nodes']
+            for node in nodes:
+                if node['node-name'] == 'system-format':
+                    node['dirty-bitmaps'] = [{'name': 'c0', 'count': 65536, 'granularity': 65536, 'recording': True, 'busy': False, 'persistent': True}]
+            answers = {'named_block_nodes': nodes, 'iothreads': [], 'uuid': {'UUID': f'{RECORDED.index(version) + 1:08}-0000-4000-8000-000000000000'}}
             personality = ['--recorded', os.path.join(DATA, 'qemu', version), '--answers', json.dumps(answers)]
         self.popen('python3', os.path.join(HERE, '..', 'fake', 'fakeqemu.py'), '--listen-fd', listener.fileno(), *personality,
                    pass_fds=[listener.fileno()], stdout=bed.subprocess.DEVNULL)
         self.must('attach', name, '--qmp', os.path.join(folder, 'monitor'))
+        if version != '2.7':
+            with open(os.path.join(folder, 'c0.xml'), 'w') as file:
+                file.write("<domaincheckpoint><name>c0</name><creationTime>1</creationTime><disks><disk name='virtio-disk0'/></disks></domaincheckpoint>")
+            self.must('checkpoint-redefine', name, os.path.join(folder, 'c0.xml'))
         return name
 
     def schema(self, version):
@@ -72,7 +81,9 @@ class PlansTest(bed.LiveTest):
         pushes = [['--mode', 'push', '--allow-unproved', '--target', out, '--format', fmt, *scratch] for fmt in ('qcow2', 'raw')]
         pushes.append(['--mode', 'push', '--allow-unproved', '--disk', 'data', '--target', 'nbd://localhost:10809/x', '--reuse-external'])
         pushes.append(['--mode', 'push', '--allow-unproved', '--target', out, '--limit', '10M', '--compression', 'zstd', *scratch])
-        pulls = [['--mode', 'pull', *scratch], ['--mode', 'pull', *scratch, '--server', 'tcp:localhost:10809']]
+        increment = ['--since', 'c0', '--disk', 'virtio-disk0', '--scratch', f'virtio-disk0={self.path("scratch", "i")}']
+        pushes.append(['--mode', 'push', '--allow-unproved', '--target', out, *increment])
+        pulls = [['--mode', 'pull', *increment], ['--mode', 'pull', *scratch], ['--mode', 'pull', *scratch, '--server', 'tcp:localhost:10809']]
         return [list(itertools.chain(*parts)) for parts in itertools.product(pushes + pulls, protections, checkpoints)]
 
     def make_folders(self):
@@ -105,6 +116,10 @@ class PlansTest(bed.LiveTest):
         'pull': ['--mode', 'pull', '--scratch', 'virtio-disk0=DIR/scratch/s', '--scratch', 'data=DIR/scratch/d', '--server', 'unix:DIR/nbd'],
         'pull-checkpoint': ['--mode', 'pull', '--disk', 'virtio-disk0', '--checkpoint', 'c1', '--scratch', 'virtio-disk0=DIR/scratch/s',
                             '--server', 'unix:DIR/nbd', '--protect', 'no'],
+        'push-increment': ['--mode', 'push', '--disk', 'virtio-disk0', '--target', 'DIR/out/', '--since', 'c0', '--onto', 'DIR/out/before.qcow2', '--checkpoint', 'c1',
+                           '--scratch', 'virtio-disk0=DIR/scratch/s'],
+        'pull-increment': ['--mode', 'pull', '--disk', 'virtio-disk0', '--since', 'c0', '--checkpoint', 'c1', '--scratch', 'virtio-disk0=DIR/scratch/s',
+                           '--server', 'unix:DIR/nbd'],
     }
 
     def whole(self, guest, options):
