@@ -396,6 +396,73 @@ PATH={os.path.dirname(daemon.libbackupd_path())}:$PATH LIBBACKUP_STATE_DIR={self
         self.assertTrue(os.path.exists(path), 'the manager owns its sockets')
 
 
+class SshTest(OneGuest):
+    """A real ssh and a real sshd, with keys of their own."""
+
+    def setUp(self):
+        super().setUp()
+        sshd = bed.need('sshd', 'openssh-server')
+        for key in ('host', 'mine', 'other'):
+            bed.run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', self.path(key))
+        if os.geteuid() == 0:
+            os.makedirs('/run/sshd', exist_ok=True)
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            self.port = probe.getsockname()[1]
+        self.write('sshd', f"""ListenAddress 127.0.0.1
+Port {self.port}
+HostKey {self.path("host")}
+AuthorizedKeysFile {self.path("mine.pub")}
+PidFile none
+StrictModes no
+UsePAM no
+PermitRootLogin yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+SetEnv PATH={os.path.dirname(daemon.libbackupd_path())}:/usr/bin:/bin LIBBACKUP_STATE_DIR={self.daemon.state}
+""")
+        self.trust('host')
+        self.popen(sshd, '-D', '-e', '-f', self.path('sshd'), stderr=subprocess.DEVNULL)
+        bed.wait_for('sshd', self.can_connect)
+        ssh = self.write('ssh', f"""#!/bin/sh
+exec ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -i {self.path("mine")} -o UserKnownHostsFile={self.path("known")} "$@"
+""")
+        os.chmod(ssh, 0o755)
+        self.remote = f'qemu+ssh://127.0.0.1:{self.port}/system?command={ssh}'
+
+    def can_connect(self):
+        with socket.socket() as sock:
+            return sock.connect_ex(('127.0.0.1', self.port)) == 0
+
+    def trust(self, key):
+        with open(self.path(f'{key}.pub')) as f:
+            self.write('known', f'[127.0.0.1]:{self.port} {f.read()}')
+
+    def test_our_client_backs_up(self):
+        target = self.path('target.qcow2')
+        self.must('backup-begin', 'g', '--target', f'vda={target}', '--wait', uri=self.remote)
+        self.assert_same(target, self.path('disk.qcow2'))
+        self.daemon.stop()                      # without a daemon the process at the other end does it
+        os.unlink(target)
+        self.must('backup-begin', 'g', '--target', f'vda={target}', '--wait', uri=self.remote)
+        self.assert_same(target, self.path('disk.qcow2'))
+        self.assert_nothing_left(self.qemu)
+
+    def test_stock_clients_come_with_netcat_and_with_our_helper(self):
+        for more in [f'&netcat={daemon.libbackupd_path()}'] + ['&proxy=netcat'] * self.has_unix_netcat():
+            uri = f'{self.remote}&socket={self.daemon.socket}{more}'
+            self.assertIn('running', self.virsh_ok(uri, 'domstate', 'g'))
+            rc, text = self.virsh(uri, 'domstate', 'nosuch')
+            self.assertEqual((rc, "failed to get domain 'nosuch'" in text), (1, True), text)
+
+    has_unix_netcat = staticmethod(WaysInTest.has_unix_netcat)
+
+    def test_a_host_that_is_not_the_one_that_is_known_is_no_connection(self):
+        self.trust('other')
+        done = self.must('list', uri=self.remote, rc=5)
+        self.assertIn('Host key verification failed', done.err)
+
+
 class TlsTest(OneGuest):
     def certificate(self, folder, role, subject, ca='ca', usage='clientAuth'):
         key, cert, request = (f'{folder}/{role}{what}.pem' for what in ('key', 'cert', 'req'))
