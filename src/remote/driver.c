@@ -201,7 +201,10 @@ static gboolean read_reply (const CallRow *row, Pending *pending, void *ret, GEr
     rpc_error wire = { 0 };
     if (!codec_decode (rpc_error_codec, pending->payload, pending->length, &wire, sizeof wire, error))
         return error_note (error, _("the error reply to %s"), row->name);
-    rpc_error_to (&wire, error);
+    if (row == &call_rows[CALL_ID_hello] && rpc_error_is_unknown_program (&wire))
+        error_set (error, BAK_ERROR_CONNECTION, _("a libvirtd answers there, not libbackupd; open its guests with libvirt+URI"));
+    else
+        rpc_error_to (&wire, error);
     codec_clear (rpc_error_codec, &wire, sizeof wire);
     return FALSE;
 }

@@ -129,6 +129,17 @@ class StockVirshTest(daemon.DaemonTest):
         self.compare('sid')
 
 
+class OtherDaemonTest(daemon.DaemonTest):
+    versions = ('7.2',)
+
+    def test_our_client_knows_a_libvirtd_by_its_answer_and_says_the_way_to_its_guests(self):
+        libvirtd = daemon.Libvirtd(self, self.path('l'))
+        done = self.must('list', uri=libvirtd.uri, rc=5)
+        self.assertIn('a libvirtd answers there, not libbackupd; open its guests with libvirt+URI', done.err)
+        modules = os.path.join(os.path.dirname(daemon.libbackupd_path()), '../../src/driver/libvirt')
+        self.assertEqual(self.must('list', '--name', uri=f'libvirt+{libvirtd.uri}', env={'LIBBACKUP_DRIVER_DIR': modules}).out.split(), ['x'])
+
+
 class DumpTest(daemon.DaemonTest):
     versions = ('7.2',)
 
