@@ -205,6 +205,23 @@ static void identity_add_groups (Identity *identity)
             g_ptr_array_add (identity->groups, g_strdup (found->gr_name));
 }
 
+gboolean identity_in_group (const Identity *identity, const char *group)
+{
+    return identity->groups && g_ptr_array_find_with_equal_func (identity->groups, group, g_str_equal, NULL);
+}
+
+/* Field 22 of its stat file; the second is its name, in which anything may stand. */
+static guint64 process_start_time (pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf ("/proc/%d/stat", (int) pid), *text = NULL;
+    guint64 start = 0;
+    const char *at = g_file_get_contents (path, &text, NULL, NULL) ? strrchr (text, ')') : NULL;
+    g_auto (GStrv) fields = at ? g_strsplit (at + 1, " ", 22) : NULL;       /* the first is empty, then field 3 */
+    if (fields && g_strv_length (fields) == 22)
+        g_ascii_string_to_unsigned (fields[20], 10, 1, G_MAXUINT64, &start, NULL);
+    return start;
+}
+
 Identity *identity_from_socket (int fd, GError **error)
 {
     struct ucred cred;
@@ -224,8 +241,10 @@ Identity *identity_from_socket (int fd, GError **error)
     identity->address = g_strdup ("unix");
     getpwuid_r (cred.uid, &entry, buffer, sizeof buffer, &found);
     identity->name = found ? g_strdup (found->pw_name) : g_strdup_printf ("%u", (guint) cred.uid);
-    if (identity->kind == IDENTITY_LOCAL)
+    if (identity->kind == IDENTITY_LOCAL) {
         identity_add_groups (identity);
+        identity->start_time = process_start_time (cred.pid);
+    }
     return identity;
 }
 

@@ -17,7 +17,8 @@ typedef struct {
     IdentityKind kind;
     uid_t uid;
     gid_t gid;
-    pid_t pid;                  /* for logs */
+    pid_t pid;                  /* of the process that connected */
+    guint64 start_time;         /* and when it began, in clock ticks since boot: pid alone may be another's later; 0: unknown */
     char *name;                 /* user's name, or subject of the certificate */
     GPtrArray *groups;          /* names; NULL unless LOCAL */
     char *address;              /* where from: "unix", "192.0.2.1:4711" */
@@ -27,6 +28,7 @@ Identity *identity_new_trusted (const char *address);
 /* By SO_PEERCRED. */
 Identity *identity_from_socket (int fd, GError **error);
 Identity *identity_new_tls (const char *subject, const char *address);
+gboolean identity_in_group (const Identity *identity, const char *group);
 void identity_free (Identity *identity);
 
 typedef struct _Policy Policy;

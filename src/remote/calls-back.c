@@ -136,7 +136,7 @@ void back_send_event (Peer *peer, const bak_event *event)
 
 /* Rows that differ from "send it to the driver". */
 static const struct { CallId id; gboolean (*run) (Call *call, GError **error); guint more_flags; } own[] = {
-    { CALL_ID_hello, back_hello, PROCEDURE_OPEN },
+    { CALL_ID_hello, back_hello, PROCEDURE_OPEN | PROCEDURE_OPENS },
     { CALL_ID_describe, back_describe, 0 },
     { CALL_ID_list, back_list, 0 },
     { CALL_ID_lookup, back_lookup, 0 },

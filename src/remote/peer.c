@@ -3,6 +3,7 @@
 #include <string.h>
 #include <glib/gi18n-lib.h>
 #include "remote/peer.h"
+#include "remote/polkit.h"
 
 enum { MAX_PACKET_BEFORE_OPEN = 64 * 1024, MAX_PACKET = 4 * 1024 * 1024 + 64 * 1024 };
 enum { MAX_REGISTRATIONS = 1024 };
@@ -216,6 +217,31 @@ static gboolean check_access (Call *call, GError **error)
                       call->peer->identity->name, verb_to_string (procedure->verb), shown);
 }
 
+static void call_run (Call *call)
+{
+    GError *error = NULL;
+    gboolean ok = call->procedure->run (call, &error);
+    call_finish (call, ok, error);
+}
+
+static void polkit_said (const GError *why, gpointer data)
+{
+    Call *call = data;
+    server_work_ends (call->peer->server);
+    if (why)
+        g_message ("peer %" G_GUINT64_FORMAT ": %s", call->peer->number, why->message);
+    if (why || peer_is_gone (call->peer))
+        call_finish (call, FALSE, why ? g_error_copy (why) : g_error_new (BAK_ERROR, BAK_ERROR_CONNECTION, "the peer is gone"));
+    else
+        call_run (call);
+}
+
+static gboolean call_needs_polkit (const Call *call)
+{
+    const Peer *peer = call->peer;
+    return (call->procedure->flags & PROCEDURE_OPENS) && !peer->opened && !peer->readonly && server_wants_polkit (peer->server, peer->identity);
+}
+
 static void peer_call (Peer *peer, const FrameHeader *header, const Procedure *procedure, const guint8 *payload, gsize length)
 {
     Call *call = g_new0 (Call, 1);
@@ -237,8 +263,12 @@ static void peer_call (Peer *peer, const FrameHeader *header, const Procedure *p
         peer_throttle (peer);
         return;
     }
-    gboolean ok = procedure->run (call, &error);
-    call_finish (call, ok, error);
+    if (call_needs_polkit (call)) {
+        server_work_begins (peer->server);
+        polkit_ask (peer->identity, server_ending (peer->server), polkit_said, call);
+        return;
+    }
+    call_run (call);
 }
 
 static const Program *find_program (const FrameHeader *header)
@@ -320,7 +350,7 @@ static const char *peer_fault (Peer *peer, gint64 now)
 {
     const ServerLimits *limits = server_limits (peer->server);
     gint64 half = (gint64) limits->half_seconds * G_USEC_PER_SEC;
-    if (!peer->opened && now - peer->since > (gint64) limits->open_seconds * G_USEC_PER_SEC)
+    if (!peer->opened && peer->in_work == 0 && now - peer->since > (gint64) limits->open_seconds * G_USEC_PER_SEC)
         return "did not open the connection in time";
     if (!peer->throttled && link_half (peer->link) > 0 && now - link_last_input (peer->link) > half)
         return "left a packet unfinished";

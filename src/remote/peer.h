@@ -10,7 +10,7 @@ typedef struct _Call Call;
 /* What a worker runs; the first field of whatever is given to one. */
 typedef void (*WorkFunc) (Server *server, gpointer work);
 
-enum { PROCEDURE_OPEN = 8 /* legal before the connection is open */ };
+enum { PROCEDURE_OPEN = 8 /* legal before the connection is open */, PROCEDURE_OPENS = 16 /* and opens it */ };
 
 /* One row: everything that is checked before run() is in it. */
 typedef struct {
@@ -104,6 +104,11 @@ void server_peer_gone (Server *server, Peer *peer);
 void server_call_done (Server *server, Call *call);             /* context */
 gboolean server_accepts_peer (Server *server);
 void server_link_peer (Server *server, Peer *peer);
+gboolean server_wants_polkit (const Server *server, const Identity *identity);
+GCancellable *server_ending (Server *server);                   /* cancelled when the server goes */
+/* Something is under way that answers on the context: the server waits for it before it goes. */
+void server_work_begins (Server *server);
+void server_work_ends (Server *server);
 Policy *server_get_policy (Server *server);     /* a reference */
 gboolean server_audits (Server *server);
 int server_next_id (Server *server);

@@ -50,6 +50,8 @@ struct _Server {
     Policy *policy;
     GMutex policy_lock;
     gint audit;
+    char *polkit_group;         /* NULL: polkit is not asked */
+    GCancellable *ending;
     ServerNotifyFunc notify;
     gpointer notify_data;
 
@@ -92,6 +94,19 @@ guint server_job_stamp (Server *server) { return g_atomic_int_get (&server->job_
 int server_next_id (Server *server) { return g_atomic_int_add (&server->next_id, 1); }
 void server_set_audit (Server *server, gboolean on) { g_atomic_int_set (&server->audit, on); }
 gboolean server_audits (Server *server) { return g_atomic_int_get (&server->audit); }
+
+void server_set_polkit (Server *server, const char *group)
+{
+    g_free (server->polkit_group);
+    server->polkit_group = g_strdup (group);
+}
+
+gboolean server_wants_polkit (const Server *server, const Identity *identity)
+{
+    return server->polkit_group && identity->kind == IDENTITY_LOCAL && !identity_in_group (identity, server->polkit_group);
+}
+
+GCancellable *server_ending (Server *server) { return server->ending; }
 
 void server_set_policy (Server *server, Policy *policy)
 {
@@ -342,6 +357,16 @@ void server_work_done (Server *server, WorkFunc func, gpointer data)
     g_main_context_invoke (server->context, work_done, g_memdup2 (&done, sizeof done));
 }
 
+void server_work_begins (Server *server)
+{
+    server->in_work++;
+}
+
+void server_work_ends (Server *server)
+{
+    server->in_work--;
+}
+
 void server_each_peer (Server *server, void (*func) (Peer *peer, gpointer data), gpointer data)
 {
     for (GList *node = server->peers.head, *next; node; node = next) {
@@ -515,6 +540,7 @@ Server *server_new (DriverConn *conn, const ServerLimits *limits)
     g_thread_pool_set_max_idle_time (10000);
     server->policy = policy_parse (NULL, "", NULL);
     server->next_id = 1;
+    server->ending = g_cancellable_new ();
     g_mutex_init (&server->policy_lock);
     g_mutex_init (&server->event_lock);
     g_queue_init (&server->peers);
@@ -546,6 +572,7 @@ void server_free (Server *server)
     server->notify = NULL;
     driver_conn_set_events (server->conn, NULL, NULL);
     server_stop_listening (server);
+    g_cancellable_cancel (server->ending);
     while (server->peers.head)
         link_close (((Peer *) server->peers.head->data)->link, NULL);
     server_parked_look (server, TRUE);
@@ -558,6 +585,8 @@ void server_free (Server *server)
     g_ptr_array_unref (server->listeners);
     g_hash_table_unref (server->guests);
     policy_unref (server->policy);
+    g_object_unref (server->ending);
+    g_free (server->polkit_group);
     g_mutex_clear (&server->policy_lock);
     g_mutex_clear (&server->event_lock);
     g_main_context_unref (server->context);

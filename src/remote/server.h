@@ -37,6 +37,9 @@ void server_add_peer (Server *server, int in_fd, int out_fd, Identity *identity,
 void server_add_peer_stream (Server *server, GIOStream *stream, Identity *identity, gboolean readonly);
 void server_set_policy (Server *server, Policy *policy);        /* takes a reference */
 void server_set_audit (Server *server, gboolean on);
+/* From now on polkit decides about local users who open the connection for more than looking; members of group need it not.
+ * group NULL: nobody is asked. */
+void server_set_polkit (Server *server, const char *group);
 /* Stops listening; peers stay. */
 void server_stop_listening (Server *server);
 guint server_count_peers (const Server *server);

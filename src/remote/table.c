@@ -47,7 +47,7 @@ CODEC (rpc_register_args)
 
 /* In the order of their numbers, for the search. The names are libvirt's public functions: they stand in errors. */
 static const Procedure rows[] = {
-    { 1, "virConnectOpen", LOOK | PROCEDURE_OPEN, ARGS (rpc_open_args), .run = serve_conn_open },
+    { 1, "virConnectOpen", LOOK | PROCEDURE_OPEN | PROCEDURE_OPENS, ARGS (rpc_open_args), .run = serve_conn_open },
     { 2, "virConnectClose", LOOK | PROCEDURE_OPEN, .run = serve_conn_close },
     { 3, "virConnectGetType", LOOK, RET (rpc_string), .run = serve_conn_type },
     { 4, "virConnectGetVersion", LOOK_SLOW, RET (rpc_hyper), .run = serve_conn_version },

@@ -325,6 +325,24 @@ class WaysInTest(OneGuest):
         self.assertEqual(done.rc, 1, done)
         self.assertIn('read only', done.err)
 
+    def test_with_polkit_other_users_reach_the_socket_and_stay_out_unless_it_can_be_asked(self):
+        if os.geteuid() != 0:
+            raise unittest.SkipTest('becoming another user needs root')
+        os.chmod(self.directory, 0o755)
+        server = daemon.Daemon(self, name='polkit', state=self.path('state-polkit'), config='polkit = yes\n',
+                               env={'DBUS_SYSTEM_BUS_ADDRESS': f'unix:path={self.path("no-bus")}'})
+        self.assertEqual(stat.S_IMODE(os.stat(server.socket).st_mode), 0o666)
+
+        def nobody(path, *options):
+            return bed.run('setpriv', '--reuid', 'nobody', '--regid', '65534', '--clear-groups', 'virsh', '-c', f'bak:///system?socket={path}', *options, 'list',
+                           check=False, env={**os.environ, 'HOME': '/nonexistent', 'XDG_CACHE_HOME': '/nonexistent'})
+        done = nobody(server.socket)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn('access denied: polkit cannot be asked about nobody', done.stderr)
+        self.assertEqual(nobody(server.readonly_socket).returncode, 0)
+        self.assertIn('Permission denied', nobody(self.daemon.socket).stderr)
+        server.connect().call(rpc.BACKUP, 10, rpc.u32(0))           # root is not asked
+
     def fake_ssh(self):
         """What ssh would do on the other host: it hands the words to a shell there. Notes them in words."""
         path = self.write('ssh', f"""#!/bin/sh

@@ -66,12 +66,24 @@ static void daemon_reload (gpointer data)
     systemd_notify ("READY=1");
 }
 
+static char *socket_group (void)
+{
+    char *group = config_get_string ("socket_group");
+    return group ? group : g_strdup ("libbackup");
+}
+
+static gboolean wants_polkit (void)
+{
+    g_autofree char *text = config_get_string ("polkit");
+    return g_strcmp0 (text, "yes") == 0;
+}
+
 static gboolean listen_unix (Daemon *daemon, const char *path, int mode, ListenKind kind, gboolean *ret_made, GError **error)
 {
-    g_autofree char *dir = g_path_get_dirname (path), *group = option_or_config (NULL, "socket_group");
+    g_autofree char *dir = g_path_get_dirname (path), *group = socket_group ();
     if (!files_make_dir (dir, 0755, error))
         return FALSE;
-    int fd = server_bind_unix (path, mode, group ? group : "libbackup", error);
+    int fd = server_bind_unix (path, mode, group, error);
     if (fd < 0)
         return FALSE;
     *ret_made = TRUE;
@@ -117,7 +129,7 @@ static gboolean daemon_listen (Daemon *daemon, GError **error)
         daemon->socket = option_or_config (options->socket, "socket");
         if (!daemon->socket)
             daemon->socket = files_default_socket (options->session);
-        if (!listen_unix (daemon, daemon->socket, 0660, LISTEN_RW, &daemon->made_socket, error))
+        if (!listen_unix (daemon, daemon->socket, wants_polkit () ? 0666 : 0660, LISTEN_RW, &daemon->made_socket, error))
             return FALSE;
     }
     if (!daemon->readonly_socket) {
@@ -162,6 +174,10 @@ static gboolean daemon_start (Daemon *daemon, GError **error)
     limits.max_anonymous = CLAMP (config_get_int ("max_anonymous_peers", limits.max_anonymous), 1, 100000);
     limits.max_peers = room_for_peers (limits.max_peers);
     daemon->server = server_new (daemon->conn, &limits);
+    if (wants_polkit ()) {      /* not with SIGHUP: the mode of the socket goes with it */
+        g_autofree char *group = socket_group ();
+        server_set_polkit (daemon->server, group);
+    }
     return daemon_apply_config (daemon, error) && daemon_listen (daemon, error) &&
            daemon_announce (daemon->state_dir, daemon->socket, error);
 }

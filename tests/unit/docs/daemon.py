@@ -53,7 +53,7 @@ def test_keys_in_the_page_are_those_of_the_program():
     check(set(re.findall(r'[a-z0-9]+(?:_[a-z0-9]+)*', ' '.join(re.findall(r'^\.TP\n\.BR? (.*)', section('CONFIGURATION'), re.M)))), known)
     for key in known:
         if key != 'listen_tls':         # needs certificates
-            value = {'policy_file': ROOT / 'docs/meson.build', 'audit_log': 'no'}.get(key, '7')
+            value = {'policy_file': ROOT / 'docs/meson.build', 'audit_log': 'no', 'polkit': 'yes'}.get(key, '7')
             check(check_config(f'{key} = {value}\n').returncode, int(key == 'policy_file'), key)
 
 

@@ -46,7 +46,7 @@ def compile_all(folder, pc, env):
 
 def check_installed(folder):
     for name in ('libbackup.so', 'libbackup.so.0', 'libbackup.pc', 'libbackup.h', 'backup.h', 'event.h', 'baksh', 'baksh.1*', 'libbackup.3*', 'libbackup.mo',
-                 'domainbackup.rng', 'libbackupd', 'libbackupd.8*', 'libbackupd.service', 'libbackupd.socket', 'libbackupd-ro.socket', 'sysusers.d'):
+                 'domainbackup.rng', 'libbackupd', 'libbackupd.8*', 'libbackupd.service', 'libbackupd.socket', 'libbackupd-ro.socket', 'sysusers.d', 'org.libbackup.policy'):
         find(folder, name)
     completion = find(folder, 'completions') / 'baksh'
     assert completion.is_file()
