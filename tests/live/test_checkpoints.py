@@ -4,6 +4,7 @@ import json
 import os
 
 import bed
+import lvbed
 
 MIB = 1 << 20
 SIZE = 4 * MIB
@@ -271,6 +272,79 @@ class GoesOnTest(Chain):
                 self.img('rebase', '-u', '-F', 'qcow2', '-b', self.path(str(number - 1)), self.path(str(number)))
         self.assert_is_the_disk(self.path('2'))
         self.assertEqual([bitmap['granularity'] for bitmap in self.vm.bitmaps().values()], [32768] * 3)
+
+
+class NamesTest(Chain):
+    def test_a_name_is_taken_as_it_is_or_refused(self):
+        for name in ('-x', '--name', 'a.b', '1', 'n' * 200):
+            with self.subTest(name):
+                self.assertEqual(self.baksh('checkpoint-create-as', '--domain', 'g', f'--name={name}').err, '')
+                self.assertEqual(self.must('checkpoint-list', 'g', '--name').out.strip(), name)
+                self.begin('inc', f'--since={name}')
+                os.unlink(self.path('inc'))
+                self.must('checkpoint-delete', 'g', f'--checkpointname={name}')
+                self.assertEqual(self.vm.bitmaps(), {})
+        picture, records = self.vm.picture(), self.path('state', 'guests', 'g', 'checkpoints')
+        for name in ('a b', 'é', '%s%n', "it's", '"', '<&>', '*', '$(id)', '.hidden', '~', '#1', '', '.', '..', 'a/b', '../../x', 'n' * 201, 'n' * 300, 'bak-x', 'a\nb', '\x1b[2J'):
+            with self.subTest(name):
+                done = self.baksh('checkpoint-create-as', '--domain', 'g', f'--name={name}')
+                self.assertIn(done.rc, (1, 2))
+                self.assertRegex(done.err, '(?m)^error: .')
+                self.assertNotIn('\x1b', done.err)
+                self.assertEqual(self.vm.picture(), picture)
+                self.assert_files(records)
+
+    def test_a_checkpoint_whose_image_is_gone_can_be_deleted(self):
+        self.full()
+        self.full('second', 'c1')
+        self.vm.quit()
+        os.unlink(self.disk)
+        self.assertRegex(self.must('checkpoint-check', 'g', rc=4).out, '(?s)absent.*cannot be opened')
+        self.must('checkpoint-delete', 'g', 'c0')
+        self.assertEqual(self.must('checkpoint-list', 'g', '--name').out.split(), ['c1'])
+        self.must('checkpoint-delete', 'g', 'c1', '--metadata')
+
+
+class AsVirshPrintsItTest(lvbed.OnLibvirt, bed.LiveTest):
+    """The same checkpoints on a guest of libvirt and on one of ours; virsh shows the former, baksh the latter."""
+    versions = ('7.2',)
+
+    lists = [['checkpoint-list', 'g', *words] for words in (
+        [], ['--parent'], ['--roots'], ['--leaves'], ['--no-leaves'], ['--tree'], ['--name'], ['--topological'], ['--topological', '--parent'], ['--tree', '--name'],
+        ['--leaves', '--name'], ['--roots', '--parent'], ['--from', 'c0'], ['--from', 'c0', '--descendants'], ['--from', 'c1', '--descendants', '--name'],
+        ['--from', 'c0', '--tree'], ['--from', 'c1', '--leaves'], ['--from', 'c3'], ['--from', 'never'], ['--roots', '--tree'], ['--name', '--parent'],
+        ['--roots', '--from', 'c1'])]
+    others = [['checkpoint-info', 'g', 'c0'], ['checkpoint-info', 'g', 'c2'], ['checkpoint-parent', 'g', 'c2'], ['checkpoint-parent', 'g', 'c0'],
+              ['checkpoint-dumpxml', 'g', 'c1', '--no-domain'], ['checkpoint-info', 'g', 'never'], ['checkpoint-dumpxml', 'g', 'never'], ['checkpoint-parent', 'g', 'never']]
+
+    def setUp(self):
+        super().setUp()
+        self.vm = self.bare(self.make_image('lv.qcow2', SIZE))
+        self.ours = self.engine(self.make_image('ours.qcow2', SIZE))
+        self.own('attach', 'g', '--qmp', self.ours.qmp_path, '--disk', 'vda=disk0')
+
+    def own(self, *words):
+        return self.baksh(*words, uri='qemu:///session')
+
+    def make(self):
+        """c0 <- c1 <- c2, and c3 beside c1."""
+        for name in ('c0', 'c1', 'c2', 'c3'):
+            self.virsh('checkpoint-create-as', 'g', name, *(['what it is'] if name == 'c1' else []))
+        whole = self.virsh('checkpoint-dumpxml', 'g', 'c3').stdout.replace('<name>c2</name>', '<name>c0</name>')
+        self.virsh('checkpoint-delete', 'g', 'c3', '--metadata')
+        self.virsh('checkpoint-create', 'g', self.write_xml('c3', whole), '--redefine')
+        for name in ('c0', 'c1', 'c2', 'c3'):
+            document = self.write_xml(name, self.virsh('checkpoint-dumpxml', 'g', name, '--no-domain').stdout)
+            self.assertEqual(self.own('checkpoint-redefine', 'g', document).rc, 0)
+
+    def test_word_for_word(self):
+        self.make()
+        for words in self.lists + self.others:
+            with self.subTest(' '.join(words)):
+                theirs, ours = bed.run('virsh', '-c', self.daemon.uri, *words, check=False, env=self.daemon.environment), self.own(*words)
+                self.assertEqual(ours.rc == 0, theirs.returncode == 0, f'{theirs.stderr}\n{ours.err}')
+                order = sorted if '--topological' in words else list         # libvirt's own is by chance
+                self.assertEqual(order(ours.out.rstrip().split('\n')), order(theirs.stdout.rstrip().split('\n')), f'{theirs.stderr}\n{ours.err}')
 
 
 if __name__ == '__main__':

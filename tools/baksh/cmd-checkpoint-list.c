@@ -130,7 +130,7 @@ static int checkpoint_list_run (Shell *shell, const Args *args)
     BakError *error = NULL;
     BakCheckpoint **list;
     gboolean from = args_has (args, "from"), tree = args_has (args, "tree");
-    guint flags = list_flags (args) | (from && tree ? BAK_DOMAIN_CHECKPOINT_LIST_DESCENDANTS : 0);
+    guint flags = list_flags (args);
     if (tree && (args_has (args, "leaves") || args_has (args, "no-leaves")))
         return usage (_("--leaves and --tree are mutually exclusive"));
     int status = STATUS_DONE;
