@@ -1,6 +1,9 @@
 # Sourced by the scripts beside it: where things are, how to become root, how to speak.
 # It defines functions and variables only, and changes nothing.
 
+# Debian gives a user no sbin, where depmod and others are.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # The test cache: other QEMUs, the test guest. Safe to delete; everything in it is made again.
