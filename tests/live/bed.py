@@ -109,6 +109,13 @@ def wait_for(what, condition, timeout=30):
         pause = min(pause * 1.5, 0.1)
 
 
+def holds_lock(path):
+    """Some process has locked it; what QEMU writes to is."""
+    inode = f':{os.stat(path).st_ino} '
+    with open('/proc/locks') as f:
+        return any(inode in line for line in f)
+
+
 def listen_unix(path):
     s = socket.socket(socket.AF_UNIX)
     s.bind(path)

@@ -28,6 +28,7 @@ import time
 import unittest
 
 import bed
+import nbdpy
 
 QEMU_CONF = '''security_driver = "none"
 cgroup_controllers = []
@@ -331,6 +332,8 @@ class Domain(bed.Guest):
             return f.read()
 
     def kill(self, sig=signal.SIGKILL):
+        if not self.daemon.is_running():
+            self.daemon.start()
         self.virsh('destroy', self.domain, check=False)
         self.virsh('undefine', self.domain, '--checkpoints-metadata', check=False)
 
@@ -414,18 +417,40 @@ class OnLibvirt:
         self.addCleanup(lambda: [os.unlink(os.path.join(path, f)) for f in os.listdir(path)])
         return path
 
-    def full_disk(self, name, size):
-        """A qcow2 image full of data; what it holds lies in a file below it, made once."""
-        base = os.path.join(bed.cache_dir(), 'disks', f'full-{size}.raw')
-        os.makedirs(os.path.dirname(base), exist_ok=True)
-        if not os.path.exists(base):
-            with tempfile.NamedTemporaryFile(dir=os.path.dirname(base), delete=False) as f:
+    @staticmethod
+    def _full_file(size):
+        """A raw file full of data, made once."""
+        path = os.path.join(bed.cache_dir(), 'disks', f'full-{size}.raw')
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if not os.path.exists(path):
+            with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as f:
                 for number in range(bed.size_of(size) >> 20):
                     f.write(bytes([number % 251 + 1]) * (1 << 20))
             os.chmod(f.name, 0o644)
-            os.rename(f.name, base)
-        self.img('create', '-q', '-f', 'qcow2', '-b', base, '-F', 'raw', self.path(name), size)
+            os.rename(f.name, path)
+        return path
+
+    def full_disk(self, name, size):
+        """A qcow2 image full of data; what it holds lies in a file below it."""
+        self.img('create', '-q', '-f', 'qcow2', '-b', self._full_file(size), '-F', 'raw', self.path(name), size)
         return self.path(name)
+
+    def served_disk(self, name, size):
+        """The same, with what it holds on a server: see slowly()."""
+        self.server = nbdpy.Server(self.path(f'{name}.sock'), bed.size_of(size), file=self._full_file(size))
+        self.addCleanup(self.server.close)
+        self.img('create', '-q', '-u', '-f', 'qcow2', '-b', f'nbd+unix:///?socket={self.server.path}', '-F', 'raw', self.path(name), size)
+        return self.path(name)
+
+    @contextlib.contextmanager
+    def slowly(self):
+        """Meanwhile the served disk is read slowly: a copy that is begun is not over before its limit is set. (It is not held: QEMU
+        waits in the middle of its commands for what is being read.)"""
+        self.server.rate = 8 << 20
+        try:
+            yield
+        finally:
+            self.server.rate = None
 
     def filled(self, name, size='64M', fill=None, fmt='qcow2'):
         """An image whose copy takes its time: fill bytes of data (default: all)."""

@@ -4,10 +4,12 @@ The server is a target in this process: its bytes are at hand, and it can be tol
 errno from a chosen moment on, or to die. The client is what a backup program does with a pull: ask what is dirty, read that.
 """
 import contextlib
+import mmap
 import os
 import socket
 import struct
 import threading
+import time
 
 EIO, ENOSPC = 5, 28
 MAGIC, OPTION_MAGIC, REPLY_MAGIC = 0x4e42444d41474943, 0x49484156454F5054, 0x3e889045565a9
@@ -30,11 +32,17 @@ def _read(sock, length):
 
 
 class Server:
-    """One export, kept in memory. fail(after, errno): the write that passes so many bytes and all later requests that write fail."""
+    """One export, kept in memory, or of a file that is only read. fail(after, errno): the write that passes so many bytes and all later
+    requests that write fail. hold(): nothing is answered until let_go(). rate: bytes a second that are read; None: any."""
 
-    def __init__(self, path, size, content=b''):
+    def __init__(self, path, size, content=b'', file=None):
         self.path, self.size = path, size
-        self.data = bytearray(content.ljust(size, b'\0'))
+        if file:
+            with open(file, 'rb') as f:
+                self.data = mmap.mmap(f.fileno(), size, access=mmap.ACCESS_READ)
+        else:
+            self.data = bytearray(content.ljust(size, b'\0'))
+        self.rate, self.served, self.turn = None, 0, threading.Lock()
         self.open_gate = threading.Event()
         self.open_gate.set()
         self.written, self.limit, self.errno, self.dies, self.bad_flush = 0, None, 0, False, False
@@ -110,6 +118,12 @@ class Server:
             else:
                 reply(REP_UNSUPPORTED, data[:0])
 
+    def _take_time(self, length):
+        with self.turn:
+            if self.rate:
+                time.sleep(length / self.rate)
+            self.served += length
+
     def _request(self, sock):
         _, flags, kind, cookie, offset, length = struct.unpack('>IHHQQI', _read(sock, 28))
         data = _read(sock, length) if kind == WRITE else None
@@ -118,6 +132,7 @@ class Server:
         self.open_gate.wait()
         error, answer = 0, b''
         if kind == READ:
+            self._take_time(length)
             answer = bytes(self.data[offset:offset + length])
         elif kind in (WRITE, ZEROES, TRIM):
             self.written += length

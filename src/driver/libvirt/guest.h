@@ -58,7 +58,6 @@ typedef struct {
     guint64 scratch_limit;      /* bytes; 0: none */
     gint64 last_reader;         /* monotonic: when somebody was last connected to the export */
     guint64 last_bytes; gint64 last_time;
-    char *stale;                /* fingerprint of the statistics that libvirt had before this job */
 } LvJob;
 
 struct _LvGuest {
@@ -105,8 +104,7 @@ gboolean lv_checkpoint_remove (LvGuest *guest, const char *name, JsonArray *disk
 /* The running backup, as libvirt prints it; NULL without error: none runs. */
 LvRunning *lv_running_load (virDomainPtr domain, GError **error);
 gboolean lv_running_is (const LvRunning *running, const Plan *plan);
-char *lv_stats_fingerprint (virDomainPtr domain);
-gboolean lv_job_disk_over (virDomainPtr domain, const char *disk);      /* no block job on it (any more) */
+gboolean lv_job_set_speed (virDomainPtr domain, const char *disk, guint64 bytes_per_sec, GError **error);       /* of a job that may be over */
 
 /* watch.c: space, readers */
 typedef struct { guint64 available; gboolean known; } LvSpace;

@@ -156,7 +156,6 @@ void lv_job_free (LvJob *job)
     g_free (job->told_failure);
     g_free (job->gone_why);
     g_free (job->paused);
-    g_free (job->stale);
     bak_job_clear (&job->record);
     plan_free (job->plan);
     g_free (job);
@@ -290,7 +289,6 @@ static void ask_result (LvJob *job, virDomainPtr domain)
     int count = 0, type = VIR_DOMAIN_JOB_NONE, operation = 0, success = 1;
     const char *failure = NULL;
     unsigned long long total = 0;
-    g_autofree char *fingerprint = lv_stats_fingerprint (domain);
 
     if (virDomainGetJobStats (domain, &type, &params, &count, VIR_DOMAIN_JOB_STATS_COMPLETED | VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED) != 0)
         type = VIR_DOMAIN_JOB_NONE;
@@ -301,7 +299,7 @@ static void ask_result (LvJob *job, virDomainPtr domain)
     guint64 known = 0;
     for (guint i = 0; i < job->record.disks.disks_len; i++)
         known += job->record.disks.disks_val[i].total;
-    gboolean backup = type != VIR_DOMAIN_JOB_NONE && operation == VIR_DOMAIN_JOB_OPERATION_BACKUP && g_strcmp0 (fingerprint, job->stale) != 0;
+    gboolean backup = type != VIR_DOMAIN_JOB_NONE && operation == VIR_DOMAIN_JOB_OPERATION_BACKUP;
     gboolean good = backup && type == VIR_DOMAIN_JOB_COMPLETED && success;
     if (!backup && job->told)
         end_by_libvirt (job, job->told_success, job->told_failure);
@@ -816,8 +814,7 @@ gboolean lv_job_tick (LvGuest *guest)
 static JsonObject *journal_meta (const LvJob *job, const bak_begin_args *args)
 {
     return obj ("started", "i", (gint64) job->record.started, "timeout", "i", (gint64) args->timeout, "flags", "i", (gint64) args->flags,
-                "was-running", "b", job->was_running, "protect", "b", job->protect, "scratch-limit", "i", (gint64) job->scratch_limit,
-                "stale", "s", job->stale, NULL);
+                "was-running", "b", job->was_running, "protect", "b", job->protect, "scratch-limit", "i", (gint64) job->scratch_limit, NULL);
 }
 
 static void note_freeze (LvJob *job)
@@ -897,13 +894,11 @@ static gboolean try_begin (LvGuest *guest, const bak_begin_args *args, LvRequest
         return FALSE;
     note_space (guest, plan);
     LvJob *job = guest->job = job_new (guest, plan, NULL, NULL);
-    g_autoptr (virDomain) domain = lv_guest_domain (guest, NULL);
     job->was_running = is_running (guest);
     estimate (job, request);
     job->protect = request->def->protect != PROTECT_NO;
     job->scratch_limit = request->def->scratch_limit;
     job->connection = lv_connection_number (guest->lv);
-    job->stale = domain ? lv_stats_fingerprint (domain) : g_strdup ("");
     record_from_plan (&job->record, plan, guest->name);
     job->run.journal = journal_create (guest->online, plan, journal_meta (job, args), error);
     if (!job->run.journal || !record_save (guest->dir, &job->record, error)) {
@@ -1058,12 +1053,8 @@ gboolean lv_job_limit (LvGuest *guest, const char *disk, guint64 bytes_per_sec, 
         found = TRUE;
         if (job->disks[i].end != DISK_RUNS)
             continue;
-        if (virDomainBlockJobSetSpeed (domain, plan_disk->target, share, VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES) != 0) {
-            if (lv_job_disk_over (domain, plan_disk->target))
-                continue;
-            lv_error (error);
+        if (!lv_job_set_speed (domain, plan_disk->target, share, error))
             return error_note (error, _("disk '%s'"), plan_disk->target);
-        }
         job->record.disks.disks_val[i].limit = plan_disk->limit = share;
     }
     if (!found)
@@ -1091,7 +1082,6 @@ static LvJob *job_from_journal (LvGuest *guest, JournalState *state)
     job->scratch_limit = json_get_int (state->meta, "scratch-limit", 0);
     job->was_running = json_get_bool (state->meta, "was-running", FALSE);
     job->protect = json_get_bool (state->meta, "protect", TRUE);
-    job->stale = g_strdup (json_get_string (state->meta, "stale"));
     job->connection = lv_connection_number (guest->lv);
     job->adopted = TRUE;
     return job;

@@ -13,7 +13,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { END_TIMEOUT_MS = 60000, RELEASE_TIMEOUT_MS = 60000, RELEASE_LOOK_MS = 10, DEFAULT_AGENT_SECONDS = VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK };
+enum { END_TIMEOUT_MS = 60000, RELEASE_TIMEOUT_MS = 60000, LOOK_MS = 10, NOTICE_MS = 3000, DEFAULT_AGENT_SECONDS = VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK };
 
 /* ---- what runs ---- */
 
@@ -44,32 +44,45 @@ gboolean lv_running_is (const LvRunning *running, const Plan *plan)
     return TRUE;
 }
 
-gboolean lv_job_disk_over (virDomainPtr domain, const char *disk)
+static gboolean disk_is_over (virDomainPtr domain, const char *disk)
 {
     virDomainBlockJobInfo info;
     return virDomainGetBlockJobInfo (domain, disk, &info, 0) == 0;
 }
 
-static int compare_params (const void *a, const void *b)
+/* QEMU's job may be over when libvirt does not know it yet. */
+static gboolean disk_is_over_soon (virDomainPtr domain, const char *disk)
 {
-    return strcmp (((const virTypedParameter *) a)->field, ((const virTypedParameter *) b)->field);
+    gint64 deadline = g_get_monotonic_time () + NOTICE_MS * 1000LL;
+    while (!disk_is_over (domain, disk)) {
+        if (g_get_monotonic_time () > deadline)
+            return FALSE;
+        g_usleep (LOOK_MS * 1000);
+    }
+    return TRUE;
 }
 
-/* What libvirt keeps of the last job: when it is still the same after ours, it says nothing about ours. */
-char *lv_stats_fingerprint (virDomainPtr domain)
+gboolean lv_job_set_speed (virDomainPtr domain, const char *disk, guint64 bytes_per_sec, GError **error)
+{
+    g_autoptr (GError) failure = NULL;
+    if (virDomainBlockJobSetSpeed (domain, disk, bytes_per_sec, VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES) == 0)
+        return TRUE;
+    lv_error (&failure);
+    if (disk_is_over_soon (domain, disk))
+        return TRUE;            /* it was that quick */
+    g_propagate_error (error, g_steal_pointer (&failure));
+    return FALSE;
+}
+
+/* So that what libvirt keeps of a job later is of ours. It is kept until it is read once, or until the next job ends. */
+static gboolean forget_result (virDomainPtr domain, GError **error)
 {
     virTypedParameterPtr params = NULL;
-    int count = 0, type = 0;
-    if (virDomainGetJobStats (domain, &type, &params, &count, VIR_DOMAIN_JOB_STATS_COMPLETED | VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED) != 0)
-        return g_strdup ("");
-    GString *text = g_string_new (NULL);
-    g_string_append_printf (text, "%d", type);
-    qsort (params, count, sizeof *params, compare_params);
-    for (int i = 0; i < count; i++)
-        if (params[i].type == VIR_TYPED_PARAM_ULLONG)
-            g_string_append_printf (text, " %s=%llu", params[i].field, params[i].value.ul);
+    int count = 0, type;
+    if (virDomainGetJobStats (domain, &type, &params, &count, VIR_DOMAIN_JOB_STATS_COMPLETED) != 0)
+        return lv_error (error);
     virTypedParamsFree (params, count);
-    return g_string_free (text, FALSE);
+    return TRUE;
 }
 
 static gboolean check_idle (LvGuest *guest, virDomainPtr domain, GError **error)
@@ -115,19 +128,32 @@ static gboolean locks_work (const char *path)
 }
 
 /* While the job runs QEMU holds a lock on each of its files: a file of ours without one is another file than QEMU's. */
+static gboolean is_same_file (const PlanDisk *disk, virDomainPtr domain)
+{
+    const char *path = disk->path ? disk->path : disk->scratch;
+    gint64 deadline = g_get_monotonic_time () + NOTICE_MS * 1000LL;
+    for (;;) {
+        struct stat st;
+        gboolean seen = stat (path, &st) == 0;
+        if (seen && (!S_ISREG (st.st_mode) || run_file_in_use (path) || !locks_work (path)))
+            return TRUE;
+        if (disk_is_over (domain, disk->target))
+            return TRUE;        /* nothing can be told any more */
+        if (g_get_monotonic_time () > deadline)
+            return FALSE;
+        g_usleep (LOOK_MS * 1000);      /* a job that is just over has let go of its lock, and libvirt does not know it yet */
+    }
+}
+
 static gboolean check_same_files (LvJob *job, virDomainPtr domain, GError **error)
 {
     g_autoptr (LvRunning) running = lv_running_load (domain, NULL);
     for (guint i = 0; running && lv_running_is (running, job->plan) && i < job->plan->disks->len; i++) {
         const PlanDisk *disk = job->plan->disks->pdata[i];
-        const char *path = disk->path ? disk->path : disk->scratch;
-        struct stat st;
         job->disks[i].index = GPOINTER_TO_UINT (g_hash_table_lookup (running->indexes, disk->target));
-        if (!job->guest->lv->local || (stat (path, &st) == 0 && (!S_ISREG (st.st_mode) || run_file_in_use (path) || !locks_work (path))))
-            continue;
-        g_autoptr (LvRunning) still = lv_running_load (domain, NULL);
-        if (still && lv_running_is (still, job->plan) && job->disks[i].end == DISK_RUNS && !lv_job_disk_over (domain, disk->target))
-            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': QEMU opened another file than we see as '%s'; use a path that means the same file to both"), disk->target, path);
+        if (job->guest->lv->local && !is_same_file (disk, domain))
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': QEMU opened another file than we see as '%s'; use a path that means the same file to both"),
+                              disk->target, disk->path ? disk->path : disk->scratch);
     }
     return TRUE;
 }
@@ -138,7 +164,7 @@ static gboolean verb_begin (Run *run, const Action *action, GError **error)
     const char *backup = json_get_string (action->args, "backup"), *checkpoint = json_get_string (action->args, "checkpoint");
     g_autoptr (virDomain) domain = lv_guest_domain (guest, error);
 
-    if (!domain || !check_idle (guest, domain, error))
+    if (!domain || !check_idle (guest, domain, error) || !forget_result (domain, error))
         return FALSE;
     if (virDomainBackupBegin (domain, backup, checkpoint, flags_of (json_get_array (action->args, "flags"))) != 0)
         return lv_error (error);
@@ -283,18 +309,8 @@ static gboolean verb_thaw (Run *run, const Action *action, GError **error)
 
 static gboolean verb_limit (Run *run, const Action *action, GError **error)
 {
-    const char *disk = json_get_string (action->args, "disk");
     g_autoptr (virDomain) domain = lv_guest_domain (run->data, error);
-    if (!domain)
-        return FALSE;
-    if (virDomainBlockJobSetSpeed (domain, disk, (gulong) json_get_int (action->args, "bandwidth", 0), VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES) == 0)
-        return TRUE;
-    g_autoptr (GError) failure = NULL;
-    lv_error (&failure);
-    if (lv_job_disk_over (domain, disk))
-        return TRUE;            /* it was that quick */
-    g_propagate_error (error, g_steal_pointer (&failure));
-    return FALSE;
+    return domain && lv_job_set_speed (domain, json_get_string (action->args, "disk"), json_get_int (action->args, "bandwidth", 0), error);
 }
 
 /* Only a faster notice: space is looked at anyway. */
@@ -367,7 +383,7 @@ static gboolean verb_wait_released (Run *run, const Action *action, GError **err
     while (S_ISREG (st.st_mode) && run_file_in_use (path)) {
         if (g_get_monotonic_time () > deadline)
             return error_set (error, BAK_ERROR_TIMEOUT, _("QEMU does not let go of target '%s'"), path);
-        g_usleep (RELEASE_LOOK_MS * 1000);      /* a lock that goes has no event */
+        g_usleep (LOOK_MS * 1000);      /* a lock that goes has no event */
     }
     return TRUE;
 }
