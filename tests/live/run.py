@@ -88,7 +88,8 @@ class Result(unittest.TestResult):
 
 def child(spec, fd):
     module, cls, *methods = spec
-    suite = unittest.TestSuite(getattr(importlib.import_module(module), cls)(m) for m in methods)
+    made = getattr(importlib.import_module(module), cls)
+    suite = unittest.TestSuite(made(m) for m in methods if hasattr(made, m))        # a class may have fewer on some versions
     with os.fdopen(fd, 'w') as out:
         suite.run(Result(out))
 

@@ -27,9 +27,6 @@ class Under(bed.LiveTest):
         self.picture = self.vm.picture()
         self.since = len(self.vm.lines)
 
-    def can_protect_push(self):
-        return bed.version_tuple(self.version) >= (7, 2)
-
     def breaks_instead(self):
         """A scratch that fails breaks the backup; before, it was reserved whole."""
         return bed.version_tuple(self.version) >= (10, 1)
@@ -78,13 +75,8 @@ class PushTest(Under):
         self.assertIn('o space left on device', done.out + done.err)
         job = self.assert_record('failed', 'o space left on device', small)
         self.assertTrue(any(f"disk '{d}'" in job['error'] for d in ('vda', 'vdb')), job)
-        if self.can_protect_push():
-            self.assert_unharmed()
-        else:
-            self.assertIn('protection of the guest', began.out + began.err)
-            bed.wait_for('the guest goes on', lambda: self.vm.qmp.execute('query-status')['status'] == 'running')
-            self.vm.wait_rounds(20)
-            self.assertEqual(self.vm.write_errors(), [])
+        self.assertNotIn('protection of the guest', began.out + began.err)
+        self.assert_unharmed()
         self.assert_clean()
         self.assertEqual(os.listdir(small), [])
 
@@ -95,8 +87,7 @@ class PushTest(Under):
         self.begin(network_target(self.vm, servers))
         self.must('backup-wait', 'g', rc=3)
         self.assert_record('failed', 'Input/output error', "disk 'vd", servers[0].path[:-6])
-        if self.can_protect_push():
-            self.assert_unharmed()
+        self.assert_unharmed()
         self.assert_clean()
 
     def test_a_target_whose_server_is_killed_fails_the_push_and_not_the_guest(self):
@@ -106,8 +97,7 @@ class PushTest(Under):
         servers[0].kill()
         self.must('backup-wait', 'g', rc=3)
         self.assert_record('failed', "disk 'vda'", servers[0].path)
-        if self.can_protect_push():
-            self.assert_unharmed()
+        self.assert_unharmed()
         self.assert_clean()
 
     def test_a_target_that_hangs_holds_neither_the_guest_nor_the_abort(self):
@@ -116,16 +106,12 @@ class PushTest(Under):
         self.moving()
         for server in servers:
             server.stop()
-        if self.can_protect_push():
-            self.vm.wait_rounds(120)
+        self.vm.wait_rounds(120)
         begin = time.monotonic()
         self.must('backup-stop', 'g', '--abort')
         self.assertLess(time.monotonic() - begin, 10 * bed.SLOW)
         self.assert_record('aborted')
-        if self.can_protect_push():
-            self.assert_unharmed()
-        else:
-            self.vm.wait_rounds(20)
+        self.assert_unharmed()
         self.assert_clean()
 
     def test_a_target_that_hangs_ends_by_the_deadline(self):
@@ -141,8 +127,7 @@ class PushTest(Under):
             self.assertIn('did not answer', job['error'])
         else:
             self.assert_record('aborted', '--timeout')
-        if self.can_protect_push():
-            self.assert_unharmed(10 if bed.version_tuple(self.version) >= (10, 0) else 2)
+        self.assert_unharmed(10 if bed.version_tuple(self.version) >= (10, 0) else 2)
         self.assert_clean()
 
     def test_a_server_that_hangs_from_the_start_fails_the_begin(self):
@@ -164,8 +149,7 @@ class PushTest(Under):
         self.begin(network_target(self.vm, servers))
         self.must('backup-wait', 'g', timeout=200)
         self.assert_record('completed')
-        if self.can_protect_push():
-            self.assert_unharmed(1.0)
+        self.assert_unharmed(1.0)
         self.assert_clean()
 
     def test_the_limit_is_changed_while_a_slow_target_is_written(self):
@@ -177,13 +161,10 @@ class PushTest(Under):
             self.vm.wait_rounds(30)
         self.must('backup-wait', 'g', timeout=200)
         self.assert_record('completed')
-        if self.can_protect_push():
-            self.assert_unharmed(1.0)
+        self.assert_unharmed(1.0)
         self.assert_clean()
 
     def test_a_full_scratch_fails_the_push_and_not_the_guest(self):
-        if not self.can_protect_push():
-            self.skipTest('this QEMU has no scratch in a push')
         small = self.small_fs('4M')
         argv = ['backup-begin', 'g', '--mode', 'push', '--limit', '2MiB', '--scratch', small, *(x for d in ('vda', 'vdb') for x in ('--target', f'{d}={self.path(d)}'))]
         if not self.breaks_instead():
@@ -275,6 +256,74 @@ class PullTest(Under):
         self.assert_record('failed', 'idle')
         self.assert_unharmed()
         self.assert_clean()
+
+
+class ScratchTest(Under):
+    """The guest's writes go through the scratch: one on a file system whose store fails or hangs (nbdfuse on an nbdkit)."""
+
+    def setUp(self):
+        super().setUp()
+        with open(self.path('config'), 'w') as f:
+            f.write('monitor_timeout = 3\n')
+        self.environment['LIBBACKUP_CONFIG'] = self.path('config')
+        folder = self.path('fuse')
+        os.mkdir(folder)
+        store = self.make_image('store', '64M')
+        os.truncate(store, 80 << 20)
+        self.store = bed.NbdServer(self, 'file', store, filters=['error'], name='store',
+                                   options=['error-pwrite=EIO', 'error-pwrite-rate=100%', f'error-pwrite-file={self.path("broken")}'])
+        fuse = self.popen(bed.need('nbdfuse', 'libnbd-bin'), folder, self.store.uri, stderr=bed.subprocess.DEVNULL)
+        self.addCleanup(lambda: bed.run('umount', '-l', folder, check=False))
+        self.scratch = os.path.join(folder, 'nbd')
+        bed.wait_for('the file system', lambda: os.path.exists(self.scratch) or fuse.poll() is not None)
+        if not os.path.exists(self.scratch):
+            self.skipTest('no FUSE here')
+        self.boot()
+
+    def start(self, mode):
+        push = mode == 'push'
+        if push:
+            self.make_image('copy', '64M')
+        target = f"<target file='{self.path('copy')}'/>" if push else ''
+        more = "<limit bytes_per_sec='1048576'/>" if push else f"<server transport='unix' socket='{self.path('nbd')}'/>"
+        self.begin(f"<domainbackup mode='{mode}'>{more}<disks><disk name='vda' type='file'>{target}<scratch file='{self.scratch}'/></disk>"
+                   "<disk name='vdb' backup='no'/></disks></domainbackup>")
+
+    def fails(self, mode):
+        """Before 10.1 QEMU can only let the guest's write fail too."""
+        self.start(mode)
+        open(self.path('broken'), 'w').close()
+        self.must('backup-wait', 'g', rc=3)
+        self.assert_record('failed', self.scratch, "disk 'vda'")
+        if self.breaks_instead():
+            self.assert_unharmed()
+        self.assertEqual(self.vm.ours(), [])
+
+    def hangs(self, mode):
+        """The guest's writes wait, on every QEMU; who aborts does not, and when the store goes on nothing was lost."""
+        self.start(mode)
+        self.store.stop()
+        bed.wait_for('a second without a write', lambda: (0, 0, 0, 0) in self.vm.windows())
+        begin = time.monotonic()
+        self.must('backup-stop', 'g', '--abort')
+        self.assertLess(time.monotonic() - begin, 25 * bed.SLOW)
+        self.assert_record('aborted', 'QEMU did not answer, or did not end its job')
+        self.store.go_on()
+        self.assert_guest_works(self.vm, 20)
+        self.must('domblklist', 'g')
+        self.assertEqual(self.vm.ours(), [])
+
+    def test_a_scratch_that_fails_fails_the_push(self):
+        self.fails('push')
+
+    def test_a_scratch_that_fails_fails_the_pull(self):
+        self.fails('pull')
+
+    def test_a_scratch_that_hangs_does_not_hold_the_abort_of_a_push(self):
+        self.hangs('push')
+
+    def test_a_scratch_that_hangs_does_not_hold_the_abort_of_a_pull(self):
+        self.hangs('pull')
 
 
 if __name__ == '__main__':

@@ -466,6 +466,15 @@ static gboolean stop_server (Job *job, GError **error)
     return !probe_server (job->plan) || error_set (error, BAK_ERROR_MONITOR, _("QEMU's NBD server at '%s' could not be stopped"), job->plan->server);
 }
 
+static void note_hung (Job *job, const GError *failure)
+{
+    g_autofree char *text = g_strdup_printf (_("%s (QEMU did not answer, or did not end its job: what it still holds goes with the next command that it answers)"),
+                                             *job->record.error ? job->record.error : failure ? failure->message : "?");
+    if (!*job->record.error)
+        job->record.error_code = error_code (failure);
+    set_text (&job->record.error, text);
+}
+
 /* The very last: nothing of ours is in QEMU any more (or the journal stays for the next owner), the record says how it ended. */
 static void conclude (Job *job, JobEvent event, const GError *failure)
 {
@@ -488,6 +497,8 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
         g_clear_pointer (&guest->qmp, qmp_close);
         offline_stop (guest);   /* the images are free before the end is said: the guest may be started then */
     }
+    if (job->run.hung)
+        note_hung (job, failure);
     write_end (job, event, failure);
     if (clean)
         journal_remove (guest->dir);
@@ -656,15 +667,15 @@ static gboolean is_job (JsonObject *entry, const char *id)
     return entry && id && g_strcmp0 (json_get_string (entry, "id"), id) == 0;
 }
 
-/* The result is in the journal before QEMU forgets it. */
-static void note_result (Job *job, guint index, const char *error)
+/* The result is in the journal before QEMU forgets it. A mirror that is ready has copied all, and ends when it is told to. */
+static void note_result (Job *job, guint index, gboolean concluded, const char *error)
 {
     const PlanDisk *disk = job->plan->disks->pdata[index];
     JobDisk *state = &job->disks[index];
     state->ended = TRUE;
     g_free (state->error);
     state->error = error && *error ? g_strdup (error) : NULL;
-    if (journal_result (job->run.journal, disk->job, error, NULL))
+    if (journal_result (job->run.journal, disk->job, error, NULL) && concluded)
         qmp_run (job->guest->qmp, "job-dismiss", obj ("id", "s", disk->job, NULL), 0, NULL);
 }
 
@@ -674,13 +685,14 @@ static void note_entry (Job *job, guint index, JsonObject *entry)
     bak_job_disk *out = &job->record.disks.disks_val[index];
     JobDisk *state = &job->disks[index];
     gint64 current = MAX (0, json_get_int (entry, "current-progress", 0)), total = MAX (0, json_get_int (entry, "total-progress", 0));
-    gboolean concluded = g_strcmp0 (json_get_string (entry, "status"), "concluded") == 0;
+    const char *status = json_get_string (entry, "status");
+    gboolean concluded = g_strcmp0 (status, "concluded") == 0, copied = g_strcmp0 (status, "ready") == 0;
 
     if (is_job (entry, disk->job)) {
         out->bytes = current;
         out->total = total;
-        if (concluded && !state->ended)
-            note_result (job, index, json_get_string (entry, "error"));
+        if ((concluded || copied) && !state->ended)
+            note_result (job, index, concluded, json_get_string (entry, "error"));
     } else if (is_job (entry, disk->keeper)) {
         if (!disk->job) {
             out->bytes = current;
@@ -1028,7 +1040,7 @@ static gboolean mind_mute_qemu (Job *job)
 static gboolean event_says_ended (Guest *guest, const char *id)
 {
     const char *status = id ? g_hash_table_lookup (guest->job_status, id) : NULL;
-    return (status && (g_str_equal (status, "concluded") || g_str_equal (status, "null")))
+    return (status && (g_str_equal (status, "concluded") || g_str_equal (status, "ready") || g_str_equal (status, "null")))
         || (id && !guest->caps->jobs && g_hash_table_contains (guest->job_errors, id));
 }
 
@@ -1083,7 +1095,7 @@ gboolean job_stop (Guest *guest, gboolean abort, bak_job *ret, GError **error)
     if (!check_disks (job)) {
         /* it had just ended by itself */
     } else if (abort) {
-        error_set (&why, BAK_ERROR_ABORTED, job->mute ? _("aborted on request, while QEMU did not answer: what it still holds goes with the next command that it answers") : _("aborted on request"));
+        error_set (&why, BAK_ERROR_ABORTED, _("aborted on request"));
         job_end (job, JOB_EVENT_ABORTED, why);
     } else if (job->plan->mode == BACKUP_MODE_PULL) {
         job_end (job, JOB_EVENT_GOOD, NULL);

@@ -23,16 +23,31 @@ static gboolean small_clusters (Planner *p)
     return TRUE;
 }
 
+/* Without access to a filter's point in time a copy must read the overlay, which a backup job does not let its keeper write. A mirror does,
+ * but knows neither bitmaps nor compression. */
+static gboolean can_mirror (Planner *p)
+{
+    for (guint i = 0; i < p->items->len; i++) {
+        const Item *item = p->items->pdata[i];
+        const char *compression = item->def ? item->def->compression : NULL;
+        if (item->sync == SYNC_INCREMENTAL || (compression && !g_str_equal (compression, "none")))
+            return FALSE;
+    }
+    return p->caps->export_add && p->caps->backup_filter_node_name && caps_has_command (p->caps, "blockdev-mirror") && caps_has_driver (p->caps, "throttle");
+}
+
 /* How the guest is kept from what may happen to target and scratch, on this QEMU; the table in docs/guest-protection.md. */
 gboolean choose_protection (Planner *p, GError **error)
 {
     gboolean push = p->plan->mode == BACKUP_MODE_PUSH, breaks = p->caps->backup_on_cbw_error;
     gboolean access = p->caps->snapshot_access && p->caps->backup_filter_node_name;
     gboolean copies = access && (p->caps->snapshot_access_exact || (p->caps->backup_x_perf && small_clusters (p)));
-    gboolean fleece = push && p->protect != PROTECT_NO && all_whole (p) && copies;
+    gboolean mirror = !access && can_mirror (p);
+    gboolean fleece = push && p->protect != PROTECT_NO && all_whole (p) && (copies || mirror);
     const char *text;
 
-    p->hybrid = push ? fleece : access && p->caps->snapshot_access_exact && p->caps->export_bitmap_node;
+    p->mirror = fleece && mirror;
+    p->hybrid = push ? fleece && copies : access && p->caps->snapshot_access_exact && p->caps->export_bitmap_node;
     p->fleece = fleece;
     if (p->protect == PROTECT_NO)
         text = _("none (asked for)");

@@ -16,12 +16,20 @@ static void finish_flush (Planner *p, const Item *item, JsonObject *options)
     g_ptr_array_add (p->plan->finish, guarded (timed (reopen, timeout), "node", node));
 }
 
-/* Each as soon as it has ended; where QEMU does not do that itself. */
+/* Each as soon as it has ended; where QEMU does not do that itself. A mirror that has copied all goes on until it is told that it is enough. */
 static void finish_job (Planner *p, const Item *item)
 {
-    Action *dismiss = job_dismiss (item->out->job);
-    dismiss->disk = g_strdup (item->disk->target);
-    g_ptr_array_add (p->plan->finish, dismiss);
+    const char *job = item->out->job;
+    GPtrArray *finish = p->plan->finish;
+    guint first = finish->len;
+    if (p->mirror) {
+        g_ptr_array_add (finish, job_cancel (p, job));
+        g_ptr_array_add (finish, guarded (own_action ("job-wait-end", obj ("job", "s", job, NULL)), "job", job));
+    }
+    if (p->mirror || (p->caps->backup_auto_dismiss && p->caps->concluded_backup_safe))
+        g_ptr_array_add (finish, job_dismiss (job));
+    for (guint i = first; i < finish->len; i++)
+        ((Action *) finish->pdata[i])->disk = g_strdup (item->disk->target);
 }
 
 static void finish_push (Planner *p, Item *item)
@@ -152,9 +160,13 @@ static gboolean copy_from_scratch (Planner *p, GError **error)
             tx_add (p, "block-dirty-bitmap-merge", obj ("node", "s", view, "target", "s", bitmap, "bitmaps", "a", arr (obj ("node", "s", scratch, "name", "s", bitmap, NULL), NULL), NULL));
             tx_undo (p, bitmap_remove (view, bitmap));
         }
-        tx_copy (p, item, view, bitmap);
+        if (p->mirror)
+            add_mirror (p, item, view);
+        else
+            tx_copy (p, item, view, bitmap);
     }
-    add_actions (p, _("start the copy"));
+    if (!p->mirror)
+        add_actions (p, _("start the copy"));
     return TRUE;
 }
 
@@ -175,7 +187,7 @@ gboolean plan_push (Planner *p, GError **error)
         add_place (p, p->items->pdata[i], &((Item *) p->items->pdata[i])->scratch);
     if (!tx_checkpoint (p, FALSE, error) || !(p->fleece ? copy_from_scratch (p, error) : copy_from_disks (p, error)))
         return FALSE;
-    for (guint i = 0; p->caps->backup_auto_dismiss && p->caps->concluded_backup_safe && i < p->items->len; i++)
+    for (guint i = 0; i < p->items->len; i++)
         finish_job (p, p->items->pdata[i]);
     for (guint i = 0; i < p->items->len; i++)
         finish_push (p, p->items->pdata[i]);

@@ -120,6 +120,19 @@ void tx_copy (Planner *p, Item *item, const char *device, const char *bitmap)
     tx_undo_job (p, item->out->job);
 }
 
+/* The same without a transaction: the point in time does not move any more. Its result is there to be read, and QEMU does not crash over it. */
+void add_mirror (Planner *p, Item *item, const char *device)
+{
+    g_autofree char *target = own_name (p, "tgt", item), *filter = own_name (p, "mir", item);
+    const char *job = item->out->job = own_name (p, "job", item);
+    JsonObject *data = obj ("job-id", "s", job, "device", "s", device, "target", "s", target, "sync", "s", "full", "filter-node-name", "s", filter,
+                            "auto-dismiss", "b", FALSE, NULL);
+    if (item->out->limit)
+        json_object_set_int_member (data, "speed", item->out->limit);
+    plan_add (p->plan, _("start the copy"), item->disk->target, timed (qmp_action ("blockdev-mirror", data), TRANSACTION_TIMEOUT_MS), job_cancel (p, job),
+              guarded (own_action ("job-wait-end", obj ("job", "s", job, NULL)), "job", job), job_dismiss (job), NULL);
+}
+
 /* Jobs end before the bitmaps that they hold go. */
 static void take_undo (Planner *p, Step *step)
 {
@@ -156,9 +169,25 @@ gboolean add_point_in_time (Planner *p, GError **error)
     return TRUE;
 }
 
+/* Beside the keeper, which goes on writing the overlay: a filter of our own bears the mirror's, so that the keeper's writes do not pass it
+ * and are held back by reads of the same place. */
+static char *add_filter (Planner *p, Item *item)
+{
+    g_autofree char *group = own_name (p, "thr", item), *scratch = own_name (p, "scr", item);
+    char *view = own_name (p, "snp", item);
+    plan_add (p->plan, _("make a throttle group without a limit"), item->disk->target, object_add (p, "throttle-group", group, json_object_new ()),
+              guarded (qmp_action ("object-del", obj ("id", "s", group, NULL)), "object", group), NULL);
+    plan_add (p->plan, _("open the point in time"), item->disk->target,
+              node_add (p, obj ("driver", "s", "throttle", "node-name", "s", view, "file", "s", scratch, "throttle-group", "s", group, NULL)),
+              node_del (p, view), NULL);
+    return view;
+}
+
 /* The node that shows the point in time: an access node on the filter, else the overlay itself. Caller frees. */
 char *add_view (Planner *p, Item *item)
 {
+    if (p->mirror)
+        return add_filter (p, item);
     if (!p->hybrid)
         return own_name (p, "scr", item);
     char *view = own_name (p, "snp", item);

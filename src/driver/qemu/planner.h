@@ -43,6 +43,7 @@ typedef struct {
     GPtrArray *undo;            /* of the transaction, Action* */
     gboolean hybrid;            /* the point in time is read through snapshot-access on the job's filter, else through an overlay */
     Protect protect;
+    gboolean mirror;            /* its copy is a mirror of the overlay, which must not be kept from being written while it is read */
     gboolean fleece;            /* a push reads the point in time from a scratch, so that its target cannot reach the guest */
 } Planner;
 
@@ -78,6 +79,7 @@ void tx_undo (Planner *p, Action *action);
 void tx_changes (Planner *p, Item *item, const char *node, const char *name);
 void tx_keep (Planner *p, Item *item);
 void tx_copy (Planner *p, Item *item, const char *device, const char *bitmap);
+void add_mirror (Planner *p, Item *item, const char *device);
 const char *device_of (Planner *p, const Item *item);
 void add_actions (Planner *p, const char *title);       /* one transaction of what was gathered */
 gboolean add_point_in_time (Planner *p, GError **error);        /* the same, between freeze and thaw if asked for */

@@ -14,10 +14,11 @@
 #include "driver/qemu/build.h"
 #include "driver/qemu/relay.h"
 #include "driver/qemu/run.h"
+#include "util/config.h"
 #include "util/files.h"
 #include "util/json.h"
 
-enum { FREEZE_TIMEOUT_MS = 60000, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 30000, REQUERY_MS = 1000, AGENT_CONNECT_MS = 5000 };
+enum { FREEZE_TIMEOUT_MS = 60000, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 30000, END_TIMEOUT_MS = 20000, REQUERY_MS = 1000, AGENT_CONNECT_MS = 5000 };
 
 /* ---- jobs and exports of QEMU ---- */
 
@@ -49,11 +50,18 @@ static gboolean query_job (Guest *guest, const char *id, char **ret_status, char
     return TRUE;
 }
 
+/* How long the end of a job that was cancelled is waited for: with what it writes to hung, it may never come. */
+static guint end_timeout (void)
+{
+    gint64 most = config_get_int ("monitor_timeout", 0);
+    return most > 0 ? MIN (most * 1000, END_TIMEOUT_MS) : END_TIMEOUT_MS;
+}
+
 /* Events tell, query-jobs decides: an event may have been lost while the monitor was away. */
 static gboolean job_wait (Run *run, const char *id, gboolean want_success, guint timeout_ms, GError **error)
 {
     Guest *guest = run->guest;
-    gint64 deadline = g_get_monotonic_time () + (gint64) (timeout_ms ? timeout_ms : WAIT_TIMEOUT_MS) * 1000;
+    gint64 deadline = g_get_monotonic_time () + (gint64) (timeout_ms ? timeout_ms : want_success ? WAIT_TIMEOUT_MS : end_timeout ()) * 1000;
     Named named = { guest, id };
 
     for (;;) {
@@ -682,11 +690,11 @@ static gboolean undo_one (Run *run, const Action *action, const Graph *graph, GE
     g_autoptr (GError) failure = NULL;
     if (action->guard && (!graph || !guard_holds (graph, action->guard)))
         return TRUE;
-    if (action->qmp && (run->hung || !qmp_alive (run->guest)))
+    if ((action->qmp || action->guard) && (run->hung || !qmp_alive (run->guest)))
         return TRUE;            /* what QEMU held is gone with it, or recover comes back for it */
     if (run_action (run, action, &failure))
         return TRUE;
-    run->hung = run->hung || (action->qmp && error_code (failure) == BAK_ERROR_TIMEOUT);
+    run->hung = run->hung || ((action->qmp || action->guard) && error_code (failure) == BAK_ERROR_TIMEOUT);
     if (!run->hung && action->guard && qmp_alive (run->guest)) {
         g_autoptr (Graph) now = guest_graph (run->guest, NULL);
         if (now && !guard_holds (now, action->guard))
