@@ -76,7 +76,8 @@ class EngineTest(bed.LiveTest):
         done = self.baksh('backup-wait', 'g')
         state = self.json('backup-info', 'g')['state']
         self.assertEqual((done.rc, state), (0, 'completed') if state == 'completed' else (3, 'failed'))
-        self.assertEqual(self.vm.ours(), [])
+        if self.vm.is_running() or bed.version_tuple(self.version) >= (6, 0):        # 5.2 ends itself when it gives up a disk that a job reads
+            self.assertEqual(self.vm.ours(), [])
 
     def test_the_end_of_qemu_fails_a_push_and_a_pull(self):
         for begin in (self.push, self.pull):
@@ -85,7 +86,7 @@ class EngineTest(bed.LiveTest):
             self.must('backup-wait', 'g', rc=3)
             job = self.json('backup-info', 'g')
             self.assertEqual(job['state'], 'failed')
-            self.assertTrue('shut down' in job['error'] or 'QEMU is gone' in job['error'] or 'cancelled' in job['error'], job)
+            self.assertTrue('shut down' in job['error'] or 'QEMU is gone' in job['error'], job)
             self.assertFalse(os.path.exists(self.path('copy')))
             self.vm.start()
 

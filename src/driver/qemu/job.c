@@ -843,6 +843,21 @@ static void fail_job (Job *job, guint index, BakErrorCode code, const char *text
     job_end (job, JOB_EVENT_BAD, failure);
 }
 
+/* A QEMU that ends cancels its jobs first, and says so before. */
+static gboolean is_shut_down (const Job *job)
+{
+    const GPtrArray *pending = job->guest->pending;
+    gboolean shut_down = job->shut_down;
+    for (guint i = 0; i < pending->len; i++)
+        shut_down = shut_down || g_str_equal (((GuestEvent *) pending->pdata[i])->name, "SHUTDOWN");
+    return shut_down;
+}
+
+static const char *last_words (const Job *job)
+{
+    return is_shut_down (job) ? _("the guest was shut down during the backup") : _("QEMU is gone (the guest was stopped or crashed during the backup)");
+}
+
 static void fail_copy (Job *job, guint index)
 {
     const PlanDisk *disk = job->plan->disks->pdata[index];
@@ -853,6 +868,7 @@ static void fail_copy (Job *job, guint index)
     g_autofree char *scratch = broken ? scratch_failure (job, disk, &code) : NULL;
     g_autofree char *what = scratch ? g_strdup (scratch)
         : broken ? g_strdup_printf (_("disk '%s': scratch '%s' failed: the point in time is broken (%s)"), disk->target, disk->scratch, text)
+        : code == BAK_ERROR_ABORTED && is_shut_down (job) ? g_strdup_printf ("disk '%s': %s", disk->target, last_words (job))
         : code == BAK_ERROR_ABORTED ? g_strdup_printf (_("disk '%s': target '%s': QEMU's job was cancelled by somebody else: %s"), disk->target, disk->path, text)
         : g_strdup_printf (_("disk '%s': target '%s': %s"), disk->target, disk->path ? disk->path : "?", text);
     fail_job (job, index, code, what);
@@ -864,7 +880,8 @@ static void fail_keeper (Job *job, guint index)
     const char *error = job->disks[index].keeper_error;
     g_autofree char *text = text_sanitize (error ? error : "?", 512);
     kill_exports (job);
-    g_autofree char *what = g_strdup_printf (_("disk '%s': QEMU's job that keeps the point in time has ended (%s): what was read after that moment may be newer data"), disk->target, text);
+    g_autofree char *what = is_shut_down (job) ? g_strdup_printf ("disk '%s': %s", disk->target, last_words (job))
+        : g_strdup_printf (_("disk '%s': QEMU's job that keeps the point in time has ended (%s): what was read after that moment may be newer data"), disk->target, text);
     fail_job (job, index, BAK_ERROR_INEXACT, what);
 }
 
@@ -927,15 +944,6 @@ static gboolean take_events (Job *job)
         }
     }
     return TRUE;
-}
-
-static const char *last_words (const Job *job)
-{
-    const GPtrArray *pending = job->guest->pending;
-    gboolean shut_down = job->shut_down;
-    for (guint i = 0; i < pending->len; i++)
-        shut_down = shut_down || g_str_equal (((GuestEvent *) pending->pdata[i])->name, "SHUTDOWN");
-    return shut_down ? _("the guest was shut down during the backup") : _("QEMU is gone (the guest was stopped or crashed during the backup)");
 }
 
 /* FALSE: the job has ended. */
