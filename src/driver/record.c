@@ -794,6 +794,31 @@ void checkpoint_free (Checkpoint *checkpoint)
     g_free (checkpoint);
 }
 
+void checkpoint_disk_set_backup (CheckpointDisk *disk, const char *path)
+{
+    if (!path || !g_path_is_absolute (path))
+        return;
+    disk->backup = g_strdup (path);
+    disk->backup_id = files_id (path);
+}
+
+gboolean checkpoints_see_sizes (const char *dir, GPtrArray *all, guint64 (*size_of) (const char *disk, gconstpointer data), gconstpointer data, GError **error)
+{
+    for (guint i = 0; i < all->len; i++) {
+        Checkpoint *checkpoint = all->pdata[i];
+        gboolean news = FALSE;
+        for (guint k = 0; k < checkpoint->disks->len; k++) {
+            CheckpointDisk *disk = checkpoint->disks->pdata[k];
+            guint64 size = disk->shrunk ? 0 : size_of (disk->disk, data);
+            if (size && size < disk->size)
+                disk->shrunk = news = TRUE;
+        }
+        if (news && !checkpoint_save (dir, checkpoint, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 static JsonNode *checkpoint_to_json (const Checkpoint *checkpoint)
 {
     JsonObject *object = fields_to_json (checkpoint_fields, G_N_ELEMENTS (checkpoint_fields), checkpoint);

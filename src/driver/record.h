@@ -49,6 +49,11 @@ Checkpoint *checkpoint_new (const char *name);
 void checkpoint_free (Checkpoint *checkpoint);
 CheckpointDisk *checkpoint_disk_new (const char *disk);
 void checkpoint_disk_free (CheckpointDisk *disk);
+/* The file that the backup of this instant was pushed into; no absolute path (or NULL): not a file. */
+void checkpoint_disk_set_backup (CheckpointDisk *disk, const char *path);
+/* Whoever looks at the disks puts down those that are smaller than at a checkpoint: QEMU forgets it when they grow back. size_of: bytes
+ * of the disk of that name, 0 when it is not there. */
+gboolean checkpoints_see_sizes (const char *dir, GPtrArray *all, guint64 (*size_of) (const char *disk, gconstpointer data), gconstpointer data, GError **error);
 gboolean checkpoint_save (const char *dir, const Checkpoint *checkpoint, GError **error);
 Checkpoint *checkpoint_load (const char *dir, const char *name, GError **error);
 /* In order of creation (parents first). */

@@ -192,3 +192,12 @@ gboolean files_same (const char *one, const char *other)
         return TRUE;
     return stat (one, &a) == 0 && stat (other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
+
+char *files_id (const char *path)
+{
+    struct statx st;
+    if (statx (AT_FDCWD, path, 0, STATX_TYPE | STATX_INO | STATX_BTIME, &st) != 0 || !(st.stx_mask & STATX_BTIME) || !S_ISREG (st.stx_mode))
+        return NULL;
+    return g_strdup_printf ("%u:%u:%" G_GUINT64_FORMAT ":%" G_GINT64_FORMAT ".%09u", st.stx_dev_major, st.stx_dev_minor, (guint64) st.stx_ino,
+                            (gint64) st.stx_btime.tv_sec, st.stx_btime.tv_nsec);
+}

@@ -24,3 +24,6 @@ gboolean files_is_locked (const char *path);
 void files_remove_tree (const char *path);
 /* The same file or device (after links); FALSE when one of them is not there. */
 gboolean files_same (const char *one, const char *other);
+/* Device, inode and birth of a file, which stay with it wherever it is moved to, and which no other file has had; NULL: not there, no
+ * regular file, or its birth is not known. Caller frees. */
+char *files_id (const char *path);

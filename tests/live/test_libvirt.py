@@ -439,6 +439,19 @@ class ChainTest(Bare):
         self.assertIsNone(self.header('a'))
         bed.run('qemu-io', '-r', '-f', 'qcow2', '-c', 'read -q -P 3 5M 64k', '-c', 'read -q -P 0 6M 1M', self.path('a'))
 
+    def test_another_backup_is_no_previous_one(self):
+        self.must('backup-begin', 'g', *self.only('vda', 'a'), '--checkpoint', 'c0', '--wait')
+        self.must('backup-begin', 'g', *self.only('vda', 'b'), '--since', 'c0', '--checkpoint', 'c1', '--onto', self.path('a'), '--wait')
+        done = self.must('backup-begin', 'g', *self.only('vda', 'c'), '--since', 'c1', '--onto', self.path('a'), rc=4)
+        self.assertIn("is not the backup of checkpoint 'c1'", done.err)
+        self.assertFalse(os.path.exists(self.path('c')))
+
+    def test_a_disk_that_was_seen_smaller_is_refused_for_ever(self):
+        self.must('backup-begin', 'g', *self.only('vdb', 'b'), '--checkpoint', 'c0', '--wait')
+        for size in ('16M', '32M'):
+            self.vm.qmp.execute('block_resize', node_name='libvirt-1-format', size=bed.size_of(size))
+            self.assertIn('resized', self.must('backup-begin', 'g', *self.only('vdb', 'x'), '--since', 'c0', rc=4).err)
+
     def test_an_image_of_the_guest_is_no_previous_backup(self):
         self.must('checkpoint-create-as', 'g', 'c0')
         done = self.must('backup-begin', 'g', *self.only('vda', 'a'), '--since', 'c0', '--onto', self.vm.disks[0].path, rc=1)

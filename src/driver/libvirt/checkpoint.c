@@ -204,6 +204,7 @@ gboolean lv_checkpoint_record (LvGuest *guest, const Plan *plan, const char *job
         disk->bitmap = g_strdup (plan->checkpoint);
         disk->persistent = TRUE;
         disk->size = json_get_int (from, "size", 0);
+        checkpoint_disk_set_backup (disk, plan_target_of (plan, disk->disk));
         g_ptr_array_add (checkpoint->disks, disk);
     }
     return checkpoint_save (guest->dir, checkpoint, error) || error_note (error, _("checkpoint '%s'"), plan->checkpoint);

@@ -174,6 +174,8 @@ static char *why_not (Planner *p, const LvDisk *disk, const LvCheckpoint *base)
         return g_strdup (refused);
     if (!in_base)
         return g_strdup (_("disk not in the checkpoint"));
+    if (record && record->shrunk)
+        return g_strdup (_("disk was resized: it has been smaller since, and what was cut off is in no bitmap"));
     if (record && record->size && record->size != disk->capacity)
         return g_strdup_printf (_("disk resized from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT " bytes"), record->size, disk->capacity);
     if (then && *then && disk->chain->len && !g_ptr_array_find_with_equal_func (disk->chain, then, g_str_equal, NULL))
@@ -568,8 +570,10 @@ static void add_made_target (Planner *p, const Item *item)
     const char *backing = def && def->backing && item->incremental ? def->backing : NULL;
     g_autofree char *title = NULL;
 
+    const CheckpointDisk *record = backing ? find_record (p->in, item->base, target) : NULL;
     if (backing)
-        plan_add (p->plan, _("check the previous backup"), target, own_action ("backing-check", obj ("path", "s", backing, "size", "i", (gint64) item->disk->capacity, NULL)), NULL);
+        plan_add (p->plan, _("check the previous backup"), target, own_action ("backing-check", obj ("path", "s", backing, "size", "i", (gint64) item->disk->capacity,
+                  "checkpoint", "s", item->base, "backup", "s", record ? record->backup : NULL, "backup-id", "s", record ? record->backup_id : NULL, NULL)), NULL);
     if (is_file && !reuse) {
         title = g_strdup_printf (_("make the file '%s'"), path);
         plan_add (p->plan, title, target, own_action ("file-create", obj ("path", "s", path, NULL)), kept (own_action ("file-remove", obj ("path", "s", path, NULL))), NULL);

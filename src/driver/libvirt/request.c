@@ -62,6 +62,12 @@ static LvCheckpoint *load_base (virDomainPtr domain, const char *name, gboolean 
     return parsed;
 }
 
+static guint64 size_in_picture (const char *name, gconstpointer picture)
+{
+    const LvDisk *disk = lv_picture_disk (picture, name, NULL);
+    return disk ? disk->capacity : 0;
+}
+
 static gboolean load_checkpoints (LvGuest *guest, virDomainPtr domain, LvRequest *request, GError **error)
 {
     g_autofree char *provisional = lv_provisional (guest);
@@ -85,7 +91,7 @@ static gboolean load_checkpoints (LvGuest *guest, virDomainPtr domain, LvRequest
                 g_ptr_array_remove_index (request->records, k);         /* of another checkpoint that had this name */
         }
     }
-    return TRUE;
+    return checkpoints_see_sizes (guest->dir, request->records, size_in_picture, request->picture, error);
 }
 
 /* The 2016 <branch> names a series: each of its backups makes the series' next checkpoint. */

@@ -39,18 +39,6 @@ static CheckpointDisk *recorded_disk (const Graph *graph, JsonObject *from, cons
     return disk;
 }
 
-/* Which file of the backup goes with the checkpoint: an increment from it may be laid on no other. */
-static void record_backup (CheckpointDisk *recorded, const Plan *plan)
-{
-    for (guint i = 0; i < plan->disks->len; i++) {
-        const PlanDisk *disk = plan->disks->pdata[i];
-        if (!disk->path || !g_path_is_absolute (disk->path) || !g_str_equal (disk->target, recorded->disk))
-            continue;
-        recorded->backup = g_strdup (disk->path);
-        recorded->backup_id = run_file_id (disk->path);
-    }
-}
-
 static Checkpoint *from_plan (Guest *guest, const Plan *plan, const Graph *graph, gint64 created, const char *job)
 {
     g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
@@ -68,7 +56,7 @@ static Checkpoint *from_plan (Guest *guest, const Plan *plan, const Graph *graph
         if (!disk || !json_get_string (disk, "disk"))
             continue;
         g_ptr_array_add (checkpoint->disks, recorded_disk (graph, disk, plan->checkpoint));
-        record_backup (checkpoint->disks->pdata[checkpoint->disks->len - 1], plan);
+        checkpoint_disk_set_backup (checkpoint->disks->pdata[checkpoint->disks->len - 1], plan_target_of (plan, json_get_string (disk, "disk")));
     }
     return checkpoint;
 }
@@ -170,21 +158,15 @@ GPtrArray *checkpoint_nodes (const Graph *graph, const CheckpointDisk *recorded)
     return nodes;
 }
 
+static guint64 size_in_graph (const char *name, gconstpointer graph)
+{
+    const GraphDisk *disk = graph_disk (graph, name, NULL);
+    return disk ? disk->size : 0;
+}
+
 gboolean checkpoint_see_sizes (Guest *guest, const Graph *graph, GPtrArray *all, GError **error)
 {
-    for (guint i = 0; i < all->len; i++) {
-        Checkpoint *checkpoint = all->pdata[i];
-        gboolean news = FALSE;
-        for (guint k = 0; k < checkpoint->disks->len; k++) {
-            CheckpointDisk *recorded = checkpoint->disks->pdata[k];
-            const GraphDisk *disk = recorded->shrunk ? NULL : graph_disk (graph, recorded->disk, NULL);
-            if (disk && disk->size && disk->size < recorded->size)
-                recorded->shrunk = news = TRUE;
-        }
-        if (news && !checkpoint_save (guest->dir, checkpoint, error))
-            return FALSE;
-    }
-    return TRUE;
+    return checkpoints_see_sizes (guest->dir, all, size_in_graph, graph, error);
 }
 
 /* ---- removing bitmaps ---- */

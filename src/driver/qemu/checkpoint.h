@@ -27,7 +27,7 @@ GPtrArray *checkpoint_nodes (const Graph *graph, const CheckpointDisk *disk);
 /* Removes one bitmap from one node; a read-only layer is made writable for it. Absent: TRUE. */
 gboolean checkpoint_remove_bitmap (Guest *guest, const GraphNode *node, const char *bitmap, GError **error);
 
-/* Whoever looks at the disks puts down those that are smaller than at a checkpoint: QEMU forgets it when they grow back. */
+/* checkpoints_see_sizes() by what QEMU says. */
 gboolean checkpoint_see_sizes (Guest *guest, const Graph *graph, GPtrArray *all, GError **error);
 const Checkpoint *checkpoint_find (GPtrArray *all, const char *name);       /* NULL */
 gint64 checkpoint_next_sequence (GPtrArray *all);

@@ -68,6 +68,14 @@ void plan_free (Plan *plan)
     g_free (plan);
 }
 
+const char *plan_target_of (const Plan *plan, const char *disk)
+{
+    for (guint i = 0; i < plan->disks->len; i++)
+        if (g_str_equal (((PlanDisk *) plan->disks->pdata[i])->target, disk))
+            return ((PlanDisk *) plan->disks->pdata[i])->path;
+    return NULL;
+}
+
 /* ---- out ---- */
 
 static const char *verb_key (gboolean qmp, gboolean oob)

@@ -98,6 +98,8 @@ void plan_free (Plan *plan);
  * (a short reason: "bitmap inconsistent"). */
 JsonArray *plan_changes_since (const Graph *graph, const GraphDisk *disk, const Checkpoint *since, char **ret_reason);
 
+/* Where the backup of that disk goes; NULL: nowhere, as in a pull. */
+const char *plan_target_of (const Plan *plan, const char *disk);
 JsonNode *plan_to_json (const Plan *plan);
 Plan *plan_from_json (JsonNode *node, GError **error);      /* untrusted: a journal */
 void action_free (Action *action);

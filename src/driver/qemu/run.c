@@ -279,20 +279,12 @@ static gboolean verb_image_create (Run *run, const Action *action, GError **erro
     return run_program ((const char *const *) argv->pdata, NULL, error);
 }
 
-char *run_file_id (const char *path)
-{
-    struct statx st;
-    if (statx (AT_FDCWD, path, 0, STATX_TYPE | STATX_INO | STATX_BTIME, &st) != 0 || !(st.stx_mask & STATX_BTIME) || !S_ISREG (st.stx_mode))
-        return NULL;
-    return g_strdup_printf ("%u:%u:%" G_GUINT64_FORMAT ":%" G_GINT64_FORMAT ".%09u", st.stx_dev_major, st.stx_dev_minor, (guint64) st.stx_ino, (gint64) st.stx_btime.tv_sec, st.stx_btime.tv_nsec);
-}
-
 /* The file that it went into, wherever it was moved to; by its name only where files have no birth. */
 static gboolean is_backup_of (const Action *action, GError **error)
 {
     const char *path = json_get_string (action->args, "path"), *backup = json_get_string (action->args, "backup");
     const char *checkpoint = json_get_string (action->args, "checkpoint"), *then = json_get_string (action->args, "backup-id");
-    g_autofree char *real = realpath (path, NULL), *recorded = backup ? realpath (backup, NULL) : NULL, *now = run_file_id (path);
+    g_autofree char *real = realpath (path, NULL), *recorded = backup ? realpath (backup, NULL) : NULL, *now = files_id (path);
 
     if (!backup || (then ? g_strcmp0 (now, then) == 0 : real && g_strcmp0 (real, recorded) == 0))
         return TRUE;

@@ -46,5 +46,3 @@ gboolean run_sweep (Guest *guest, const char *prefix, GError **error);
 
 /* Does a QEMU (or qemu-img) have this image open? TRUE also when that cannot be told. */
 gboolean run_file_in_use (const char *path);
-/* Device, inode and birth of a file, which stay with it wherever it is moved to; NULL: not there, or its birth is not known. */
-char *run_file_id (const char *path);
