@@ -84,12 +84,28 @@ static gboolean lookup (Call *call, const char *name, const char *uuid, bak_look
     return rpc_error_set (error, RPC_ERROR_NO_DOMAIN, "Domain not found: no domain with matching %s '%s'", *name ? "name" : "uuid", shown);
 }
 
+/* Every call names its guest by uuid, and a driver has to look through all its guests for one; by name it need not. */
+static gboolean lookup_uuid (Call *call, const char *uuid, bak_lookup_ret *ret, GError **error)
+{
+    Server *server = call->peer->server;
+    g_autofree char *hint = server_name_hint (server, uuid);
+    if (hint && lookup (call, hint, "", ret, NULL)) {
+        if (g_ascii_strcasecmp (ret->domain.uuid, uuid) == 0)
+            return TRUE;
+        call_clear_ret (CALL_ID_lookup, ret);
+    }
+    if (!lookup (call, "", uuid, ret, error))
+        return FALSE;
+    server_set_name_hint (server, uuid, ret->domain.name);
+    return TRUE;
+}
+
 gboolean call_target (Call *call, const rpc_domain *dom, Target *ret, GError **error)
 {
     char uuid[37];
     bak_lookup_ret found = { 0 };
     uuid_to_text (dom->uuid, uuid);
-    if (!lookup (call, "", uuid, &found, error))
+    if (!lookup_uuid (call, uuid, &found, error))
         return FALSE;
     gboolean ok = may_use (call, found.domain.name, error);
     if (ok)
@@ -121,7 +137,7 @@ gboolean serve_domain_by_uuid (Call *call, GError **error)
     bak_lookup_ret found = { 0 };
     char uuid[37];
     uuid_to_text (((rpc_id *) call->args)->uuid, uuid);
-    if (!lookup (call, "", uuid, &found, error))
+    if (!lookup_uuid (call, uuid, &found, error))
         return FALSE;
     rpc_domain_fill (&((rpc_dom *) call->ret)->dom, &found.domain);
     call_clear_ret (CALL_ID_lookup, &found);

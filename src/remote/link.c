@@ -172,6 +172,8 @@ static gboolean link_readable (Link *link)
     guint8 buffer[READ_SIZE];
     g_autoptr (GError) error = NULL;
 
+    if (link->delivering)       /* a loop within a packet's handler: what comes waits for its end */
+        return G_SOURCE_CONTINUE;
     for (guint i = 0; i < READS_PER_TURN && !link->closed && !link->paused; i++) {
         gssize n = link_read (link, buffer, sizeof buffer, &error);
         if (n < 0) {
@@ -215,6 +217,7 @@ static void link_watch_in (Link *link)
         link->in_source = g_unix_fd_source_new (link->in_fd, G_IO_IN | G_IO_HUP | G_IO_ERR);
         g_source_set_callback (link->in_source, G_SOURCE_FUNC (fd_readable), link_ref (link), (GDestroyNotify) link_unref);
     }
+    g_source_set_can_recurse (link->in_source, TRUE);   /* else GLib wakes itself up twice for each dispatch */
     g_source_attach (link->in_source, link->context);
 }
 

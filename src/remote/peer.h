@@ -111,6 +111,9 @@ void server_work_begins (Server *server);
 void server_work_ends (Server *server);
 Policy *server_get_policy (Server *server);     /* a reference */
 gboolean server_audits (Server *server);
+/* The name that a uuid had when it was last looked up: a hint, to be checked; NULL. Any thread. */
+char *server_name_hint (Server *server, const char *uuid);
+void server_set_name_hint (Server *server, const char *uuid, const char *name);
 int server_next_id (Server *server);
 GMainContext *server_context (Server *server);
 guint server_job_stamp (Server *server);

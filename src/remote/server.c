@@ -49,6 +49,8 @@ struct _Server {
     gint next_id;
     Policy *policy;
     GMutex policy_lock;
+    GHashTable *names;          /* uuid to name; under names_lock */
+    GMutex names_lock;
     gint audit;
     char *polkit_group;         /* NULL: polkit is not asked */
     GCancellable *ending;
@@ -122,6 +124,23 @@ Policy *server_get_policy (Server *server)
     Policy *policy = policy_ref (server->policy);
     g_mutex_unlock (&server->policy_lock);
     return policy;
+}
+
+char *server_name_hint (Server *server, const char *uuid)
+{
+    g_mutex_lock (&server->names_lock);
+    char *name = g_strdup (g_hash_table_lookup (server->names, uuid));
+    g_mutex_unlock (&server->names_lock);
+    return name;
+}
+
+void server_set_name_hint (Server *server, const char *uuid, const char *name)
+{
+    g_mutex_lock (&server->names_lock);
+    if (g_hash_table_size (server->names) >= BAK_DOMAINS_MAX)
+        g_hash_table_remove_all (server->names);
+    g_hash_table_replace (server->names, g_strdup (uuid), g_strdup (name));
+    g_mutex_unlock (&server->names_lock);
 }
 
 void server_set_notify (Server *server, ServerNotifyFunc func, gpointer data)
@@ -542,6 +561,8 @@ Server *server_new (DriverConn *conn, const ServerLimits *limits)
     server->next_id = 1;
     server->ending = g_cancellable_new ();
     g_mutex_init (&server->policy_lock);
+    g_mutex_init (&server->names_lock);
+    server->names = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
     g_mutex_init (&server->event_lock);
     g_queue_init (&server->peers);
     g_queue_init (&server->parked);
@@ -587,6 +608,8 @@ void server_free (Server *server)
     policy_unref (server->policy);
     g_object_unref (server->ending);
     g_free (server->polkit_group);
+    g_hash_table_unref (server->names);
+    g_mutex_clear (&server->names_lock);
     g_mutex_clear (&server->policy_lock);
     g_mutex_clear (&server->event_lock);
     g_main_context_unref (server->context);

@@ -130,6 +130,22 @@ class EveryCallTest(daemon.DaemonTest):
             self.one(number, b'', Error(39, f'unknown procedure: {number}'), None)
         self.assert_nothing_left(self.qemu)
 
+    def test_a_uuid_means_its_guest_whatever_had_its_name_before(self):
+        self.connection.open()
+        guest, state = string('x') + UUID + u32(-1), (212, 'ii', [1, 1])
+        self.one(state[0], guest + u32(0), *state[1:])
+        detach = lambda name: self.daemon.connect().call(rpc.BACKUP, 13, string(name) + u32(0))     # noqa: E731
+        detach('x')
+        self.one(212, guest + u32(0), Error(42, daemon.UUID), None)
+        self.daemon.connect().attach('x', images=[('vda', self.make_image('other.qcow2'))])         # the name is another's now
+        self.one(212, guest + u32(0), Error(42, daemon.UUID), None)
+        self.daemon.attach('y', self.qemu, vda='virtio-disk0', vdb='virtio-disk1')
+        self.one(212, guest + u32(0), *state[1:])
+        self.one(24, UUID, 'd', lambda v: v[0][0] == 'y')
+        detach('x')
+        detach('y')
+        self.assert_nothing_left(self.qemu)
+
     def test_a_read_only_connection_is_refused_every_change(self):
         """By the row, before the arguments are looked at."""
         with open(os.path.join(bed.TOP, 'src/remote/table.c')) as f:

@@ -1,5 +1,6 @@
 /* The daemon proper: owns a state directory, listens, and hands its guests over to whoever starts next. */
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -23,6 +24,24 @@ typedef struct {
     Server *server;
     TlsListener *tls;
 } Daemon;
+
+enum { TRIM_SECONDS = 2 };
+
+static guint trimming;
+
+static gboolean trim (gpointer data)
+{
+    trimming = 0;
+    malloc_trim (0);
+    return G_SOURCE_REMOVE;
+}
+
+/* To get to know a QEMU, and to have a backup, takes megabytes for a moment, which malloc would keep. */
+static void after_event (Server *server, const bak_event *event, gpointer data)
+{
+    if (event && (event->kind == EVENT_LIFECYCLE || event->kind == EVENT_JOB_COMPLETED) && !trimming)
+        trimming = g_timeout_add_seconds (TRIM_SECONDS, trim, NULL);
+}
 
 static char *option_or_config (const char *option, const char *key)
 {
@@ -174,6 +193,7 @@ static gboolean daemon_start (Daemon *daemon, GError **error)
     limits.max_anonymous = CLAMP (config_get_int ("max_anonymous_peers", limits.max_anonymous), 1, 100000);
     limits.max_peers = room_for_peers (limits.max_peers);
     daemon->server = server_new (daemon->conn, &limits);
+    server_set_notify (daemon->server, after_event, NULL);
     if (wants_polkit ()) {      /* not with SIGHUP: the mode of the socket goes with it */
         g_autofree char *group = socket_group ();
         server_set_polkit (daemon->server, group);
