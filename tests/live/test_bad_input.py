@@ -97,6 +97,7 @@ class BadInputTest(bed.LiveTest):
         with open(self.out('t')) as f:
             self.assertEqual(f.read(), 'mine')
         os.unlink(self.out('t'))
+        self.refused('target is a directory', *self.push(*only, '--target', f'vda={self.path("state")}'), words=[re.escape(self.path('state')), 'directory'])
         self.refused('directory missing', *self.push(*only, '--target', f'vda={self.out("no/t")}'), words=['no such file|does not exist', 'no'])
         self.refused('unknown disk', *self.push('--disk', 'vdz', '--target', f'vdz={self.out("t")}'), words=['vdz', 'vda'])
         self.refused('target of an unknown disk', *self.push('--target', f'vdz={self.out("t")}'), rc=2, words=['vdz', 'vda'])

@@ -167,6 +167,8 @@ static gboolean note_file (Run *run, const char *path, const struct stat *st, GE
 
 static gboolean link_error (const char *path, int errnum, GError **error)
 {
+    if (errnum == EEXIST && g_file_test (path, G_FILE_TEST_IS_DIR))
+        return error_set (error, BAK_ERROR_EXISTS, _("'%s' is a directory; name a file in it"), path);
     if (errnum == EEXIST)
         return error_set (error, BAK_ERROR_EXISTS, _("'%s' exists already; remove it, name another, or use it as it is with --reuse-external"), path);
     if (errnum == ENOENT) {
