@@ -212,7 +212,8 @@ gboolean watchers_ask (Watchers *watchers, const char *guest, gboolean needs, Ca
             break;
         if (forward (watchers, guest, id, args, ret, ret_ok, error))
             return TRUE;
-    } while (needs && g_get_monotonic_time () < deadline);
+        g_usleep (LOOK_MS * 1000);      /* what kept us from starting one was a watcher that was dying */
+    } while ((needs || has_journal (watchers, guest)) && g_get_monotonic_time () < deadline);
     if (!needs)
         return FALSE;
     if (failure)
