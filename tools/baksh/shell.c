@@ -108,16 +108,26 @@ static char **complete_line (const char *text, int start, int end)
 }
 
 /* Ctrl-C at the prompt drops the line. */
-static int at_signal (void)
+static void drop_line (void)
 {
-    if (interrupt_count ()) {
-        interrupt_await (TRUE);
-        rl_crlf ();
-        rl_replace_line ("", 0);
-        rl_on_new_line ();
-        rl_redisplay ();
-    }
-    return 0;
+    rl_crlf ();
+    rl_replace_line ("", 0);
+    rl_on_new_line ();
+    rl_redisplay ();
+}
+
+/* readline's own would sleep on when the signal came while it did not wait. */
+static int get_key (FILE *stream)
+{
+    unsigned char key;
+    ssize_t n;
+
+    do {
+        while (interrupt_poll (fileno (stream), -1) == POLL_INTERRUPT)
+            drop_line ();
+        n = read (fileno (stream), &key, 1);
+    } while (n < 0 && (errno == EINTR || errno == EAGAIN));
+    return n == 1 ? key : EOF;
 }
 
 static char *read_command (Shell *shell)
@@ -136,7 +146,7 @@ static int run_terminal (Shell *shell)
     rl_attempted_completion_function = complete_line;
     rl_completer_word_break_characters = (char *) " \t\n;";
     rl_catch_signals = 0;
-    rl_signal_event_hook = at_signal;
+    rl_getc_function = get_key;
     using_history ();
     stifle_history (HISTORY_LENGTH);
     if (path)
