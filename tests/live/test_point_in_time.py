@@ -4,6 +4,7 @@ import os
 
 import bed
 
+SIZE = 16 << 20
 TIMES = int(os.environ.get('LIBBACKUP_TEST_TIMES', '20'))
 
 
@@ -89,6 +90,48 @@ class FrozenTest(Writing):
         for pair in copies:
             self.assert_one_instant(*pair, quiesced=True)
         self.assert_guest_works(self.vm)
+
+
+class ReusedTest(bed.LiveTest):
+    """What an existing file holds shows neither in a copy nor in an export."""
+
+    def setUp(self):
+        super().setUp()
+        self.vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(1 << 20, 1 << 20, 7)]))
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.picture = self.vm.picture()
+        self.old = [(0, SIZE, 0x55)]
+
+    def test_an_existing_target_is_overwritten_wherever_the_disk_is_empty_too(self):
+        for fmt in ('raw', 'qcow2'):
+            target = self.make_image(f'old.{fmt}', SIZE, fmt, data=self.old)
+            self.must('backup-begin', 'g', '--target', f'disk0={target}', '--format', fmt, '--reuse-external', '--wait')
+            self.assert_same(self.path('disk.qcow2'), target, 'qcow2', fmt)
+
+    def pull(self, scratch, rc):
+        return self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}', '--scratch', f'disk0={scratch}',
+                         '--reuse-external', rc=rc)
+
+    def test_an_existing_scratch_is_used_if_it_is_empty_and_refused_if_not(self):
+        zeroes = self.make_image('zeroes', SIZE)
+        bed.run(bed.tool('qemu-io', '7.2'), '-f', 'qcow2', '-c', 'write -q -z 1M 64k', zeroes)
+        for scratch in (self.make_image('old', SIZE, data=self.old), zeroes):
+            done = self.pull(scratch, 1)
+            self.assertIn('not empty', done.err)
+            self.assertIn(scratch, done.err)
+            self.assert_nothing_left(self.vm, self.picture)
+        self.pull(self.make_image('empty', SIZE), 0)
+        self.nbdcopy(f'nbd+unix:///disk0?socket={self.path("nbd")}', self.path('copy'))
+        self.must('backup-stop', 'g')
+        self.assert_same(self.path('disk.qcow2'), self.path('copy'), 'qcow2', 'raw')
+
+    def test_another_name_of_the_guests_own_image_is_no_target(self):
+        os.link(self.path('disk.qcow2'), self.path('hard'))
+        os.symlink(self.path('disk.qcow2'), self.path('soft'))
+        for name in ('hard', 'soft'):
+            done = self.must('backup-begin', 'g', '--target', f'disk0={self.path(name)}', '--reuse-external', rc=1)
+            self.assertIn('in use by the guest itself', done.err)
+            self.assert_nothing_left(self.vm, self.picture)
 
 
 if __name__ == '__main__':

@@ -107,6 +107,8 @@ static void add_file (Planner *p, Item *item, const Place *place)
     if (!is_file || is_reused (p, place)) {
         title = g_strdup_printf (_("check that '%s' is there"), path);
         plan_add (p->plan, title, target, own_action ("file-check", obj ("path", "s", path, "kind", "s", is_file ? "file" : "block", NULL)), NULL);
+        if (place->scratch && is_reused (p, place))     /* what it holds would be read in place of what the guest saw */
+            plan_add (p->plan, _("check that it is empty"), target, own_action ("empty-check", obj ("path", "s", path, "format", "s", place->format, NULL)), NULL);
         return;
     }
     Action *remove = own_action ("file-remove", obj ("path", "s", path, NULL));

@@ -232,6 +232,36 @@ static gboolean verb_file_remove (Run *run, const Action *action, GError **error
     return TRUE;
 }
 
+static gboolean is_same_file (const char *path, const struct stat *st)
+{
+    struct stat other;
+
+    if (stat (path, &other) != 0)
+        return FALSE;
+    if (S_ISBLK (st->st_mode))
+        return S_ISBLK (other.st_mode) && other.st_rdev == st->st_rdev;
+    return other.st_dev == st->st_dev && other.st_ino == st->st_ino;
+}
+
+/* Another name of what QEMU has open already: a link, a second device node. Its locks tell the same, unless they are off.
+ * Where its descriptors cannot be seen, the names count that it gives. */
+static gboolean is_open_in_qemu (Guest *guest, const struct stat *st)
+{
+    g_autofree char *path = g_strdup_printf ("/proc/%d/fd", qmp_get_peer_pid (guest->qmp));
+    g_autoptr (GDir) dir = g_dir_open (path, 0, NULL);
+    g_autoptr (Graph) graph = guest_graph (guest, NULL);
+    gboolean found = FALSE;
+    const char *name;
+
+    while (!found && dir && (name = g_dir_read_name (dir))) {
+        g_autofree char *link = g_build_filename (path, name, NULL);
+        found = is_same_file (link, st);
+    }
+    for (guint i = 0; !found && graph && i < graph->nodes->len; i++)
+        found = is_same_file (((const GraphNode *) graph->nodes->pdata[i])->filename, st);
+    return found;
+}
+
 static gboolean verb_file_check (Run *run, const Action *action, GError **error)
 {
     const char *path = json_get_string (action->args, "path");
@@ -241,6 +271,8 @@ static gboolean verb_file_check (Run *run, const Action *action, GError **error)
         return error_set_errno (error, errno, _("cannot use '%s'"), path);
     if (block ? !S_ISBLK (st.st_mode) : !S_ISREG (st.st_mode))
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, block ? _("'%s' is not a block device") : _("'%s' is not a regular file"), path);
+    if (run->guest && run->guest->qmp && is_open_in_qemu (run->guest, &st))
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("'%s' is in use by the guest itself: its QEMU has it open; name another file"), path);
     return TRUE;
 }
 
@@ -292,6 +324,33 @@ static gboolean is_backup_of (const Action *action, GError **error)
         return TRUE;
     return error_set (error, BAK_ERROR_INEXACT, _("'%s' is not the backup of checkpoint '%s', which went into '%s'; lay the increment on that one, or on none and "
                       "give it its backing file later (qemu-img rebase -u)"), path, checkpoint, backup);
+}
+
+/* Allocated zeroes hide what is below them as data does; without "present" (before 6.1) they look like nothing. */
+static gboolean is_empty_area (JsonObject *area)
+{
+    if (!area || json_get_bool (area, "data", TRUE))
+        return FALSE;
+    return json_get_int (area, "depth", 0) > 0 || !json_get_bool (area, "present", TRUE);
+}
+
+/* A scratch that is given must hold nothing: its reader gets what it holds, the rest from the guest's disk. */
+static gboolean verb_empty_check (Run *run G_GNUC_UNUSED, const Action *action, GError **error)
+{
+    const char *path = json_get_string (action->args, "path");
+    const char *argv[] = { "qemu-img", "map", "-U", "-f", json_get_string (action->args, "format"), "--output=json", path, NULL };
+    g_autofree char *text = NULL;
+    if (!run_program (argv, &text, error))
+        return error_note (error, _("scratch '%s'"), path);
+    g_autoptr (JsonNode) areas = json_read (text, -1, error);
+    if (!areas)
+        return error_note (error, _("scratch '%s'"), path);
+    JsonArray *array = JSON_NODE_HOLDS_ARRAY (areas) ? json_node_get_array (areas) : NULL;
+    gboolean empty = array != NULL;
+    for (guint i = 0; empty && i < json_array_get_length (array); i++)
+        empty = is_empty_area (json_get_element (array, i));
+    return empty || error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("scratch '%s' is not empty: what it holds would be read in place of what the guest saw; "
+                               "make a new one (qemu-img create), or name a file that is not there yet"), path);
 }
 
 /* The previous backup that an increment is laid on: a qcow2 image of the disk's size. */
@@ -558,7 +617,7 @@ static const struct {
     gboolean (*perform) (Run *run, const Action *action, GError **error);
 } verbs[] = {
     { "file-create", FALSE, verb_file_create }, { "file-remove", FALSE, verb_file_remove }, { "file-check", FALSE, verb_file_check },
-    { "image-create", FALSE, verb_image_create }, { "backing-check", FALSE, verb_backing_check }, { "file-same", TRUE, verb_file_same },
+    { "image-create", FALSE, verb_image_create }, { "backing-check", FALSE, verb_backing_check }, { "empty-check", FALSE, verb_empty_check }, { "file-same", TRUE, verb_file_same },
     { "size-check", TRUE, verb_size_check }, { "file-sync", FALSE, verb_file_sync }, { "file-punch", FALSE, verb_file_punch },
     { "file-reserve", FALSE, verb_file_reserve },
     { "socket-check", FALSE, verb_socket_check }, { "socket-remove", FALSE, verb_socket_remove }, { "tls-check", FALSE, verb_tls_check },
