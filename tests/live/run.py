@@ -7,6 +7,7 @@ WORD picks the tests whose "file.Class.method" contains it; --qemu may be given 
 A class is one unit of work and runs in a process of its own. What a class may say about itself:
     versions = ('7.2',)     the only versions that it is for (default: all)
     alone = True            measures time, so nothing else may run meanwhile
+    pick (version, methods) those of its methods that are for this version (default: all)
 The last line is "N passed, N failed, N skipped"; the exit status is 1 if any failed or none ran.
 """
 import argparse
@@ -175,8 +176,12 @@ def main():
     versions = options.qemu or [bed.qemu_version()]
     if 'all' in versions:
         versions = list(bed.KNOWN_VERSIONS)
-    works = [Work(v, module, cls, getattr(cls, 'alone', False), methods)
-             for module, cls, methods in find(options.word, options.without) for v in versions if v in getattr(cls, 'versions', versions)]
+    works = []
+    for module, cls, methods in find(options.word, options.without):
+        for v in versions:
+            picked = cls.pick(v, methods) if hasattr(cls, 'pick') else methods
+            if picked and v in getattr(cls, 'versions', versions):
+                works.append(Work(v, module, cls, getattr(cls, 'alone', False), picked))
     if options.list:
         for w in works:
             for m in w.words:
