@@ -57,19 +57,20 @@ static guint end_timeout (void)
     return most > 0 ? MIN (most * 1000, END_TIMEOUT_MS) : END_TIMEOUT_MS;
 }
 
-/* Events tell, query-jobs decides: an event may have been lost while the monitor was away. */
+/* Events tell, query-jobs decides: an event may have been lost while the monitor was away. A job that we have just started (want_success)
+ * is not asked for before its event. */
 static gboolean job_wait (Run *run, const char *id, gboolean want_success, guint timeout_ms, GError **error)
 {
     Guest *guest = run->guest;
     gint64 deadline = g_get_monotonic_time () + (gint64) (timeout_ms ? timeout_ms : want_success ? WAIT_TIMEOUT_MS : end_timeout ()) * 1000;
     Named named = { guest, id };
 
-    for (;;) {
+    for (gboolean ask = !want_success;; ask = TRUE) {
         g_autofree char *status = NULL, *failure = NULL;
         if (!guest->caps->jobs) {
             if (g_hash_table_contains (guest->job_errors, id))
                 return TRUE;
-        } else {
+        } else if (ask) {
             if (!query_job (guest, id, &status, &failure, error))
                 return FALSE;
             if (!status)
