@@ -155,9 +155,13 @@ class BasicsTest(Bare):
         with open(self.path('there'), 'w') as f:
             f.write('precious')
         self.make_image('small.qcow2', '1M')
+        os.link(self.vm.disks[1].path, self.path('hard'))
+        os.symlink(self._full_file(self.images[1]), self.path('soft'))      # of what lies below it
         rows = [(['--disk', 'vdz', '--target', 'vdz=/x'], "no disk 'vdz'"), (self.only('vda', 'there'), 'exists'), (['--disk', 'vda', '--target', 'vda=/no/such/dir/x'], '/no/such/dir'),
                 (['--disk', 'vda', '--target', f'vda={self.path("small.qcow2")}', '--reuse-external'], 'size'),
                 (['--disk', 'vda', '--target', f'vda={self.vm.disks[1].path}', '--reuse-external'], 'in use by the guest'),
+                *[(['--disk', 'vdb', '--target', f'vdb={self.path(name)}', '--format', fmt, '--reuse-external'], 'in use by the guest') for name, fmt in (('hard', 'qcow2'), ('soft', 'raw'))],
+                *[(['--disk', 'vdb', '--mode', 'pull', '--scratch', f'vdb={self.path(name)}', '--reuse-external'], 'in use by the guest') for name in ('hard', 'soft')],
                 (['--disk', 'vda', '--mode', 'pull', '--server', f'unix:{self.path("there")}'], 'not a socket'),
                 (['--disk', 'vda', '--mode', 'pull', '--server', 'tcp:0.0.0.0:10999'], 'readable by anyone')]
         for options, words in rows:

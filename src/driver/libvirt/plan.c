@@ -561,6 +561,22 @@ static Action *file_give (Planner *p, const char *path)
     return own_action ("file-give", obj ("path", "s", path, "uid", "i", picture->has_owner ? (gint64) picture->uid : -1, "gid", "i", picture->has_owner ? (gint64) picture->gid : -1, NULL));
 }
 
+/* A file or device that is there already: it must be what it is said to be, and not the guest's by another name. */
+static void add_given (Planner *p, const Item *item)
+{
+    const char *path = item->store->path;
+    g_autofree char *title = g_strdup_printf (_("check that '%s' is there"), path);
+    JsonArray *own = json_array_new ();
+    for (guint i = 0; i < p->in->picture->disks->len; i++) {
+        const LvDisk *disk = p->in->picture->disks->pdata[i];
+        json_array_add_string_element (own, disk->source);
+        for (guint k = 0; k < disk->chain->len; k++)
+            json_array_add_string_element (own, disk->chain->pdata[k]);
+    }
+    plan_add (p->plan, title, item->disk->target, own_action ("file-check", obj ("path", "s", path, "kind", "s", item->store->type == STORE_FILE ? "file" : "block", NULL)), NULL);
+    plan_add (p->plan, _("check that the guest does not use it"), item->disk->target, own_action ("file-foreign", obj ("path", "s", path, "own", "a", own, NULL)), NULL);
+}
+
 /* A target that we make: the header names what we say, while QEMU is told by libvirt to read through to the live image. */
 static void add_made_target (Planner *p, const Item *item)
 {
@@ -578,8 +594,7 @@ static void add_made_target (Planner *p, const Item *item)
         title = g_strdup_printf (_("make the file '%s'"), path);
         plan_add (p->plan, title, target, own_action ("file-create", obj ("path", "s", path, NULL)), kept (own_action ("file-remove", obj ("path", "s", path, NULL))), NULL);
     } else {
-        title = g_strdup_printf (_("check that '%s' is there"), path);
-        plan_add (p->plan, title, target, own_action ("file-check", obj ("path", "s", path, "kind", "s", is_file ? "file" : "block", NULL)), NULL);
+        add_given (p, item);
     }
     if (reuse || (!is_file && g_str_equal (format, "raw")))
         plan_add (p->plan, _("check that it has the size of the disk"), target, own_action ("image-check", obj ("path", "s", path, "format", "s", format,
@@ -597,7 +612,9 @@ static void add_stores (Planner *p)
         const Item *item = p->items->pdata[i];
         if (p->made_here)
             add_made_target (p, item);
-        else if (p->in->local && !p->pull && item->store->type == STORE_FILE && !(p->in->flags & BEGIN_REUSE_EXTERNAL))
+        else if (p->in->local && (item->store->type != STORE_FILE || (p->in->flags & BEGIN_REUSE_EXTERNAL)))
+            add_given (p, item);
+        else if (p->in->local)
             plan_add (p->plan, _("check that the target's path is free"), item->disk->target, own_action ("path-free", obj ("path", "s", item->store->path, NULL)), NULL);
     }
 }
@@ -788,7 +805,9 @@ static gboolean plan_pull (Planner *p, GError **error)
     for (guint i = 0; p->in->local && i < p->items->len; i++) {
         const Item *item = p->items->pdata[i];
         gboolean reuse = (p->in->flags & BEGIN_REUSE_EXTERNAL) && !item->generated;
-        if (item->store->type == STORE_FILE && !reuse)
+        if (reuse || item->store->type != STORE_FILE)
+            add_given (p, item);
+        else
             plan_add (p->plan, _("check that the scratch's path is free"), item->disk->target, own_action ("path-free", obj ("path", "s", item->store->path, NULL)), NULL);
     }
     if (p->plan->server_socket && p->in->local)

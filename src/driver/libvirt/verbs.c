@@ -340,6 +340,21 @@ static gboolean verb_path_free (Run *run, const Action *action, GError **error)
     return TRUE;
 }
 
+static gboolean verb_file_foreign (Run *run, const Action *action, GError **error)
+{
+    const char *path = json_get_string (action->args, "path");
+    JsonArray *own = json_get_array (action->args, "own");
+    struct stat st, other;
+    for (guint i = 0; stat (path, &st) == 0 && own && i < json_array_get_length (own); i++) {
+        const char *name = json_get_string_element (own, i);
+        if (!name || stat (name, &other) != 0)
+            continue;
+        if (S_ISBLK (st.st_mode) ? S_ISBLK (other.st_mode) && st.st_rdev == other.st_rdev : st.st_dev == other.st_dev && st.st_ino == other.st_ino)
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("'%s' is in use by the guest itself: it is another name of '%s'; name another file"), path, name);
+    }
+    return TRUE;
+}
+
 static gboolean verb_image_check (Run *run, const Action *action, GError **error)
 {
     const char *path = json_get_string (action->args, "path"), *format = json_get_string (action->args, "format");
@@ -393,7 +408,7 @@ const RunVerb lv_verbs[] = {
     { "virDomainCheckpointCreateXML", verb_checkpoint_create }, { "virDomainCheckpointDelete", verb_checkpoint_delete },
     { "virDomainFSFreeze", verb_freeze }, { "virDomainFSThaw", verb_thaw },
     { "virDomainBlockJobSetSpeed", verb_limit }, { "virDomainSetBlockThreshold", verb_threshold },
-    { "path-free", verb_path_free }, { "image-check", verb_image_check }, { "file-give", verb_file_give }, { "file-take", verb_file_take },
+    { "path-free", verb_path_free }, { "file-foreign", verb_file_foreign }, { "image-check", verb_image_check }, { "file-give", verb_file_give }, { "file-take", verb_file_take },
     { "wait-released", verb_wait_released },
     { NULL, NULL },
 };
