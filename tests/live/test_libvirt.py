@@ -155,6 +155,7 @@ class BasicsTest(Bare):
         with open(self.path('there'), 'w') as f:
             f.write('precious')
         self.make_image('small.qcow2', '1M')
+        self.full_disk('full.qcow2', self.images[1])
         os.link(self.vm.disks[1].path, self.path('hard'))
         os.symlink(self._full_file(self.images[1]), self.path('soft'))      # of what lies below it
         rows = [(['--disk', 'vdz', '--target', 'vdz=/x'], "no disk 'vdz'"), (self.only('vda', 'there'), 'exists'), (['--disk', 'vda', '--target', 'vda=/no/such/dir/x'], '/no/such/dir'),
@@ -162,6 +163,7 @@ class BasicsTest(Bare):
                 (['--disk', 'vda', '--target', f'vda={self.vm.disks[1].path}', '--reuse-external'], 'in use by the guest'),
                 *[(['--disk', 'vdb', '--target', f'vdb={self.path(name)}', '--format', fmt, '--reuse-external'], 'in use by the guest') for name, fmt in (('hard', 'qcow2'), ('soft', 'raw'))],
                 *[(['--disk', 'vdb', '--mode', 'pull', '--scratch', f'vdb={self.path(name)}', '--reuse-external'], 'in use by the guest') for name in ('hard', 'soft')],
+                (['--disk', 'vdb', '--mode', 'pull', '--scratch', f'vdb={self.path("full.qcow2")}', '--reuse-external'], 'not empty'),
                 (['--disk', 'vda', '--mode', 'pull', '--server', f'unix:{self.path("there")}'], 'not a socket'),
                 (['--disk', 'vda', '--mode', 'pull', '--server', 'tcp:0.0.0.0:10999'], 'readable by anyone')]
         for options, words in rows:
@@ -304,8 +306,9 @@ class VerdictTest(Bare):
         self.assertEqual(self.wait_state('aborted', 'failed', timeout=30)['state'], 'aborted')
         self.assert_clean()
 
-    def test_tcp_and_a_port_of_our_choice(self):
-        self.must('backup-begin', 'g', '--mode', 'pull', '--server', 'tcp:127.0.0.1')
+    def test_tcp_and_a_port_of_our_choice_and_a_scratch_that_was_made_before(self):
+        scratch = [x for d, size in zip(self.vm.disks, self.images) for x in ('--scratch', f'{d.target}={self.make_image(f"{d.target}.scratch", size)}')]
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', 'tcp:127.0.0.1', *scratch, '--reuse-external')
         server = self.job()['server']
         bed.run('nbdinfo', f'{server}/vdb')
         self.must('backup-stop', 'g')

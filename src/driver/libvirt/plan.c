@@ -807,7 +807,9 @@ static gboolean plan_pull (Planner *p, GError **error)
         gboolean reuse = (p->in->flags & BEGIN_REUSE_EXTERNAL) && !item->generated;
         if (reuse || item->store->type != STORE_FILE)
             add_given (p, item);
-        else
+        if (reuse)          /* what it holds would be read in place of what the guest saw */
+            plan_add (p->plan, _("check that it is empty"), item->disk->target, own_action ("empty-check", obj ("path", "s", item->store->path, "format", "s", item->out->format, NULL)), NULL);
+        else if (item->store->type == STORE_FILE)
             plan_add (p->plan, _("check that the scratch's path is free"), item->disk->target, own_action ("path-free", obj ("path", "s", item->store->path, NULL)), NULL);
     }
     if (p->plan->server_socket && p->in->local)
