@@ -413,12 +413,12 @@ class Sequence:
 
     def add_points(self, name, granularity, data=None):
         self.points[name] = {}
+        bitmaps = self.vm.bitmaps()
         for disk in self.disks:
             if disk.name in granularity:
-                # the default of QEMU is the cluster size between 4 and 64 KiB
-                g = granularity[disk.name]
-                if g == DEFAULT_GRANULARITY and disk.fmt == 'qcow2':
-                    g = max(4 * KIB, min(64 * KIB, disk.cluster))
+                # the default is QEMU's, by the clusters of whatever image is on top
+                bitmap = bitmaps.get((disk.node, name))
+                g = bitmap['granularity'] if bitmap else granularity[disk.name]
                 self.points[name][disk.name] = Point(disk, (data or {}).get(disk.name, disk.data), disk.fmt == 'qcow2', g)
 
     def step_checkpoint(self):
