@@ -5,6 +5,8 @@ import os
 
 import bed
 import lvbed
+import nbdpy
+from test_failures import network_target
 
 MIB = 1 << 20
 SIZE = 4 * MIB
@@ -272,6 +274,64 @@ class GoesOnTest(Chain):
                 self.img('rebase', '-u', '-F', 'qcow2', '-b', self.path(str(number - 1)), self.path(str(number)))
         self.assert_is_the_disk(self.path('2'))
         self.assertEqual([bitmap['granularity'] for bitmap in self.vm.bitmaps().values()], [32768] * 3)
+
+
+class SyncTest(Chain):
+    def map_of(self, path):
+        """Where an image itself holds something."""
+        return [(part['start'], part['length']) for part in json.loads(self.img('map', '-U', '-f', 'qcow2', '--output=json', path).stdout)
+                if part['data'] or part.get('present', not part['zero'])]
+
+    def test_top_copies_the_active_image_only_and_is_partial(self):
+        self.vm.qmp.execute('blockdev-snapshot-sync', node_name='disk0', snapshot_file=self.path('over'), format='qcow2', snapshot_node_name='over')
+        self.write(MIB, 65536, 7)
+        self.begin('copy', '--sync', 'top')
+        job = self.json('backup-info', 'g')
+        self.assertEqual((job['partial'], job['disks'][0]['type']), (True, 'top'))
+        self.assertEqual(self.map_of(self.path('copy')), [(MIB, 65536)])
+        self.img('rebase', '-u', '-F', 'qcow2', '-b', self.disk, self.path('copy'))
+        self.assert_is_the_disk(self.path('copy'))
+
+    def test_none_keeps_what_the_guest_overwrites_until_it_is_stopped(self):
+        self.must('backup-begin', 'g', '--disk', 'vda', '--target', self.path('copy'), '--sync', 'none')
+        before = bytes(self.data)
+        self.write(MIB, 65536, 7)
+        self.must('backup-stop', 'g')
+        job = self.json('backup-info', 'g')
+        self.assertEqual((job['state'], job['partial'], job['disks'][0]['type']), ('completed', True, 'none'))
+        self.assertEqual(self.map_of(self.path('copy')), [(MIB, 65536)])
+        self.assertEqual(self.holds(self.path('copy'))[MIB:MIB + 65536], before[MIB:MIB + 65536])
+        self.assertEqual(self.vm.ours(), [])
+
+    def test_none_whose_target_failed_is_no_success(self):
+        """Also when the target works again: where the guest's write went on, the copy lacks what it overwrote."""
+        server = nbdpy.Server(self.path('server'), SIZE)
+        self.addCleanup(server.close)
+        server.fail(0, nbdpy.ENOSPC)
+        with open(self.path('xml'), 'w') as file:
+            file.write(network_target(server, 'vda').replace("type='network'", "type='network' sync='none'"))
+        self.must('backup-begin', 'g', self.path('xml'), '--reuse-external')
+        self.vm.qmp.hmp(f'qemu-io top "write -P 7 {MIB} 64k"')
+        server.limit = None
+        breaks = self.version == '11.1'
+        done = self.must('backup-stop', 'g', rc=3 if breaks else 0)
+        self.assertRegex(done.err, "disk 'vda': the target failed" if breaks else '^$')
+        self.vm.io('top', f'read -P {7 if breaks else 5} {MIB} 64k')
+        self.assertNotIn('verification failed', self.vm.stderr())
+        self.assertEqual(self.vm.ours(), [])
+
+    def test_none_that_is_aborted_is_no_success(self):
+        self.must('backup-begin', 'g', '--disk', 'vda', '--target', self.path('copy'), '--sync', 'none')
+        self.must('backup-stop', 'g', '--abort')
+        self.assertEqual(self.json('backup-info', 'g')['state'], 'aborted')
+        self.assertFalse(os.path.exists(self.path('copy')))
+
+    def test_a_partial_copy_is_no_base(self):
+        for sync in ('top', 'none'):
+            done = self.begin('copy', '--sync', sync, '--checkpoint', 'c0', rc=1)
+            self.assertIn("checkpoint 'c0' would cover no disk", done.err)
+            self.assertRegex(self.must('backup-begin', 'g', '--mode', 'pull', '--disk', 'vda', '--sync', sync, rc=1).err, "expected 'full' or 'incremental'")
+        self.assertEqual(self.vm.bitmaps(), {})
 
 
 class NamesTest(Chain):

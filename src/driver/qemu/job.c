@@ -1090,6 +1090,15 @@ void job_tick (Guest *guest)
 
 /* ---- requests ---- */
 
+/* A copy with sync='none' has no end of its own: it is as long as it is wanted. */
+static gboolean ends_when_stopped (const Job *job)
+{
+    for (guint i = 0; i < job->plan->disks->len; i++)
+        if (!job->disks[i].ended && g_strcmp0 (((PlanDisk *) job->plan->disks->pdata[i])->type, "none") != 0)
+            return FALSE;
+    return TRUE;
+}
+
 gboolean job_stop (Guest *guest, gboolean abort, bak_job *ret, GError **error)
 {
     Job *job = guest->job;
@@ -1105,7 +1114,7 @@ gboolean job_stop (Guest *guest, gboolean abort, bak_job *ret, GError **error)
     } else if (abort) {
         error_set (&why, BAK_ERROR_ABORTED, _("aborted on request"));
         job_end (job, JOB_EVENT_ABORTED, why);
-    } else if (job->plan->mode == BACKUP_MODE_PULL) {
+    } else if (job->plan->mode == BACKUP_MODE_PULL || ends_when_stopped (job)) {
         job_end (job, JOB_EVENT_GOOD, NULL);
     } else {
         error_set (&why, BAK_ERROR_ABORTED, _("stopped before it had finished"));

@@ -16,13 +16,34 @@ static void finish_flush (Planner *p, const Item *item, JsonObject *options)
     g_ptr_array_add (p->plan->finish, guarded (timed (reopen, timeout), "node", node));
 }
 
+/* Where a failing target breaks the point in time and not the guest's write, a job without an end says nothing of it; who reads there is told. */
+static void finish_probe (Planner *p, const Item *item)
+{
+    GPtrArray *finish = p->plan->finish;
+    g_autofree char *view = own_name (p, "snp", item), *part = own_name (p, "prv", item), *null = own_name (p, "nul", item), *job = own_name (p, "prb", item);
+    const char *const nodes[] = { null, part, view };
+    gint64 size = MIN (item->disk->size, MIN_CHUNK);
+
+    g_ptr_array_add (finish, node_add (p, obj ("driver", "s", "snapshot-access", "node-name", "s", view, "file", "s", item->out->filter, NULL)));
+    g_ptr_array_add (finish, node_add (p, obj ("driver", "s", "raw", "node-name", "s", part, "file", "s", view, "size", "i", size, NULL)));
+    g_ptr_array_add (finish, node_add (p, obj ("driver", "s", "null-co", "node-name", "s", null, "size", "i", size, NULL)));
+    g_ptr_array_add (finish, qmp_action ("blockdev-backup", obj ("job-id", "s", job, "device", "s", part, "target", "s", null, "sync", "s", "full", "auto-dismiss", "b", FALSE, NULL)));
+    g_ptr_array_add (finish, own_action ("job-wait", obj ("job", "s", job, "says", "s",
+                     _("the target failed meanwhile: the copy lacks something that the guest has overwritten"), NULL)));
+    g_ptr_array_add (finish, qmp_action ("job-dismiss", obj ("id", "s", job, NULL)));
+    for (guint i = 0; i < G_N_ELEMENTS (nodes); i++)
+        g_ptr_array_add (finish, qmp_action ("blockdev-del", obj ("node-name", "s", nodes[i], NULL)));
+}
+
 /* Each as soon as it has ended; where QEMU does not do that itself. A mirror that has copied all goes on until it is told that it is enough. */
 static void finish_job (Planner *p, const Item *item)
 {
     const char *job = item->out->job;
     GPtrArray *finish = p->plan->finish;
     guint first = finish->len;
-    if (p->mirror) {
+    if (item->sync == SYNC_NONE && p->caps->backup_on_cbw_error && p->protect != PROTECT_NO)
+        finish_probe (p, item);
+    if (p->mirror || item->sync == SYNC_NONE) {          /* they end when they are told to */
         g_ptr_array_add (finish, job_cancel (p, job));
         g_ptr_array_add (finish, guarded (own_action ("job-wait-end", obj ("job", "s", job, NULL)), "job", job));
     }

@@ -98,7 +98,9 @@ static gboolean job_wait (Run *run, const char *id, gboolean want_success, guint
 
 static gboolean verb_job_wait (Run *run, const Action *action, GError **error)
 {
-    return job_wait (run, json_get_string (action->args, "job"), TRUE, action->timeout_ms, error);
+    const char *says = json_get_string (action->args, "says");
+    gboolean ok = job_wait (run, json_get_string (action->args, "job"), TRUE, action->timeout_ms, error);
+    return ok || !says ? ok : error_note (error, "%s", says);
 }
 
 static gboolean verb_job_wait_end (Run *run, const Action *action, GError **error)
