@@ -164,6 +164,33 @@ class PushTest(Under):
         self.assert_unharmed(1.0)
         self.assert_clean()
 
+    def test_an_unprotected_push_stops_at_a_full_target_and_the_guest_goes_on(self):
+        """The negative control of the rest, and all that can be had of it."""
+        small = self.small_fs('6M')
+        self.must('backup-begin', 'g', '--protect', 'no', '--target', f'vda={small}/a', '--target', f'vdb={small}/b')
+        self.must('backup-wait', 'g', rc=3)
+        self.assert_record('failed', 'o space left on device', small)
+        bed.wait_for('the guest goes on', lambda: self.vm.qmp.execute('query-status')['status'] == 'running')
+        self.vm.wait_rounds(20)
+        self.assertEqual(self.vm.write_errors(), [])
+        self.assert_clean()
+
+    def test_an_abort_does_not_fail_a_write_that_waits_for_an_unprotected_target(self):
+        servers = self.servers('memory', '64M', filters=['rate'], options=[f'rate={SLOW_RATE}'])
+        self.begin(network_target(self.vm, servers, "<guest protect='no'/>"))
+        for server in servers:
+            server.stop()
+        bed.wait_for('a second without a write', lambda: (0, 0, 0, 0) in self.vm.windows())
+        abort = self.baksh_start('backup-stop', 'g', '--abort')
+        time.sleep(1)
+        self.assertIsNone(abort.poll(), 'it did not wait')
+        for server in servers:
+            server.go_on()
+        self.assertEqual(abort.wait(60), 0)
+        self.assert_record('aborted')
+        self.assert_guest_works(self.vm, 20)
+        self.assert_clean()
+
     def test_a_full_scratch_fails_the_push_and_not_the_guest(self):
         small = self.small_fs('4M')
         argv = ['backup-begin', 'g', '--mode', 'push', '--limit', '2MiB', '--scratch', small, *(x for d in ('vda', 'vdb') for x in ('--target', f'{d}={self.path(d)}'))]

@@ -17,7 +17,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { TICK_MS = 1000, LEFTOVER_MS = 1000, LIMIT_TIMEOUT_MS = 10000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, RESULT_MS = 1500, MUTE_MS = 5000, LOST_MONITOR_TRIES = 5 };
+enum { TICK_MS = 1000, LEFTOVER_MS = 1000, LIMIT_TIMEOUT_MS = 10000, GENTLE_MS = 5000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, RESULT_MS = 1500, MUTE_MS = 5000, LOST_MONITOR_TRIES = 5 };
 enum { KNOWN_FLAGS = BEGIN_REUSE_EXTERNAL | BEGIN_QUIESCE | BEGIN_ALLOW_UNPROVED };
 
 /* ---- the table of moves ---- */
@@ -610,12 +610,34 @@ static void count_as_done (Job *job)
     }
 }
 
+/* Where the target is in the way of the guest's writes (no keeper), a cut fails the one that waits for it: the job is asked to end first,
+ * and a target that is only slow lets it. Each end is waited for on its own, the deadline is one. */
+static void cancel_gently (Job *job)
+{
+    Guest *guest = job->guest;
+    gint64 deadline = g_get_monotonic_time () + GENTLE_MS * 1000;
+    for (guint pass = 0; pass < 2; pass++)
+        for (guint i = 0; i < job->plan->disks->len; i++) {
+            const PlanDisk *disk = job->plan->disks->pdata[i];
+            gint64 left = (deadline - g_get_monotonic_time ()) / 1000;
+            if (!disk->job || disk->keeper || job->disks[i].ended || left <= 0 || !run_can_cut (&job->run))
+                continue;
+            g_autoptr (Action) end = pass == 0 ? guest->caps->jobs ? qmp_action ("job-cancel", obj ("id", "s", disk->job, NULL))
+                                                                   : qmp_action ("block-job-cancel", obj ("device", "s", disk->job, "force", "b", TRUE, NULL))
+                                               : own_action ("job-wait-end", obj ("job", "s", disk->job, NULL));
+            end->timeout_ms = (guint) left;
+            run_action (&job->run, end, NULL);
+        }
+}
+
 /* outcome: JOB_EVENT_GOOD, BAD or ABORTED; failure: the root cause (borrowed), NULL when good. Frees the job. */
 static void job_end (Job *job, JobEvent outcome, const GError *failure)
 {
     g_autoptr (GError) bad = NULL, undo_failure = NULL;
     static const int states[JOB_EVENTS] = { [JOB_EVENT_GOOD] = JOB_STATE_COMPLETED, [JOB_EVENT_BAD] = JOB_STATE_FAILED, [JOB_EVENT_ABORTED] = JOB_STATE_ABORTED };
 
+    if (outcome != JOB_EVENT_GOOD && !job->mute)
+        cancel_gently (job);
     if (outcome != JOB_EVENT_GOOD)
         run_cut (&job->run);
     job_refresh (job->guest);
