@@ -59,11 +59,11 @@ static gboolean bitmap_usable (const GraphBitmap *bitmap, const CheckpointDisk *
  * been stored before is there and marked. Both are the same to the user. */
 static const char *missing_reason (const Graph *graph, const GraphNode *node, const CheckpointDisk *recorded, gboolean active)
 {
-    const GraphNode *below = node->backing ? graph_node (graph, node->backing) : NULL;
     if (!active)
         return _("gap in the image chain: a layer has no bitmap");
-    if (below && graph_bitmap (below, recorded->bitmap))
-        return _("an external snapshot was taken and the overlay does not track changes");
+    for (const GraphNode *below = node; below; below = below->backing ? graph_node (graph, below->backing) : NULL)
+        if (graph_bitmap (below, recorded->bitmap))
+            return _("an external snapshot was taken and the overlay does not track changes");
     if (!recorded->persistent)
         return _("bitmap missing: it was in memory only and died with the QEMU process");
     if (recorded->file && *recorded->file && g_strcmp0 (recorded->file, node->filename) != 0)

@@ -10,7 +10,7 @@ enum { DISK_SIZE = 16 << 20 };
 typedef struct {
     Graph *graph;
     GraphDisk *disk;
-    GraphNode *system, *middle;
+    GraphNode *system, *middle, *base;
     Checkpoint *since;
     CheckpointDisk *recorded;
 } Fixture;
@@ -38,6 +38,7 @@ static void set_up (Fixture *f, const char *version)
     f->graph = recorded_graph (version, "guest", NULL);
     f->system = node_of_file (f->graph, "system.qcow2");
     f->middle = node_of_file (f->graph, "middle.qcow2");
+    f->base = node_of_file (f->graph, "base.qcow2");
     f->disk = (GraphDisk *) graph_disk (f->graph, "virtio-disk0", NULL);
     ck_assert_ptr_nonnull (f->disk);
     f->since = checkpoint_new ("c0");
@@ -86,6 +87,7 @@ static void image_below_unknown (Fixture *f) { rename_text (&f->recorded->file, 
 static void made_below (Fixture *f) { rename_text (&f->recorded->file, f->middle->filename); }
 static void made_below_and_tracked (Fixture *f) { made_below (f); add_bitmap (f->middle, "c0")->recording = FALSE; }
 static void made_below_overlay_untracked (Fixture *f) { made_below_and_tracked (f); gone (f); }
+static void made_two_below (Fixture *f) { rename_text (&f->recorded->file, f->base->filename); add_bitmap (f->base, "c0"); gone (f); }
 static void made_below_and_inconsistent (Fixture *f) { made_below (f); add_bitmap (f->middle, "c0")->inconsistent = TRUE; }
 
 /* says NULL: exact, with so many bitmaps */
@@ -109,6 +111,7 @@ static const struct { void (*change) (Fixture *f); const char *says; guint bitma
     { image_below_unknown, "gap in the image chain", 0 },
     { made_below, "gap in the image chain", 0 },
     { made_below_overlay_untracked, "overlay does not track", 0 },
+    { made_two_below, "overlay does not track", 0 },
 };
 static const char *const versions[] = { "5.2", "7.2", "10.0", "11.1" };
 
