@@ -9,7 +9,7 @@
 #include "remote/address.h"
 #include "remote/codec.h"
 #include "remote/frame.h"
-#include "remote/server.h"
+#include "remote/peer.h"
 
 /* A server on a thread of its own. */
 typedef struct {
@@ -533,6 +533,60 @@ START_TEST (a_policy_says_who_may_do_what_with_which_guest)
 }
 END_TEST
 
+/* anna of the groups staff and backup, by the socket */
+static const struct { const char *rules; CallVerb verb; gboolean allowed; } local_rights[] = {
+    { "", VERB_MANAGE, TRUE },                                          /* the socket's mode has decided */
+    { "tls:* * see\n", VERB_MANAGE, TRUE },                             /* says nothing about local users */
+    { "user:bert * all\n", VERB_SEE, FALSE },                           /* but this does: only what such lines grant */
+    { "user:anna o?e backup\n", VERB_BACKUP, TRUE },
+    { "user:anna o?e backup\n", VERB_SEE, TRUE },
+    { "user:anna o?e backup\n", VERB_RESTORE, FALSE },
+    { "user:anna two all\n", VERB_SEE, FALSE },
+    { "group:backup * backup\n", VERB_BACKUP, TRUE },
+    { "group:back * backup\n", VERB_BACKUP, FALSE },
+    { "group:wheel * all\ngroup:staff one manage\n", VERB_MANAGE, TRUE },
+    { "tls:anna * all\nuser:bert * all\n", VERB_SEE, FALSE },           /* a certificate's name is not a user's */
+    { "user:a* one see\nuser:anna one restore\n", VERB_RESTORE, TRUE }, /* lines add up */
+};
+
+START_TEST (a_policy_holds_for_local_users_once_it_names_some)
+{
+    g_autoptr (GError) error = NULL;
+    g_autoptr (Policy) policy = policy_parse (local_rights[_i].rules, "test", &error);
+    g_autoptr (Identity) anna = identity_new_trusted ("unix"), root = identity_new_trusted ("unix");
+    g_assert_no_error (error);
+    anna->kind = IDENTITY_LOCAL;
+    g_free (anna->name);
+    anna->name = g_strdup ("anna");
+    anna->groups = g_ptr_array_new_with_free_func (g_free);
+    g_ptr_array_add (anna->groups, g_strdup ("staff"));
+    g_ptr_array_add (anna->groups, g_strdup ("backup"));
+    ck_assert_int_eq (policy_allows (policy, anna, "one", local_rights[_i].verb), local_rights[_i].allowed);
+    ck_assert (policy_allows (policy, root, "one", VERB_MANAGE));
+    ck_assert (identity_in_group (anna, "backup") && !identity_in_group (anna, "back") && !identity_in_group (root, "backup"));
+}
+END_TEST
+
+/* Who asks for a guest must be asked for: a call about a guest without a verb would pass every policy. */
+START_TEST (every_call_about_a_guest_has_a_verb)
+{
+    for (guint i = 0; i < CALL_COUNT; i++) {
+        ck_assert_msg (!(call_rows[i].flags & CALL_GUEST) || call_rows[i].verb != VERB_NONE, "%s", call_rows[i].name);
+        ck_assert_msg (!(call_rows[i].flags & CALL_WRITE) || call_rows[i].verb > VERB_SEE, "%s", call_rows[i].name);
+    }
+    static const gint32 no_guest[] = { 1, 2, 3, 4, 6, 7, 59, 60, 66, 110, 122, 149, 157, 273, 316, 317, 344, 360, 361, 391 };
+    for (guint i = 0; i < program_libvirt.count; i++) {
+        const Procedure *row = &program_libvirt.rows[i];
+        gboolean none = FALSE;
+        for (guint k = 0; k < G_N_ELEMENTS (no_guest); k++)
+            none |= no_guest[k] == row->number;
+        gboolean refused = row->args_codec == NULL && row->ret_codec == NULL;      /* there is nothing in it that could be had */
+        ck_assert_msg (none || refused || row->verb != VERB_NONE, "%s", row->name);
+        ck_assert_msg (!(row->flags & CALL_WRITE) || refused || row->verb > VERB_SEE, "%s", row->name);
+    }
+}
+END_TEST
+
 static const char *const bad_rules[] = {
     "tls:x one\n", "tls:x one look\n", "one see\n", "user: one see\n", "robot:x * all\n", "\nuser:x * see,\n",
 };
@@ -563,6 +617,8 @@ int main (void)
     tcase_add_loop_test (tcase, a_length_that_nobody_means_closes_the_connection, 0, G_N_ELEMENTS (lengths));
     tcase_add_test (tcase, a_subscriber_that_does_not_read_is_dropped_and_the_others_hear_all);
     tcase_add_loop_test (tcase, a_policy_says_who_may_do_what_with_which_guest, 0, G_N_ELEMENTS (rights));
+    tcase_add_loop_test (tcase, a_policy_holds_for_local_users_once_it_names_some, 0, G_N_ELEMENTS (local_rights));
+    tcase_add_test (tcase, every_call_about_a_guest_has_a_verb);
     tcase_add_loop_test (tcase, a_wrong_line_of_a_policy_is_named, 0, G_N_ELEMENTS (bad_rules));
     suite_add_tcase (suite, tcase);
     SRunner *runner = srunner_create (suite);
