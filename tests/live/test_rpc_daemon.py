@@ -343,8 +343,10 @@ class WaysInTest(OneGuest):
                                env={'DBUS_SYSTEM_BUS_ADDRESS': f'unix:path={self.path("no-bus")}'})
         self.assertEqual(stat.S_IMODE(os.stat(server.socket).st_mode), 0o666)
 
+        virsh = bed.need('virsh', 'libvirt-clients')
+
         def nobody(path, *options):
-            return bed.run('setpriv', '--reuid', 'nobody', '--regid', '65534', '--clear-groups', 'virsh', '-c', f'bak:///system?socket={path}', *options, 'list',
+            return bed.run('setpriv', '--reuid', 'nobody', '--regid', '65534', '--clear-groups', virsh, '-c', f'bak:///system?socket={path}', *options, 'list',
                            check=False, env={**os.environ, 'HOME': '/nonexistent', 'XDG_CACHE_HOME': '/nonexistent'})
         done = nobody(server.socket)
         self.assertEqual(done.returncode, 1)
