@@ -176,6 +176,33 @@ class StateTest(bed.LiveTest):
         self.assertEqual(self.vm.ours(), [])
         self.assertFalse(os.path.exists(self.path('copy')))
 
+    def test_a_read_only_state_directory_refuses_the_begin_and_says_so(self):
+        state = self.small_fs('1M', 'state-fs')
+        self.environment['LIBBACKUP_STATE_DIR'] = state
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        bed.run('mount', '-o', 'remount,ro', state)
+        done = self.begin(1)
+        self.assertIn('Read-only file system', done.err)
+        self.assertIn(state, done.err)
+        self.assertEqual(self.vm.ours(), [])
+        self.assertFalse(os.path.exists(self.path('copy')))
+        bed.run('mount', '-o', 'remount,rw', state)
+        self.begin(0)
+
+    def test_a_target_that_fills_while_nobody_watches_is_told_by_the_next_command(self):
+        small = self.small_fs('4M')
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.must('backup-begin', 'g', '--target', f'disk0={small}/copy', '--limit', '4MiB')
+        for pid in self.watchers():
+            os.kill(pid, signal.SIGKILL)
+        bed.wait_for('the end of the job', lambda: [j for j in self.vm.qmp.execute('query-jobs') if j['status'] == 'concluded' and 'space' in j.get('error', '')])
+        self.baksh('domblklist', 'g')
+        job = self.json('backup-info', 'g')
+        self.assertEqual(job['state'], 'failed', job)
+        for word in ('o space left on device', f'{small}/copy', "disk 'disk0'"):
+            self.assertIn(word, job['error'])
+        self.assertEqual((self.vm.ours(), os.listdir(small)), ([], []))
+
     def spoil(self, text):
         """A begin is killed in the middle (a job of its own is running), and its journal becomes this."""
         self.must('attach', 'g', '--qmp', self.vm.qmp_path)
