@@ -2,8 +2,9 @@
 #include <string.h>
 #include <glib/gi18n-lib.h>
 #include "driver/libvirt/lv.h"
+#include "util/config.h"
 
-enum { KEEPALIVE_SECONDS = 5, KEEPALIVE_COUNT = 4, GUEST_NAME_MAX = 200 };
+enum { KEEPALIVE_SECONDS = 5, KEEPALIVE_COUNT = 4, OPEN_SECONDS = 20, GUEST_NAME_MAX = 200 };
 
 gboolean lv_uri_is_local (const char *uri)
 {
@@ -43,11 +44,76 @@ static int refuse_credentials (virConnectCredentialPtr credentials, unsigned int
     return -1;
 }
 
-virConnectPtr lv_connect (LvConn *lv, GError **error)
+/* libvirt has no deadline for it: a daemon that hangs is left to a thread that closes what may come of it one day. */
+typedef struct {
+    gint refs;
+    char *uri;
+    guint flags;
+    GMutex lock;
+    GCond ready;
+    gboolean done;
+    virConnectPtr vir;
+    GError *error;
+} Opening;
+
+static void opening_unref (Opening *opening)
+{
+    if (!g_atomic_int_dec_and_test (&opening->refs))
+        return;
+    lv_connect_close (opening->vir);
+    g_clear_error (&opening->error);
+    g_mutex_clear (&opening->lock);
+    g_cond_clear (&opening->ready);
+    g_free (opening->uri);
+    g_free (opening);
+}
+
+static gpointer open_apart (gpointer data)
 {
     static int types[] = { VIR_CRED_AUTHNAME, VIR_CRED_PASSPHRASE };
     static virConnectAuth auth = { types, G_N_ELEMENTS (types), refuse_credentials, NULL };
+    Opening *opening = data;
+    virConnectPtr vir = virConnectOpenAuth (opening->uri, &auth, opening->flags);
 
+    g_mutex_lock (&opening->lock);
+    opening->vir = vir;
+    if (!vir)
+        lv_error (&opening->error);
+    opening->done = TRUE;
+    g_cond_signal (&opening->ready);
+    g_mutex_unlock (&opening->lock);
+    opening_unref (opening);
+    return NULL;
+}
+
+static virConnectPtr open_in_time (LvConn *lv, GError **error)
+{
+    gint64 most = config_get_int ("monitor_timeout", 0), seconds = most > 0 ? MIN (most, OPEN_SECONDS) : OPEN_SECONDS;
+    gint64 deadline = g_get_monotonic_time () + seconds * G_USEC_PER_SEC;
+    Opening *opening = g_new0 (Opening, 1);
+    gboolean in_time = TRUE;
+
+    opening->refs = 2;
+    opening->uri = g_strdup (lv->uri);
+    opening->flags = lv->conn->readonly ? VIR_CONNECT_RO : 0;
+    g_mutex_init (&opening->lock);
+    g_cond_init (&opening->ready);
+    g_thread_unref (g_thread_new ("libvirt-open", open_apart, opening));
+    g_mutex_lock (&opening->lock);
+    while (!opening->done && in_time)
+        in_time = g_cond_wait_until (&opening->ready, &opening->lock, deadline);
+    virConnectPtr vir = g_steal_pointer (&opening->vir);
+    if (opening->error)
+        g_propagate_error (error, g_steal_pointer (&opening->error));
+    else if (!vir)
+        error_set (error, BAK_ERROR_CONNECTION, _("libvirt does not answer for %d seconds: its daemon seems to hang"), (int) seconds);
+    g_mutex_unlock (&opening->lock);
+    opening_unref (opening);
+    return vir;
+}
+
+virConnectPtr lv_connect (LvConn *lv, GError **error)
+{
     g_mutex_lock (&lv->lock);
     if (lv->vir && virConnectIsAlive (lv->vir) != 1) {
         lv_events_deregister (lv);
@@ -55,14 +121,12 @@ virConnectPtr lv_connect (LvConn *lv, GError **error)
         lv->vir = NULL;
     }
     if (!lv->vir) {
-        lv->vir = virConnectOpenAuth (lv->uri, &auth, lv->conn->readonly ? VIR_CONNECT_RO : 0);
+        lv->vir = open_in_time (lv, error);
         if (lv->vir) {
             lv->opened++;
             lv_error_quiet (lv->vir);
             virConnectSetKeepAlive (lv->vir, KEEPALIVE_SECONDS, KEEPALIVE_COUNT);
             lv_events_register (lv);
-        } else {
-            lv_error (error);
         }
     }
     virConnectPtr vir = lv->vir;
