@@ -262,7 +262,9 @@ class Qemu:
     def _listen(self, path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        return listen_unix(path)
+        s = listen_unix(path)
+        s.setblocking(False)        # QEMU's main thread and its monitor's may both see the first client: the second would wait in accept
+        return s
 
     def _argv(self, passed):
         common = [] if self.binary == 'qemu-storage-daemon' else \

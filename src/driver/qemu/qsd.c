@@ -114,7 +114,8 @@ int qsd_bind (const char *path, GError **error)
         return -1;
     strcpy (address.sun_path, path);
     g_unlink (path);
-    int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* Nonblocking: the daemon's main thread and its monitor's may both see the first client, and the second to accept it would wait for ever. */
+    int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd >= 0 && bind (fd, (struct sockaddr *) &address, sizeof address) == 0 && chmod (path, 0600) == 0)
         return fd;
     error_set_errno (error, errno, _("cannot make socket '%s'"), path);
