@@ -167,7 +167,7 @@ class Runner:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--qemu', action='append', help='QEMU version, or "all" (default: QEMU_VERSION or 7.2)')
-    parser.add_argument('--jobs', type=int, default=min(4, os.cpu_count() or 1))
+    parser.add_argument('--jobs', type=int, default=min(4, (os.cpu_count() or 1) + 1))      # they wait much
     parser.add_argument('--without', action='append', default=[], metavar='WORD', help='leave out the tests that contain it')
     parser.add_argument('--list', action='store_true')
     parser.add_argument('--totals', help='append "passed failed skipped" to this file')

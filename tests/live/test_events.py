@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """What the guest and its manager do during a backup: each ends as docs/events-during-backup.md says."""
+import contextlib
 import json
 import os
 import signal
@@ -38,7 +39,14 @@ class EngineTest(bed.LiveTest):
         listener = self.popen(bed.baksh_path(), '-q', 'event', '--domain', 'g', '--event', 'job-state', '--loop', '--timeout', '20', '--json', stdout=subprocess.PIPE, text=True,
                               env=self.environment)
         fds = f'/proc/{listener.pid}/fd'
-        bed.wait_for('it listens', lambda: any('inotify' in os.readlink(f'{fds}/{fd}') for fd in os.listdir(fds)))
+
+        def listens():
+            for fd in os.listdir(fds):
+                with contextlib.suppress(FileNotFoundError):        # it was closed meanwhile
+                    if 'inotify' in os.readlink(f'{fds}/{fd}'):
+                        return True
+            return False
+        bed.wait_for('it listens', listens)
         self.must('backup-begin', 'g', '--target', f'disk0={self.path("copy")}', '--wait')
         states, text = [], ''
         for line in listener.stdout:

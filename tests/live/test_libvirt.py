@@ -455,7 +455,7 @@ class ChainTest(Bare):
 
     def test_a_disk_that_was_seen_smaller_is_refused_for_ever(self):
         self.must('backup-begin', 'g', *self.only('vdb', 'b'), '--checkpoint', 'c0', '--wait')
-        for size in ('16M', '32M'):
+        for size in ('8M', self.images[1]):
             self.vm.qmp.execute('block_resize', node_name='libvirt-1-format', size=bed.size_of(size))
             self.assertIn('resized', self.must('backup-begin', 'g', *self.only('vdb', 'x'), '--since', 'c0', rc=4).err)
 
