@@ -868,8 +868,11 @@ gboolean checkpoint_save (const char *dir, const Checkpoint *checkpoint, GError 
         return error_note (error, _("checkpoint '%s'"), checkpoint->name);
     g_autofree char *path = entry_path (dir, "checkpoints", checkpoint->name);
     g_autoptr (JsonNode) node = checkpoint_to_json (checkpoint);
-    g_autofree char *text = json_write (node);
-    return files_write_atomic (path, text, -1, 0600, error) || error_note (error, _("checkpoint '%s'"), checkpoint->name);
+    g_autofree char *text = json_write (node), *forgotten = entry_path (dir, "forgotten", checkpoint->name);
+    if (!files_write_atomic (path, text, -1, 0600, error))
+        return error_note (error, _("checkpoint '%s'"), checkpoint->name);
+    g_unlink (forgotten);       /* known again */
+    return TRUE;
 }
 
 static Checkpoint *read_checkpoint (const char *path, const char *name, GError **error)
@@ -979,6 +982,24 @@ gboolean checkpoint_remove (const char *dir, const char *name, GError **error)
         return errno == ENOENT ? no_checkpoint (name, error)
                                : error_set_errno (error, errno, _("cannot remove '%s'"), path);
     return files_fsync_parent (path, error);
+}
+
+gboolean checkpoint_forget (const char *dir, const char *name, GError **error)
+{
+    if (!checkpoint_exists (dir, name))
+        return no_checkpoint (name, error);
+    if (!make_folder (dir, "forgotten", error))
+        return FALSE;
+    g_autofree char *path = entry_path (dir, "checkpoints", name), *forgotten = entry_path (dir, "forgotten", name);
+    if (g_rename (path, forgotten) != 0)
+        return error_set_errno (error, errno, _("cannot remove '%s'"), path);
+    return files_fsync_parent (forgotten, error) && files_fsync_parent (path, error);
+}
+
+Checkpoint *checkpoint_load_forgotten (const char *dir, const char *name)
+{
+    g_autofree char *path = file_name_check (name, NULL) ? entry_path (dir, "forgotten", name) : NULL;
+    return path && g_file_test (path, G_FILE_TEST_IS_REGULAR) ? read_checkpoint (path, name, NULL) : NULL;
 }
 
 gboolean checkpoint_exists (const char *dir, const char *name)

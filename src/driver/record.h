@@ -60,4 +60,7 @@ Checkpoint *checkpoint_load (const char *dir, const char *name, GError **error);
 GPtrArray *checkpoint_load_all (const char *dir, GPtrArray *damaged);
 gboolean checkpoint_remove (const char *dir, const char *name, GError **error);
 gboolean checkpoint_exists (const char *dir, const char *name);
+/* Its bitmaps stay: what is known of its disks is kept aside for the day that it is defined again. Saving one of that name drops it. */
+gboolean checkpoint_forget (const char *dir, const char *name, GError **error);
+Checkpoint *checkpoint_load_forgotten (const char *dir, const char *name);     /* NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Checkpoint, checkpoint_free)

@@ -158,6 +158,18 @@ class RefusedTest(Chain):
         self.assert_refused('smaller since')
         self.assert_full_instead('smaller since')
 
+    def test_a_checkpoint_that_was_forgotten_and_defined_again_has_its_size_still(self):
+        self.full()
+        with open(self.path('c0.xml'), 'w') as f:
+            f.write(self.must('checkpoint-dumpxml', 'g', 'c0').out)
+        self.must('checkpoint-delete', 'g', 'c0', '--metadata')
+        size = SIZE - MIB
+        self.vm.qmp.execute('block_resize', node_name='top', size=size)
+        self.data = self.data[:size]
+        self.must('checkpoint-redefine', 'g', self.path('c0.xml'))
+        self.assert_refused('smaller since')
+        self.assert_full_instead('smaller since')
+
     def test_no_bitmap_of_qemu_tells_of_a_disk_that_shrank_and_grew_back(self):
         """Why somebody has to look in between, as the documentation says. Where this fails, QEMU has learnt it."""
         self.full()

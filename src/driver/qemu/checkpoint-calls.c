@@ -481,7 +481,7 @@ static gboolean redefine (Guest *guest, const CheckpointDef *def, gboolean alive
     g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
     g_autoptr (Graph) graph = alive ? guest_graph (guest, error) : NULL;
     const Checkpoint *before = checkpoint_find (all, def->name);
-    g_autoptr (Checkpoint) checkpoint = checkpoint_new (def->name);
+    g_autoptr (Checkpoint) checkpoint = checkpoint_new (def->name), forgotten = checkpoint_load_forgotten (guest->dir, def->name);
 
     if ((alive && !graph) || !check_redefinition (guest, all, def, error))
         return FALSE;
@@ -492,7 +492,7 @@ static gboolean redefine (Guest *guest, const CheckpointDef *def, gboolean alive
     checkpoint->job = before ? g_strdup (before->job) : NULL;
     checkpoint->series = before ? g_strdup (before->series) : NULL;
     checkpoint->domain_uuid = g_strdup (guest->def->uuid);
-    if (!redefine_disks (graph, def, before, checkpoint, error))
+    if (!redefine_disks (graph, def, before ? before : forgotten, checkpoint, error))
         return FALSE;
     if ((flags & CHECKPOINT_REDEFINE_VALIDATE) && !validate (graph, checkpoint, error))
         return FALSE;
@@ -537,7 +537,7 @@ static GPtrArray *names_to_delete (GPtrArray *all, const char *name, guint flags
     return names;
 }
 
-/* The bitmaps stay: nothing but records changes. */
+/* The bitmaps stay: nothing but records changes. What a disk's size was, no bitmap can tell: that is kept. */
 static gboolean forget (Guest *guest, GPtrArray *all, GPtrArray *names, GError **error)
 {
     for (guint n = names->len; n-- > 0;) {
@@ -551,7 +551,7 @@ static gboolean forget (Guest *guest, GPtrArray *all, GPtrArray *names, GError *
             if (!checkpoint_save (guest->dir, child, error))
                 return FALSE;
         }
-        if (!checkpoint_remove (guest->dir, checkpoint->name, error))
+        if (!checkpoint_forget (guest->dir, checkpoint->name, error))
             return FALSE;
     }
     return TRUE;
