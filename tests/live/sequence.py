@@ -814,7 +814,8 @@ class Backup:
                 return None, error
             if self.name and info['checkpoint'] != self.name:
                 return None, error
-            if not self.name and info['state'] not in ('running', 'ready', 'preparing'):
+            ours = any(d['path'] in self.paths.values() for d in info['disks'])     # it may be over, and good, before its owner was killed
+            if not self.name and not ours and info['state'] not in ('running', 'ready', 'preparing'):
                 return None, error
         if info['state'] in ('running', 'ready', 'completed'):
             return info['id'], None
