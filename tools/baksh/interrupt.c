@@ -71,7 +71,8 @@ PollResult interrupt_poll (int fd, gint64 microseconds)
         if (n == 0 || errno != EINTR)
             return POLL_TIMEOUT;
     }
-    gboolean interrupted = fds[0].revents != 0;
+    if (!fds[0].revents)
+        return POLL_READABLE;   /* a signal that comes now is for the next call */
     drain ();
-    return interrupted ? POLL_INTERRUPT : POLL_READABLE;
+    return POLL_INTERRUPT;
 }
