@@ -656,6 +656,10 @@ static gboolean qmp_negotiate (Qmp *qmp, gint64 deadline, GError **error)
     }
     if (!qmp_run (qmp, "qmp_capabilities", args, remaining_ms (deadline), error))
         return error && g_error_matches (*error, BAK_ERROR, BAK_ERROR_MONITOR) ? error_note (error, _("monitor '%s'"), qmp->label) : FALSE;
+    if (qmp->state == STATE_DEAD) {     /* what came behind the answer ended it */
+        g_propagate_error (error, g_error_copy (qmp->why));
+        return FALSE;
+    }
     qmp->oob = qmp->offers_oob;
     qmp->state = STATE_READY;
     return TRUE;

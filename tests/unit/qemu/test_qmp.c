@@ -186,6 +186,7 @@ static const struct { const char *says; gboolean closes; int code; const char *t
     { GREETING, FALSE, BAK_ERROR_TIMEOUT, "no reply to 'qmp_capabilities'" },
     { GREETING, TRUE, BAK_ERROR_CONNECTION, "closed the connection" },
     { GREETING "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":\"bak-1\"}", FALSE, BAK_ERROR_MONITOR, "GenericError: no" },
+    { GREETING "{\"return\":{},\"id\":\"bak-1\"}garbage", FALSE, BAK_ERROR_CONNECTION, "not JSON" },
 };
 
 START_TEST (what_is_no_free_monitor_is_told_apart)
