@@ -273,6 +273,8 @@ class Sequence:
         except bed.QmpError as e:
             return self.say(f'resize of {disk.name} refused: {e.desc}')
         self.resized(disk, old, size)
+        if size > old:      # what a cluster held behind the end of a qcow2 image is there again when it grows
+            self.io(disk, f'write -z {old} {size - old}')
         self.say(f'resize {disk.name} {old} -> {size}')
         self.tell('resize')
         if size < old:
