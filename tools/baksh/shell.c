@@ -1,5 +1,6 @@
 /* A session: its connection, and the loop that reads commands. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,16 +117,21 @@ static void drop_line (void)
     rl_redisplay ();
 }
 
-/* readline's own would sleep on when the signal came while it did not wait. */
+/* readline's own would sleep on when the signal came while it did not wait. A Ctrl-C also takes away what was typed before it:
+ * a read that could block would wait for what had been there. */
 static int get_key (FILE *stream)
 {
+    static int keys = -1;       /* the terminal once more: not to block is nobody else's business */
     unsigned char key;
     ssize_t n;
 
+    if (keys < 0)
+        keys = ttyname (fileno (stream)) ? g_open (ttyname (fileno (stream)), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0) : -1;
+    int fd = keys >= 0 ? keys : fileno (stream);
     do {
-        while (interrupt_poll (fileno (stream), -1) == POLL_INTERRUPT)
+        while (interrupt_poll (fd, -1) == POLL_INTERRUPT)
             drop_line ();
-        n = read (fileno (stream), &key, 1);
+        n = read (fd, &key, 1);
     } while (n < 0 && (errno == EINTR || errno == EAGAIN));
     return n == 1 ? key : EOF;
 }
