@@ -4,6 +4,7 @@ import json
 import datetime
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -274,6 +275,7 @@ class ManyPeersTest(OneGuest):
     def test_a_thousand_idle_peers_and_fifty_busy_ones(self):
         """For SECONDS (60 when asked with LIBBACKUP_TEST_LONG): no error, and little memory for each."""
         seconds = 60 if os.environ.get('LIBBACKUP_TEST_LONG') else 5
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))   # ours: a login may have 1024
         rate = self.path('rpc_rate')
         bed.run('cc', '-O2', '-o', rate, os.path.join(bed.TOP, 'bench/rpc_rate.c'))
         self.daemon.restart()                   # nothing is free in its heap that peers could take
