@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <glib/gstdio.h>
@@ -235,6 +237,20 @@ static gpointer ask (gpointer data)
     return NULL;
 }
 
+/* Some socket of ours holds bytes that its other end, which is stopped, has not read. */
+static gboolean is_call_unread (void)
+{
+    g_autoptr (GDir) fds = g_dir_open ("/proc/self/fd", 0, NULL);
+    const char *name;
+    int unread, type;
+    socklen_t length = sizeof type;
+
+    while ((name = g_dir_read_name (fds)))
+        if (getsockopt (atoi (name), SOL_SOCKET, SO_TYPE, &type, &length) == 0 && ioctl (atoi (name), SIOCOUTQ, &unread) == 0 && unread > 0)
+            return TRUE;
+    return FALSE;
+}
+
 /* A watcher dies with a call that it has not answered. next: another process owns the guest then; journal: it died with one. */
 static Asked lose_a_call (CallId id, gboolean next, gboolean journal)
 {
@@ -255,7 +271,7 @@ static Asked lose_a_call (CallId id, gboolean next, gboolean journal)
     kill (pid, SIGSTOP);
     asked.id = id;
     GThread *thread = g_thread_new ("ask", ask, &asked);
-    g_usleep (200000);          /* the call is in the socket: there is no sign of that to wait for */
+    until (is_call_unread ());
     if (journal)
         ck_assert (g_file_set_contents (left, "{}", -1, NULL));
     if (!next)
