@@ -183,7 +183,11 @@ class Qmp:
         message = {'exec-oob' if oob else 'execute': command, 'id': self.next_id}
         if arguments:
             message['arguments'] = {k.replace('_', '-'): v for k, v in arguments.items()}
-        self.sock.sendall(json.dumps(message).encode() + b'\n')
+        try:
+            self.sock.sendall(json.dumps(message).encode() + b'\n')
+        except ConnectionError as e:
+            self.alive()
+            raise AssertionError(f'the monitor was closed: {command}') from e
         return self.next_id
 
     def reply(self, number, what, timeout=30):
@@ -306,7 +310,7 @@ class Qemu:
 
     def quit(self, timeout=30):
         """A clean end, in which persistent bitmaps are written."""
-        with contextlib.suppress(AssertionError, BrokenPipeError):
+        with contextlib.suppress(AssertionError):
             self.qmp.execute('quit')
         self.process.wait(timeout * SLOW)
         self.qmp.sock.close()

@@ -208,7 +208,7 @@ static gboolean wait_ready (const Guest *guest, const char *socket, const char *
         stop_process (guest, pid);
         return error_set (error, BAK_ERROR_TIMEOUT, _("the storage daemon did not open its images within %d s"), START_TIMEOUT_MS / 1000);
     }
-    return qsd_reason (log, error);
+    return qsd_reason (log, why, error);
 }
 
 static gboolean start (Guest *guest, const char *socket, GError **error)

@@ -43,6 +43,7 @@ struct _Qmp {
     gpointer tag;
     State state;
     gboolean closed;            /* by the owner */
+    gboolean greeted_again;
     GError *why;                /* set once, when it dies */
     GError *write_error;        /* what is left to read is read first */
 
@@ -388,8 +389,10 @@ static void handle_object (Qmp *qmp, JsonObject *object)
         handle_event (qmp, object, event);
     else if (json_object_has_member (object, "return") || json_object_has_member (object, "error"))
         handle_reply (qmp, object);
-    else
-        qmp_die (qmp, BAK_ERROR_CONNECTION, _("received what is neither a reply nor an event"));
+    else {
+        qmp->greeted_again = json_object_has_member (object, "QMP");
+        qmp_die (qmp, BAK_ERROR_CONNECTION, qmp->greeted_again ? _("greeted a second time") : _("received what is neither a reply nor an event"));
+    }
 }
 
 static const char *split_complaint (QmpSplitResult result)
@@ -671,8 +674,9 @@ static void set_held (GError **error, const char *label, guint timeout_ms)
         "give libbackup a monitor of its own"), label, timeout_ms / 1000.0);
 }
 
-/* Takes socket. */
-static Qmp *qmp_start (GSocket *socket, const char *label, GMainContext *context, gint64 deadline, guint timeout_ms, GError **error)
+/* Takes socket. *ret_again: it failed because the peer greeted twice. */
+static Qmp *qmp_start (GSocket *socket, const char *label, GMainContext *context, gint64 deadline, guint timeout_ms, gboolean *ret_again,
+    GError **error)
 {
     g_autoptr (Qmp) qmp = g_new0 (Qmp, 1);
     qmp->refs = 1;
@@ -702,24 +706,40 @@ static Qmp *qmp_start (GSocket *socket, const char *label, GMainContext *context
         g_propagate_error (error, g_error_copy (qmp->why));
         return NULL;
     }
-    return qmp_negotiate (qmp, deadline, error) ? g_steal_pointer (&qmp) : NULL;
+    gboolean ok = qmp_negotiate (qmp, deadline, error);
+    *ret_again = qmp->greeted_again;
+    return ok ? g_steal_pointer (&qmp) : NULL;
 }
 
+static Qmp *qmp_connect_once (const char *address, GMainContext *context, gint64 deadline, guint timeout_ms, gboolean *ret_again, GError **error)
+{
+    g_autoptr (GError) failure = NULL;
+    GSocket *socket = dial (_("monitor"), address, deadline, &failure);
+    if (socket)
+        return qmp_start (socket, address, context, deadline, timeout_ms, ret_again, error);
+    if (g_error_matches (failure, BAK_ERROR, BAK_ERROR_BUSY))
+        set_held (error, address, timeout_ms);
+    else
+        g_propagate_error (error, g_steal_pointer (&failure));
+    return NULL;
+}
+
+/* Two threads of a QEMU that just starts may both see its first client: it is greeted twice, and the negotiation may begin anew
+ * behind the first answer. Nothing has been asked yet, so a new connection is all that it takes. */
 Qmp *qmp_connect (const char *address, GMainContext *context, guint timeout_ms, GError **error)
 {
     g_return_val_if_fail (address, NULL);
     if (timeout_ms == 0)
         timeout_ms = QMP_CONNECT_TIMEOUT_MS;
     gint64 deadline = g_get_monotonic_time () + (gint64) timeout_ms * 1000;
-    g_autoptr (GError) failure = NULL;
-    GSocket *socket = dial (_("monitor"), address, deadline, &failure);
-    if (socket)
-        return qmp_start (socket, address, context, deadline, timeout_ms, error);
-    if (g_error_matches (failure, BAK_ERROR, BAK_ERROR_BUSY))
-        set_held (error, address, timeout_ms);
-    else
-        g_propagate_error (error, g_steal_pointer (&failure));
-    return NULL;
+    g_autoptr (GError) first = NULL;
+    gboolean again = FALSE;
+    Qmp *qmp = qmp_connect_once (address, context, deadline, timeout_ms, &again, &first);
+    if (again)
+        return qmp_connect_once (address, context, deadline, timeout_ms, &again, error);
+    if (first)
+        g_propagate_error (error, g_steal_pointer (&first));
+    return qmp;
 }
 
 Qmp *qmp_connect_fd (int fd, const char *label, GMainContext *context, guint timeout_ms, GError **error)
@@ -730,8 +750,9 @@ Qmp *qmp_connect_fd (int fd, const char *label, GMainContext *context, guint tim
     g_autoptr (GError) failure = NULL;
     fcntl (fd, F_SETFD, FD_CLOEXEC);
     GSocket *socket = g_socket_new_from_fd (fd, &failure);
+    gboolean again = FALSE;
     if (socket)
-        return qmp_start (socket, label, context, deadline, timeout_ms, error);
+        return qmp_start (socket, label, context, deadline, timeout_ms, &again, error);
     close (fd);
     error_set (error, BAK_ERROR_CONNECTION, _("monitor '%s': %s"), label, failure->message);
     return NULL;

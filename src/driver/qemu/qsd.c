@@ -153,8 +153,8 @@ static char *locked_image (const char *text)
     return text_sanitize (path, 0);
 }
 
-/* Why the daemon ended: the last thing that it said, without its own name and our options. */
-gboolean qsd_reason (const char *log, GError **error)
+/* Why the daemon cannot be talked to: the last thing that it said, without its own name and our options; if nothing, why its monitor failed. */
+gboolean qsd_reason (const char *log, const GError *why, GError **error)
 {
     g_autofree char *text = NULL, *image = NULL;
 
@@ -167,5 +167,5 @@ gboolean qsd_reason (const char *log, GError **error)
     g_strstrip (text);
     const char *line = strrchr (text, '\n'), *colon = line ? strstr (line, "}: ") : strstr (text, "}: ");
     g_autofree char *shown = text_sanitize (colon ? colon + 3 : line ? line + 1 : text, 1024);
-    return error_set (error, error_code_from_text (shown), _("the storage daemon did not start: %s"), *shown ? shown : _("it said nothing"));
+    return error_set (error, error_code_from_text (shown), _("the storage daemon did not start: %s"), *shown ? shown : why->message);
 }

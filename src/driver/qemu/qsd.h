@@ -17,4 +17,4 @@ int qsd_bind (const char *path, GError **error);
  * child and outlives us; else it is the caller's to reap, and dies with the calling thread. */
 gboolean qsd_spawn (char **argv, int monitor, int log, GPid *ret_pid, GError **error);
 /* Sets *error to why it ended, from its log: BAK_ERROR_BUSY when another QEMU holds an image. Returns FALSE. */
-gboolean qsd_reason (const char *log, GError **error);
+gboolean qsd_reason (const char *log, const GError *why, GError **error);

@@ -197,8 +197,9 @@ static gboolean start_daemon (Test *test, GError **error)
         g_propagate_error (error, g_steal_pointer (&test->error));
         return FALSE;
     }
-    g_autoptr (Qmp) qmp = qmp_connect (test->socket, NULL, START_TIMEOUT_MS, NULL);
-    return qmp || qsd_reason (log, error);
+    g_autoptr (GError) why = NULL;
+    g_autoptr (Qmp) qmp = qmp_connect (test->socket, NULL, START_TIMEOUT_MS, &why);
+    return qmp || qsd_reason (log, why, error);
 }
 
 /* The connection */

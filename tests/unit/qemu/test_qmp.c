@@ -186,6 +186,7 @@ static const struct { const char *says; gboolean closes; int code; const char *t
     { GREETING, FALSE, BAK_ERROR_TIMEOUT, "no reply to 'qmp_capabilities'" },
     { GREETING, TRUE, BAK_ERROR_CONNECTION, "closed the connection" },
     { GREETING "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":\"bak-1\"}", FALSE, BAK_ERROR_MONITOR, "GenericError: no" },
+    { GREETING GREETING OK ("1"), FALSE, BAK_ERROR_CONNECTION, "greeted a second time" },
     { GREETING "{\"return\":{},\"id\":\"bak-1\"}garbage", FALSE, BAK_ERROR_CONNECTION, "not JSON" },
 };
 
@@ -261,22 +262,56 @@ START_TEST (an_address_that_leads_nowhere_is_an_error)
 }
 END_TEST
 
-static gpointer greet_one (gpointer data)
+typedef struct { GSocketListener *listener; const char *says[4]; } Greeter;      /* what each client in turn is told, up to NULL */
+
+static gpointer greet_all (gpointer data)
 {
-    g_autoptr (GSocketConnection) client = g_socket_listener_accept (data, NULL, NULL, NULL);
-    GOutputStream *out = g_io_stream_get_output_stream (G_IO_STREAM (client));
-    g_output_stream_write_all (out, GREETING OK ("1"), strlen (GREETING OK ("1")), NULL, NULL, NULL);
-    char byte;
-    while (g_input_stream_read (g_io_stream_get_input_stream (G_IO_STREAM (client)), &byte, 1, NULL, NULL) > 0)
-        ;
+    const Greeter *greeter = data;
+
+    for (const char *const *says = greeter->says; *says; says++) {
+        g_autoptr (GSocketConnection) client = g_socket_listener_accept (greeter->listener, NULL, NULL, NULL);
+        g_output_stream_write_all (g_io_stream_get_output_stream (G_IO_STREAM (client)), *says, strlen (*says), NULL, NULL, NULL);
+        char byte;
+        while (g_input_stream_read (g_io_stream_get_input_stream (G_IO_STREAM (client)), &byte, 1, NULL, NULL) > 0)
+            ;
+    }
     return NULL;
 }
+
+static const struct { const char *says[4]; const char *text; } greeters[] = {
+    { { GREETING GREETING OK ("1"), GREETING OK ("1") }, NULL },
+    { { GREETING OK ("1") GREETING, GREETING OK ("1") }, NULL },
+    { { GREETING GREETING, GREETING GREETING }, "greeted a second time" },
+};
+
+START_TEST (a_peer_that_greets_twice_is_asked_once_more)
+{
+    g_autoptr (GSocketListener) listener = g_socket_listener_new ();
+    guint16 port = g_socket_listener_add_any_inet_port (listener, NULL, NULL);
+    g_autofree char *address = g_strdup_printf ("127.0.0.1:%u", port);
+    Greeter greeter = { listener, { greeters[_i].says[0], greeters[_i].says[1] } };
+    GThread *thread = g_thread_new ("greeter", greet_all, &greeter);
+    g_autoptr (GError) error = NULL;
+
+    Qmp *qmp = qmp_connect (address, NULL, 5000, &error);
+    if (greeters[_i].text) {
+        ck_assert_ptr_null (qmp);
+        ck_assert_ptr_nonnull (strstr (error->message, greeters[_i].text));
+    } else {
+        ck_assert_msg (qmp != NULL, "%s", error ? error->message : "");
+        ck_assert (qmp_is_alive (qmp, NULL));
+        qmp_close (qmp);
+    }
+    g_thread_join (thread);
+}
+END_TEST
 
 START_TEST (a_monitor_may_be_a_host_and_port)
 {
     g_autoptr (GSocketListener) listener = g_socket_listener_new ();
     guint16 port = g_socket_listener_add_any_inet_port (listener, NULL, NULL);
-    GThread *server = g_thread_new ("monitor", greet_one, listener);
+    Greeter greeter = { listener, { GREETING OK ("1") } };
+    GThread *server = g_thread_new ("monitor", greet_all, &greeter);
     g_autofree char *address = g_strdup_printf ("localhost:%u", port);
     g_autoptr (GError) error = NULL;
     Qmp *qmp = qmp_connect (address, NULL, 5000, &error);
@@ -734,6 +769,7 @@ int main (void)
     tcase_add_loop_test (tests, what_is_no_free_monitor_is_told_apart, 0, G_N_ELEMENTS (strangers));
     tcase_add_test (tests, a_queue_full_of_waiting_clients_means_held);
     tcase_add_loop_test (tests, an_address_that_leads_nowhere_is_an_error, 0, G_N_ELEMENTS (addresses));
+    tcase_add_loop_test (tests, a_peer_that_greets_twice_is_asked_once_more, 0, G_N_ELEMENTS (greeters));
     tcase_add_test (tests, a_monitor_may_be_a_host_and_port);
     tcase_add_test (tests, the_socket_is_not_inherited);
     tcase_add_test (tests, replies_find_their_command_by_id);
