@@ -17,7 +17,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { TICK_MS = 1000, LEFTOVER_MS = 1000, LIMIT_TIMEOUT_MS = 10000, GENTLE_MS = 5000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, RESULT_MS = 1500, MUTE_MS = 5000, LOST_MONITOR_TRIES = 5 };
+enum { TICK_MS = 1000, LEFTOVER_MS = 1000, LIMIT_TIMEOUT_MS = 10000, GENTLE_MS = 5000, BRIEF_MS = 300, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, RESULT_MS = 1500, MUTE_MS = 5000, LOST_MONITOR_TRIES = 5 };
 enum { KNOWN_FLAGS = BEGIN_REUSE_EXTERNAL | BEGIN_QUIESCE | BEGIN_ALLOW_UNPROVED };
 
 /* ---- the table of moves ---- */
@@ -610,23 +610,74 @@ static void count_as_done (Job *job)
     }
 }
 
+typedef struct { Guest *guest; const char *id; } JobWatch;
+
+static gboolean stands_or_ends (gpointer data)
+{
+    static const char *const all[] = { "paused", "standby", "waiting", "pending", "aborting", "concluded", "null", NULL };
+    const JobWatch *watch = data;
+    const char *status = g_hash_table_lookup (watch->guest->job_status, watch->id);
+    return status && g_strv_contains (all, status);
+}
+
+/* QEMU before 9.0 takes commands while it ends a job, and a job-cancel at that moment ends it a second time: the guest dies. So a copy is
+ * cancelled only while it stands still: what cannot be paused any more ends by itself. */
+static gboolean stands_still (Job *job, const char *id, gint64 deadline)
+{
+    JobWatch watch = { job->guest, id };
+
+    if (!qmp_wait (job->guest->qmp, stands_or_ends, &watch, deadline, id, NULL))
+        return FALSE;
+    const char *status = g_hash_table_lookup (job->guest->job_status, id);
+    return g_str_equal (status, "paused") || g_str_equal (status, "standby");
+}
+
+enum { END_PAUSE, END_CANCEL, END_WAIT, END_PASSES };
+
+/* Asks one copy to end, a step a pass; FALSE: it is left to the undo. */
+static gboolean end_copy (Job *job, const PlanDisk *disk, guint pass, gint64 deadline)
+{
+    const gboolean jobs = job->guest->caps->jobs;
+    gint64 left = (deadline - g_get_monotonic_time ()) / 1000;
+    g_autoptr (Action) action = NULL;
+
+    if (left <= 0)
+        return FALSE;
+    switch (pass) {
+    case END_PAUSE:
+        if (!jobs)
+            return TRUE;
+        action = qmp_action ("job-pause", obj ("id", "s", disk->job, NULL));
+        break;
+    case END_CANCEL:
+        if (jobs && !stands_still (job, disk->job, deadline))
+            return FALSE;
+        action = jobs ? qmp_action ("job-cancel", obj ("id", "s", disk->job, NULL))
+                      : qmp_action ("block-job-cancel", obj ("device", "s", disk->job, "force", "b", TRUE, NULL));
+        left = MAX ((deadline - g_get_monotonic_time ()) / 1000, 1);
+        break;
+    default:
+        action = own_action ("job-wait-end", obj ("job", "s", disk->job, NULL));
+    }
+    action->timeout_ms = (guint) left;
+    return run_action (&job->run, action, NULL);
+}
+
 /* Where the target is in the way of the guest's writes (no keeper), a cut fails the one that waits for it: the job is asked to end first,
- * and a target that is only slow lets it. Each end is waited for on its own, the deadline is one. */
+ * and a target that is only slow lets it. A target that cannot be cut is waited for but a moment. Each end is waited for on its own, the
+ * deadline is one. */
 static void cancel_gently (Job *job)
 {
-    Guest *guest = job->guest;
-    gint64 deadline = g_get_monotonic_time () + GENTLE_MS * 1000;
-    for (guint pass = 0; pass < 2; pass++)
+    gint64 now = g_get_monotonic_time ();
+    g_autofree gboolean *paused = g_new0 (gboolean, job->plan->disks->len + 1);
+
+    for (guint pass = 0; pass < END_PASSES; pass++)
         for (guint i = 0; i < job->plan->disks->len; i++) {
             const PlanDisk *disk = job->plan->disks->pdata[i];
-            gint64 left = (deadline - g_get_monotonic_time ()) / 1000;
-            if (!disk->job || disk->keeper || job->disks[i].ended || left <= 0 || !run_can_cut (&job->run))
+            if (!disk->job || disk->keeper || job->disks[i].ended || (pass == END_CANCEL && !paused[i]))
                 continue;
-            g_autoptr (Action) end = pass == 0 ? guest->caps->jobs ? qmp_action ("job-cancel", obj ("id", "s", disk->job, NULL))
-                                                                   : qmp_action ("block-job-cancel", obj ("device", "s", disk->job, "force", "b", TRUE, NULL))
-                                               : own_action ("job-wait-end", obj ("job", "s", disk->job, NULL));
-            end->timeout_ms = (guint) left;
-            run_action (&job->run, end, NULL);
+            gboolean done = end_copy (job, disk, pass, now + (run_can_cut (&job->run) ? GENTLE_MS : BRIEF_MS) * 1000);
+            paused[i] = paused[i] || (pass == END_PAUSE && done);
         }
 }
 
