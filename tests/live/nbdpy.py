@@ -46,6 +46,7 @@ class Server:
         self.open_gate = threading.Event()
         self.open_gate.set()
         self.written, self.limit, self.errno, self.dies, self.bad_flush = 0, None, 0, False, False
+        self.held_after = None
         self.connections = set()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
@@ -60,8 +61,12 @@ class Server:
         """The connection breaks in the middle, and nobody listens any more."""
         self.limit, self.dies = after, True
 
-    def hold(self):
-        self.open_gate.clear()
+    def hold(self, after=None):
+        """From now on, or from the write on that passes so many bytes."""
+        if after is None:
+            self.open_gate.clear()
+        else:
+            self.held_after = after
 
     def let_go(self):
         self.open_gate.set()
@@ -136,6 +141,10 @@ class Server:
             answer = bytes(self.data[offset:offset + length])
         elif kind in (WRITE, ZEROES, TRIM):
             self.written += length
+            if self.held_after is not None and self.written > self.held_after:
+                self.held_after = None
+                self.open_gate.clear()
+                self.open_gate.wait()
             if self.limit is not None and self.written > self.limit:
                 if self.dies:
                     self.close()
