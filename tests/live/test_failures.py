@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Failures that others report as success: each ends with exit 3, a reason, and nothing left behind."""
 import os
+import signal
 import subprocess
 
 import bed
@@ -63,7 +64,8 @@ class FlushTest(bed.LiveTest):
 class CancelTest(bed.LiveTest):
     """A job-cancel that comes while QEMU ends the job ends it twice and QEMU itself with it: what is cancelled stands still."""
 
-    def test_a_running_copy_is_cancelled_only_once_it_is_paused(self):
+    def begin_and_abort(self):
+        """Up to the pause: the copy waits for its target and does not stand still yet."""
         vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 0x11)]))
         monitor = faults.Monitor(self.path('monitor'), vm.qmp_path)
         self.addCleanup(monitor.stop)
@@ -76,12 +78,26 @@ class CancelTest(bed.LiveTest):
         bed.wait_for('the copy waits for its target', lambda: not server.open_gate.is_set())
         abort = self.popen(bed.baksh_path(), 'backup-stop', 'g', '--abort', env=self.environment, stdout=subprocess.DEVNULL)
         bed.wait_for('the pause', lambda: 'job-pause' in monitor.names)
-        self.assertNotIn('job-cancel', monitor.names)       # it waits for the target, and does not stand still yet
+        self.assertNotIn('job-cancel', monitor.names)
+        return vm, server, job, abort
+
+    def test_a_running_copy_is_cancelled_only_once_it_is_paused(self):
+        vm, server, job, abort = self.begin_and_abort()
         server.let_go()
         vm.qmp.wait_event('JOB_STATUS_CHANGE', id=job, status='concluded')
         self.assertEqual(abort.wait(30), 0)
         states = [e['data']['status'] for e in vm.qmp.events if e['event'] == 'JOB_STATUS_CHANGE' and e['data']['id'] == job]
         self.assertIn('paused', states[:states.index('aborting')])
+        self.assertEqual(vm.ours(), [])
+
+    def test_a_copy_left_paused_by_a_killed_owner_is_undone(self):
+        vm, server, job, abort = self.begin_and_abort()
+        for pid in self.watchers():
+            os.kill(pid, signal.SIGKILL)
+        server.let_go()
+        abort.wait(30)
+        vm.qmp.wait_event('JOB_STATUS_CHANGE', id=job, status='paused')
+        self.assertEqual(self.json('backup-info', 'g')['state'], 'aborted')
         self.assertEqual(vm.ours(), [])
 
 

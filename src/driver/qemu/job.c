@@ -610,13 +610,11 @@ static void count_as_done (Job *job)
     }
 }
 
-typedef struct { Guest *guest; const char *id; } JobWatch;
-
 static gboolean stands_or_ends (gpointer data)
 {
     static const char *const all[] = { "paused", "standby", "waiting", "pending", "aborting", "concluded", "null", NULL };
-    const JobWatch *watch = data;
-    const char *status = g_hash_table_lookup (watch->guest->job_status, watch->id);
+    const Named *named = data;
+    const char *status = g_hash_table_lookup (named->guest->job_status, named->id);
     return status && g_strv_contains (all, status);
 }
 
@@ -624,9 +622,9 @@ static gboolean stands_or_ends (gpointer data)
  * cancelled only while it stands still: what cannot be paused any more ends by itself. */
 static gboolean stands_still (Job *job, const char *id, gint64 deadline)
 {
-    JobWatch watch = { job->guest, id };
+    Named named = { job->guest, id };
 
-    if (!qmp_wait (job->guest->qmp, stands_or_ends, &watch, deadline, id, NULL))
+    if (!qmp_wait (job->guest->qmp, stands_or_ends, &named, deadline, id, NULL))
         return FALSE;
     const char *status = g_hash_table_lookup (job->guest->job_status, id);
     return g_str_equal (status, "paused") || g_str_equal (status, "standby");
@@ -687,6 +685,12 @@ static void job_end (Job *job, JobEvent outcome, const GError *failure)
     g_autoptr (GError) bad = NULL, undo_failure = NULL;
     static const int states[JOB_EVENTS] = { [JOB_EVENT_GOOD] = JOB_STATE_COMPLETED, [JOB_EVENT_BAD] = JOB_STATE_FAILED, [JOB_EVENT_ABORTED] = JOB_STATE_ABORTED };
 
+    if (failure) {
+        set_text (&job->record.error, failure->message);
+        job->record.error_code = error_code (failure);
+    }
+    if (job->run.journal)       /* first: whoever finds copies that were paused to be cancelled has to know that they were */
+        journal_phase (job->run.journal, "stopping", states[outcome], job->record.error_code, job->record.error, NULL);
     if (outcome != JOB_EVENT_GOOD && !job->mute)
         cancel_gently (job);
     if (outcome != JOB_EVENT_GOOD)
@@ -695,12 +699,6 @@ static void job_end (Job *job, JobEvent outcome, const GError *failure)
     job->run.hung = outcome != JOB_EVENT_GOOD && job->mute;
     if (!move (job, JOB_EVENT_END))
         return;
-    if (failure) {
-        set_text (&job->record.error, failure->message);
-        job->record.error_code = error_code (failure);
-    }
-    if (job->run.journal)
-        journal_phase (job->run.journal, "stopping", states[outcome], job->record.error_code, job->record.error, NULL);
     save_record (job);
     emit_state (job);
     if (outcome == JOB_EVENT_GOOD && !verify_and_finish (job, &bad))

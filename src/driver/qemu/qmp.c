@@ -703,6 +703,7 @@ static Qmp *qmp_start (GSocket *socket, const char *label, GMainContext *context
         return NULL;
     }
     if (qmp->why) {
+        *ret_again = qmp->greeted_again;
         g_propagate_error (error, g_error_copy (qmp->why));
         return NULL;
     }

@@ -16,5 +16,5 @@ int qsd_bind (const char *path, GError **error);
 /* Starts it: a session of its own, output to log. When this returns its monitor can be connected to. ret_pid NULL: it is nobody's
  * child and outlives us; else it is the caller's to reap, and dies with the calling thread. */
 gboolean qsd_spawn (char **argv, int monitor, int log, GPid *ret_pid, GError **error);
-/* Sets *error to why it ended, from its log: BAK_ERROR_BUSY when another QEMU holds an image. Returns FALSE. */
+/* Sets *error to why it cannot be talked to, from its log or, if that is empty, why: BAK_ERROR_BUSY when another QEMU holds an image. Returns FALSE. */
 gboolean qsd_reason (const char *log, const GError *why, GError **error);

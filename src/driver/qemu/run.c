@@ -22,8 +22,6 @@ enum { FREEZE_TIMEOUT_MS = 60000, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 300
 
 /* ---- jobs and exports of QEMU ---- */
 
-typedef struct { Guest *guest; const char *id; } Named;
-
 static gboolean job_event_seen (gpointer data)
 {
     const Named *named = data;

@@ -5,6 +5,8 @@
 
 typedef struct _Run Run;
 
+typedef struct { Guest *guest; const char *id; } Named;      /* a job or an export of QEMU, to be waited for */
+
 /* What another driver adds to the verbs of run.c. */
 typedef struct {
     const char *verb;
