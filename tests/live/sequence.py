@@ -325,10 +325,15 @@ class Sequence:
             q.execute('block-commit', job_id='commit', device=self.root(disk), top_node=disk.node, base_node=disk.nodes[-2])
         except bed.QmpError as e:
             return self.say(f'no commit: {e.desc}')
-        q.wait_event('BLOCK_JOB_READY', device='commit')
-        q.execute('job-complete', id='commit')
-        done = q.wait_event('BLOCK_JOB_COMPLETED', device='commit')
-        if 'error' in done['data']:
+        status = None
+        while status not in ('ready', 'null'):
+            status = q.wait_event('JOB_STATUS_CHANGE', id='commit')['data']['status']
+        if status == 'ready':
+            q.execute('job-complete', id='commit')
+        done = q.wait_event('BLOCK_JOB_COMPLETED', device='commit')['data']
+        if status == 'null':        # a base with an inconsistent bitmap cannot grow to the size of its overlay
+            return self.say(f'no commit of {disk.name}: {done["error"]}')
+        if 'error' in done:
             raise Broken(f'commit: {done}')
         q.wait_event('JOB_STATUS_CHANGE', id='commit', status='null')
         gone = disk.nodes.pop()
