@@ -377,6 +377,50 @@ class NamesTest(Chain):
         self.must('checkpoint-delete', 'g', 'c1', '--metadata')
 
 
+class OtherFormatsTest(bed.LiveTest):
+    """A qcow2 disk, a, beside one that cannot keep a bitmap, b."""
+
+    def setUp(self):
+        super().setUp()
+        raw = self.make_image('b.raw', SIZE, 'raw')
+        self.vm = self.engine(self.make_image('a.qcow2', SIZE), extra=['-blockdev', f'driver=raw,node-name=disk1,file.driver=file,file.filename={raw}'])
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path, '--disk', 'a=disk0', '--disk', 'b=disk1')
+
+    def bitmaps(self):
+        return {node: bitmap['persistent'] for (node, _), bitmap in self.vm.bitmaps().items()}
+
+    def test_a_disk_that_is_left_out_of_a_checkpoint_is_said(self):
+        said = "disk 'b' is not in checkpoint 'c0'.*format 'raw' cannot keep a bitmap.*--memory-bitmap"
+        self.assertRegex(self.must('checkpoint-create-as', 'g', 'c0').err, f'warning: {said}')
+        self.must('checkpoint-delete', 'g', 'c0')
+        with open(self.path('c0.xml'), 'w') as f:
+            f.write('<domaincheckpoint><name>c0</name></domaincheckpoint>')
+        self.assertRegex(self.must('checkpoint-create', 'g', self.path('c0.xml')).err, said)
+        self.must('checkpoint-delete', 'g', 'c0')
+        self.assertRegex(self.json('checkpoint-create-as', 'g', 'c0')['note'], said)
+        self.assertEqual(self.bitmaps(), {'disk0': True})
+        for name, words in ('c1', ['--diskspec', 'a']), ('c2', ['--diskspec', 'b,checkpoint=no', '--diskspec', 'a']):    # who leaves it out is not told so
+            self.assertEqual(self.must('checkpoint-create-as', 'g', name, *words).err, '')
+        self.assertRegex(self.must('checkpoint-create-as', 'g', 'c3', '--diskspec', 'b', rc=1).err, "disk 'b'.*'raw' cannot keep a bitmap.*--memory-bitmap")
+
+    def test_a_checkpoint_that_would_cover_nothing_is_refused_for_a_reason_that_is_said(self):
+        self.must('attach', 'r', '--image', f'x={self.make_image("x.raw", SIZE, "raw")}', '--image', f'y={self.make_image("y.raw", SIZE, "raw")}')
+        done = self.must('checkpoint-create-as', 'r', 'c0', rc=1)
+        for disk in 'xy':
+            self.assertRegex(done.err, f"checkpoint 'c0' would cover no disk: .*disk '{disk}'.*'raw' cannot keep a bitmap.*--memory-bitmap")
+        self.assertIn('none is left', self.must('checkpoint-create-as', 'g', 'c0', '--diskspec', 'a,checkpoint=no', rc=1).err)
+
+    def test_on_request_it_has_a_bitmap_in_memory_which_is_said_too(self):
+        done = self.must('checkpoint-create-as', 'g', 'c0', '--diskspec', 'b', '--memory-bitmap')
+        self.assertRegex(done.err, "disk 'b'.*in memory only: it dies with the QEMU process")
+        self.assertEqual(self.bitmaps(), {'disk1': False})
+        done = self.must('checkpoint-create-as', 'g', 'c1', '--memory-bitmap')
+        for disk in 'ab':
+            self.assertRegex(done.err, f"disk '{disk}'.*in memory only")
+        self.assertEqual(self.bitmaps(), {'disk0': False, 'disk1': False})
+        self.assertRegex(self.must('checkpoint-info', 'g', 'c1').out, 'in memory only: a, b')
+
+
 class AsVirshPrintsItTest(lvbed.OnLibvirt, bed.LiveTest):
     """The same checkpoints on a guest of libvirt and on one of ours; virsh shows the former, baksh the latter."""
     versions = ('7.2',)

@@ -185,6 +185,7 @@ int job_wait (Shell *shell, BakDomain *domain, const char *id, guint flags, gint
 
 /* request.c: documents from options */
 char *request_backup_xml (const Args *args, BakDomain *domain, int *ret_status);
+char **request_selected_disks (BakDomain *domain, int *ret_status);     /* those that are meant where none is named; NULL: failed */
 char *request_checkpoint_xml (const char *name, const char *description, const char *const *disks, gboolean memory);
 const char *read_file (const char *path, char **ret_text);  /* NULL, or why not */
 

@@ -30,20 +30,8 @@ static int backup_document (const Args *args, char **ret_xml)
 /* A bitmap that lives in memory only must be asked for disk by disk. */
 static char *checkpoint_of_all (const Args *args, int *ret_status)
 {
-    BakError *error = NULL;
-    BakDisk **disks;
-    if (bak_domain_list_disks (args_domain (args), &disks, 0, &error) < 0) {
-        *ret_status = fail (error);
-        return NULL;
-    }
-    g_autoptr (GPtrArray) names = g_ptr_array_new ();
-    for (guint i = 0; disks[i]; i++)
-        if (bak_disk_get_flags (disks[i]) & BAK_DISK_SELECTED)
-            g_ptr_array_add (names, (char *) bak_disk_get_target (disks[i]));
-    g_ptr_array_add (names, NULL);
-    char *xml = request_checkpoint_xml (args_text (args, "checkpoint"), NULL, (const char *const *) names->pdata, TRUE);
-    LIST_FREE (disks, bak_disk_unref);
-    return xml;
+    g_auto (GStrv) names = request_selected_disks (args_domain (args), ret_status);
+    return names ? request_checkpoint_xml (args_text (args, "checkpoint"), NULL, (const char *const *) names, TRUE) : NULL;
 }
 
 static int checkpoint_document (const Args *args, char **ret_xml)

@@ -7,8 +7,14 @@ static int create (const Args *args, const char *xml, guint flags, const char *f
     g_autoptr (BakCheckpoint) checkpoint = bak_domain_checkpoint_create_xml (args_domain (args), xml, flags, &error);
     if (!checkpoint)
         return fail (error);
+    const char *note = bak_domain_checkpoint_get_note (checkpoint);
+    if (note)
+        warn ("%s", note);
     if (args_json (args)) {
-        print_json (json_one ("name", bak_domain_checkpoint_get_name (checkpoint)));
+        JsonObject *object = json_new ();
+        json_text (object, "name", bak_domain_checkpoint_get_name (checkpoint));
+        json_text (object, "note", note);
+        print_json (json_take_object (object));
         return STATUS_DONE;
     }
     g_autofree char *name = clean (bak_domain_checkpoint_get_name (checkpoint)), *from = clean (file);
@@ -100,10 +106,27 @@ static gboolean append_diskspec (GString *xml, const char *spec, gboolean memory
     return TRUE;
 }
 
+/* A bitmap that lives in memory only must be asked for disk by disk. */
+static char **all_disks (const Args *args, int *ret_status)
+{
+    char **disks = request_selected_disks (args_domain (args), ret_status);
+    for (guint i = 0; disks && disks[i]; i++) {
+        g_auto (GStrv) parts = g_strsplit (disks[i], ",", -1);
+        g_free (disks[i]);
+        disks[i] = g_strjoinv (",,", parts);
+    }
+    return disks;
+}
+
 static char *create_as_xml (const Args *args, int *ret_status)
 {
     g_autoptr (GString) xml = g_string_new ("<domaincheckpoint>\n");
     const char *const *specs = args_all (args, "diskspec");
+    g_auto (GStrv) all = !*specs && args_has (args, "memory-bitmap") ? all_disks (args, ret_status) : NULL;
+    if (*ret_status != STATUS_DONE)
+        return NULL;
+    if (all)
+        specs = (const char *const *) all;
     const struct { const char *element, *text; } children[] = { { "name", args_text (args, "name") }, { "description", args_text (args, "description") } };
     for (guint i = 0; i < G_N_ELEMENTS (children); i++)
         if (children[i].text) {
@@ -149,7 +172,5 @@ static const Option create_as_options[] = {
     { 0 },
 };
 
-static const Rule create_as_rules[] = { { RULE_REQUIRES, "memory-bitmap", "diskspec" }, { 0 } };
-
 const Command cmd_checkpoint_create_as = { .name = "checkpoint-create-as", .group = "checkpoint", .help = N_("Create a checkpoint from a set of args"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = create_as_options, .rules = create_as_rules, .run = create_as_run };
+    .flags = COMMAND_NEEDS_DOMAIN, .options = create_as_options, .run = create_as_run };

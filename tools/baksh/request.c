@@ -50,6 +50,23 @@ static void row_add (GPtrArray *rows, const char *name, BakDisk *disk)
     g_ptr_array_add (rows, row);
 }
 
+char **request_selected_disks (BakDomain *domain, int *ret_status)
+{
+    BakError *error = NULL;
+    BakDisk **disks = NULL;
+    if (bak_domain_list_disks (domain, &disks, 0, &error) < 0) {
+        *ret_status = fail (error);
+        return NULL;
+    }
+    GPtrArray *names = g_ptr_array_new ();
+    for (guint i = 0; disks[i]; i++)
+        if (bak_disk_get_flags (disks[i]) & BAK_DISK_SELECTED)
+            g_ptr_array_add (names, g_strdup (bak_disk_get_target (disks[i])));
+    g_ptr_array_add (names, NULL);
+    LIST_FREE (disks, bak_disk_unref);
+    return (char **) g_ptr_array_free (names, FALSE);
+}
+
 /* The disks of the backup: those of --disk, else those that the guest's rules select. */
 static GPtrArray *rows_new (const Args *args, BakDomain *domain, int *ret_status)
 {

@@ -246,7 +246,7 @@ static gboolean redefine (virDomainPtr domain, const bak_checkpoint_create_args 
     return made != NULL || lv_error (error);
 }
 
-static gboolean create_online (LvGuest *guest, virDomainPtr domain, LvRequest *request, gboolean quiesce, GError **error)
+static gboolean create_online (LvGuest *guest, virDomainPtr domain, LvRequest *request, gboolean quiesce, char **ret_note, GError **error)
 {
     LvPlanInput input = { .job = "00000000", .domain = guest->name, .checkpoint = request->checkpoint, .picture = request->picture, .names = request->names,
                           .local = guest->lv->local };
@@ -261,6 +261,7 @@ static gboolean create_online (LvGuest *guest, virDomainPtr domain, LvRequest *r
     if (run.frozen)
         error_note (error, _("the guest's file systems are still frozen (%s): domfsthaw"), run.thaw_problem ? run.thaw_problem : "?");
     g_free (run.thaw_problem);
+    *ret_note = plan_notes (plan);
     return ok && lv_checkpoint_record (guest, plan, NULL, error);
 }
 
@@ -284,9 +285,15 @@ gboolean lv_local_checkpoint_create (LvGuest *guest, const void *data, void *ret
         none.checkpoint_xml = (char *) "<domaincheckpoint/>";
     if (!refuse_while_job (guest, _("make a checkpoint"), error) || !lv_request_load (guest, &none, &request, error))
         return FALSE;
-    gboolean ok = request.picture->active ? create_online (guest, domain, &request, (args->flags & CHECKPOINT_QUIESCE) != 0, error)
-                                          : lv_offline_checkpoint_create (guest, &request, args, error);
-    return ok && lv_local_checkpoint_lookup (guest, &(bak_checkpoint_arg) { .domain = guest->name, .name = request.checkpoint->name }, ret, error);
+    g_autofree char *note = NULL;
+    gboolean ok = request.picture->active ? create_online (guest, domain, &request, (args->flags & CHECKPOINT_QUIESCE) != 0, &note, error)
+                                          : lv_offline_checkpoint_create (guest, &request, args, &note, error);
+    if (!ok || !lv_local_checkpoint_lookup (guest, &(bak_checkpoint_arg) { .domain = guest->name, .name = request.checkpoint->name }, ret, error))
+        return FALSE;
+    bak_checkpoint_item *item = &((bak_checkpoint_ret *) ret)->checkpoint;
+    free (item->note);
+    item->note = ret_string (note);
+    return TRUE;
 }
 
 /* ---- delete ---- */

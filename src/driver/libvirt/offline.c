@@ -219,7 +219,7 @@ gboolean lv_offline_begin (LvGuest *guest, const LvPicture *picture, CallId id, 
     return domain && prepare (guest, domain, picture, error) && lv_offline_call (guest, id, args, ret, error);
 }
 
-gboolean lv_offline_checkpoint_create (LvGuest *guest, const LvRequest *request, const bak_checkpoint_create_args *args, GError **error)
+gboolean lv_offline_checkpoint_create (LvGuest *guest, const LvRequest *request, const bak_checkpoint_create_args *args, char **ret_note, GError **error)
 {
     g_autoptr (virDomain) domain = lv_guest_domain (guest, error);
     bak_checkpoint_ret ret = { 0 };
@@ -229,6 +229,7 @@ gboolean lv_offline_checkpoint_create (LvGuest *guest, const LvRequest *request,
     named.xml = xml;
     if (!domain || !prepare (guest, domain, request->picture, error) || !lv_offline_call (guest, CALL_ID_checkpoint_create, &named, &ret, error))
         return FALSE;
+    *ret_note = g_strdup (ret.checkpoint.note);
     call_clear_ret (CALL_ID_checkpoint_create, &ret);
     return tell_libvirt (guest, error);
 }

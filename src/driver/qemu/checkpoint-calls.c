@@ -313,9 +313,8 @@ static void default_name (Guest *guest, CheckpointDef *def)
 
 static void add_notes (const Plan *plan, const Run *run, bak_checkpoint_item *item)
 {
-    GString *text = g_string_new (item->note);
-    for (guint i = 0; i < plan->notes->len; i++)
-        g_string_append_printf (text, "%s%s", text->len ? "; " : "", (char *) plan->notes->pdata[i]);
+    g_autofree char *notes = plan_notes (plan);
+    GString *text = g_string_new (notes);
     if (run->froze > 0 && run->thawed == run->froze)
         g_string_append_printf (text, _("%squiesced: %d file systems were frozen for %.1f ms"), text->len ? "; " : "", run->froze, run->frozen_for / 1000.0);
     else if (run->froze >= 0)

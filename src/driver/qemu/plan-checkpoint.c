@@ -27,7 +27,8 @@ static gboolean tx_checkpoint_disk (Planner *p, const GraphDisk *disk, const Che
             return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': an image in format '%s' cannot keep a bitmap; "
                               "ask for one in memory with persistent='no' (--memory-bitmap): it dies with the QEMU process"),
                               disk->target, node && node->driver ? node->driver : "?");
-        planner_note (p, _("disk '%s' is not in checkpoint '%s': its image format '%s' cannot keep a bitmap"), disk->target, name, node && node->driver ? node->driver : "?");
+        planner_note (p, _("disk '%s' is not in checkpoint '%s': an image in format '%s' cannot keep a bitmap; "
+                           "persistent='no' (--memory-bitmap) makes one that dies with the QEMU process"), disk->target, name, node && node->driver ? node->driver : "?");
         return TRUE;
     }
     for (const GraphNode *layer = node; layer; layer = layer->backing ? graph_node (p->in->graph, layer->backing) : NULL)
@@ -108,8 +109,10 @@ gboolean tx_checkpoint (Planner *p, gboolean alone, GError **error)
         if (!tx_checkpoint_disk (p, disk, def, item && item->def ? item->def->granularity : 0, error))
             return FALSE;
     }
-    if (json_array_get_length (p->actions) == before)
-        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("checkpoint '%s' would cover no disk: no image can keep a bitmap"), checkpoint->name);
+    if (json_array_get_length (p->actions) == before) {
+        g_autofree char *notes = plan_notes (p->plan);
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("checkpoint '%s' would cover no disk: %s"), checkpoint->name, *notes ? notes : _("none is left"));
+    }
     p->plan->checkpoint = g_strdup (checkpoint->name);
     p->plan->checkpoint_description = g_strdup (checkpoint->description);
     p->plan->series = p->in->def ? g_strdup (p->in->def->series) : NULL;

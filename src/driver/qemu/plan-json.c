@@ -68,6 +68,15 @@ void plan_free (Plan *plan)
     g_free (plan);
 }
 
+char *plan_notes (const Plan *plan)
+{
+    g_autoptr (GPtrArray) lines = g_ptr_array_new ();
+    for (guint i = 0; i < plan->notes->len; i++)
+        g_ptr_array_add (lines, plan->notes->pdata[i]);
+    g_ptr_array_add (lines, NULL);
+    return g_strjoinv ("; ", (char **) lines->pdata);
+}
+
 const char *plan_target_of (const Plan *plan, const char *disk)
 {
     for (guint i = 0; i < plan->disks->len; i++)

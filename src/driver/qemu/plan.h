@@ -93,6 +93,8 @@ Plan *plan_backup (const PlanInput *input, GError **error);
 /* A checkpoint alone: one transaction. */
 Plan *plan_checkpoint (const PlanInput *input, GError **error);
 void plan_free (Plan *plan);
+/* What a person should be told, in one line; "": nothing. Caller frees. */
+char *plan_notes (const Plan *plan);
 
 /* Which bitmaps say what changed on this disk since the checkpoint, oldest image first ({"node","name"} objects), or NULL and why not
  * (a short reason: "bitmap inconsistent"). */
