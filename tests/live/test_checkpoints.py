@@ -366,6 +366,20 @@ class NamesTest(Chain):
                 self.assertEqual(self.vm.picture(), picture)
                 self.assert_files(records)
 
+    def test_a_checkpoint_whose_image_only_qemu_can_find_is_not_deleted_without_it(self):
+        """Else its bitmap would stay, and nobody would know."""
+        self.must('detach', 'g')
+        self.vm.quit()
+        vm = self.engine('../disk.qcow2', name='relative')
+        self.must('attach', 'r', '--qmp', vm.qmp_path, '--disk', 'vda=disk0')
+        self.must('checkpoint-create-as', 'r', 'c0')
+        vm.quit()
+        self.assertRegex(self.must('checkpoint-check', 'r', rc=4).out, "(?s)absent.*'../disk.qcow2' cannot be opened")
+        self.assertRegex(self.must('checkpoint-delete', 'r', 'c0', rc=5).err, "checkpoint 'c0' cannot be deleted.*--metadata.*disk 'vda'.*'../disk.qcow2' cannot be found")
+        self.assertEqual(self.must('checkpoint-list', 'r', '--name').out.split(), ['c0'])
+        self.must('checkpoint-delete', 'r', 'c0', '--metadata')
+        self.assertIn('c0', self.img('info', self.disk).stdout)
+
     def test_a_checkpoint_whose_image_is_gone_can_be_deleted(self):
         self.full()
         self.full('second', 'c1')

@@ -498,6 +498,10 @@ class RawTest(lvbed.OnLibvirt, bed.LiveTest):
         xml = self.write_xml('c.xml', "<domaincheckpoint><name>c</name><disks><disk name='vdb'/></disks></domaincheckpoint>")
         self.assertIn("'raw'", self.must('checkpoint-create', 'g', xml, rc=1).err)
 
+    def test_a_checkpoint_alone_says_so_too(self):
+        self.assertIn("disk 'vdb' is not in checkpoint 'c'", self.must('checkpoint-create-as', 'g', 'c').err)
+        self.assertIn("disk 'vdb' is not in checkpoint 'd'", self.json('checkpoint-create-as', 'g', 'd')['note'])
+
     def test_a_raw_target_stays_sparse(self):
         self.vm.kill()
         self.vm = self.bare(self.make_image('sparse.qcow2', '1G', data=[(512 * MIB, MIB, 7)]))

@@ -351,6 +351,9 @@ static int mode_check (const Args *args, gboolean pull)
     for (guint i = 0; strange[i]; i++)
         if (args_has (args, strange[i]))
             return usage (_("option --%s is for --mode %s"), strange[i], pull ? "push" : "pull");
+    const char *sync = args_text (args, "sync");
+    if (sync && args_has (args, "since") && !g_str_equal (sync, "incremental"))
+        return usage (_("option --since is for --sync incremental, not %s"), sync);
     return STATUS_DONE;
 }
 

@@ -136,7 +136,8 @@ static void check_file_disk (Check *check, GHashTable *images, const CheckpointD
     }
     const ImageInfo *info = recorded->file && g_path_is_absolute (recorded->file) ? image_of (images, recorded->file) : NULL;
     if (!info) {
-        found (check, "absent", recorded->disk, recorded->bitmap, REPAIR_NONE, _("its image cannot be opened"), _("nothing: it counts again when the image is back"));
+        g_autofree char *meaning = g_strdup_printf (_("QEMU does not run, and its image '%s' cannot be opened"), recorded->file ? recorded->file : "");
+        found (check, "absent", recorded->disk, recorded->bitmap, REPAIR_NONE, meaning, _("nothing: it counts again when the image is back"));
         return;
     }
     const ImageBitmap *bitmap = image_bitmap (info, recorded->bitmap);

@@ -261,6 +261,8 @@ gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error)
 
 static gboolean remove_disk (Guest *guest, const Graph *graph, const Checkpoint *checkpoint, const CheckpointDisk *disk, GError **error)
 {
+    if (!graph && disk->persistent && disk->file && *disk->file && !g_path_is_absolute (disk->file))
+        return error_set (error, BAK_ERROR_CONNECTION, _("QEMU does not run, and its image '%s' cannot be found without it"), disk->file);
     if (!graph)
         return remove_from_file (disk, error);
     g_autoptr (GPtrArray) nodes = checkpoint_nodes (graph, disk);

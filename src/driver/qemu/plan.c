@@ -106,6 +106,8 @@ static gboolean resolve (Planner *p, Item *item, GError **error)
                           item->disk->target, sync_mode_to_string (item->sync));
     if (item->sync == SYNC_TOP || item->sync == SYNC_NONE)
         p->plan->partial = TRUE;
+    if (item->sync == SYNC_NONE)
+        planner_note (p, _("disk '%s': what the guest overwrites is kept until somebody stops that (backup-stop)"), item->disk->target);
     item->out->type = g_strdup (sync_types[item->sync]);
     if (p->plan->mode == BACKUP_MODE_PUSH && !resolve_target (p, item, error))
         return FALSE;

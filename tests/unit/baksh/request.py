@@ -96,7 +96,7 @@ def test_network_targets_are_uris():
 def test_bad_targets_are_refused():
     for options in (['--target', 'vda=rel'], ['--target', 'rel', '--disk', 'vda'], ['--target', 'vdx=/b'], ['--target', 'vda=/a', '--target', 'vda=/b'],
                     ['--onto', 'vda=rel'], ['--scratch', 'rel'], ['--scratch', 'vda=rel'], ['--target', 'dir/'], ['--mode', 'pull', '--target', 'vda=/b'],
-                    ['--mode', 'push', '--server', 'unix:/x'], ['--idle-timeout', '5'], ['--allow-insecure'], ['--mode', 'pull', '--format', 'raw']):
+                    ['--mode', 'push', '--server', 'unix:/x'], ['--idle-timeout', '5'], ['--allow-insecure'], ['--mode', 'pull', '--format', 'raw'], *(['--since', 'c1', '--sync', sync] for sync in ('full', 'top', 'none'))):
         refused(*options)
 
 
