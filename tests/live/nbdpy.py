@@ -47,6 +47,8 @@ class Server:
         self.open_gate.set()
         self.written, self.limit, self.errno, self.dies, self.bad_flush = 0, None, 0, False, False
         self.held_after = None
+        self.flush_gate, self.flushes = threading.Event(), 0
+        self.flush_gate.set()
         self.connections = set()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
@@ -68,11 +70,16 @@ class Server:
         else:
             self.held_after = after
 
+    def hold_flush(self):
+        """Only a flush is not answered."""
+        self.flush_gate.clear()
+
     def let_go(self):
         self.open_gate.set()
+        self.flush_gate.set()
 
     def close(self):
-        self.open_gate.set()
+        self.let_go()
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
@@ -153,6 +160,8 @@ class Server:
             else:
                 self.data[offset:offset + length] = data if kind == WRITE else bytes(length)
         elif kind == FLUSH:
+            self.flushes += 1
+            self.flush_gate.wait()
             error = EIO if self.bad_flush else self.errno if self.limit is not None and self.written > self.limit else 0
         sock.sendall(struct.pack('>IIQ', 0x67446698, error, cookie) + answer)
         return True

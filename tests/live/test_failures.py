@@ -61,6 +61,61 @@ class FlushTest(bed.LiveTest):
         self.assert_failed(self.push_to(server, 'qcow2'), 'disk0', 'Input/output error')
 
 
+class HungTest(bed.LiveTest):
+    """A target that hangs holds neither QEMU's main loop, and the guest with it, nor an abort."""
+
+    def setUp(self):
+        super().setUp()
+        self.vm = self.engine(*(self.make_image(f'disk{n}.qcow2', SIZE, data=[(0, SIZE, 7)]) for n in range(2)))
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.picture = self.vm.picture()
+        self.servers = [nbdpy.Server(self.path(f'server{n}'), SIZE) for n in range(2)]
+        for server in self.servers:
+            self.addCleanup(server.close)
+
+    def begin(self):
+        targets = [a for n, s in enumerate(self.servers) for a in ('--target', f'disk{n}=nbd+unix:///?socket={s.path}')]
+        self.must('backup-begin', 'g', '--reuse-external', *targets)
+
+    def assert_qemu_answers(self, seconds=2):
+        deadline = bed.time.monotonic() + seconds
+        while bed.time.monotonic() < deadline:
+            self.vm.qmp.execute('query-status', timeout=1 * bed.SLOW)
+            bed.time.sleep(0.1)
+
+    def abort(self):
+        began = bed.time.monotonic()
+        self.must('backup-stop', 'g', '--abort')
+        self.assertLess(bed.time.monotonic() - began, 8 * bed.SLOW)
+        self.assertEqual(self.json('backup-info', 'g')['state'], 'aborted')
+        self.assert_nothing_left(self.vm, self.picture)
+
+    def test_one_that_hangs_does_not_hold_qemu_when_another_disk_is_done(self):
+        self.servers[1].hold(after=SIZE // 2)
+        self.begin()
+        bed.wait_for('the other to hang', lambda: not self.servers[1].open_gate.is_set())
+        bed.wait_for('the end of the copy of one', lambda: self.json('backup-info', 'g')['disks'][0]['bytes'] == SIZE)
+        self.assert_qemu_answers()
+        self.abort()
+
+    def test_a_flush_that_takes_long_does_not_hold_qemu(self):
+        self.servers[1].hold_flush()
+        self.begin()
+        bed.wait_for('the flush', lambda: self.servers[1].flushes)
+        self.assert_qemu_answers()
+        self.assertIn(self.json('backup-info', 'g')['state'], ('running', 'stopping'))      # a mirror (5.2) flushes at its end
+        self.servers[1].let_go()
+        self.must('backup-wait', 'g')
+        self.assertEqual([bytes(s.data) for s in self.servers], [b'\7' * SIZE] * 2)
+        self.assert_nothing_left(self.vm, self.picture)
+
+    def test_a_flush_that_hangs_does_not_hold_the_abort(self):
+        self.servers[0].hold_flush()
+        self.begin()
+        bed.wait_for('the flush', lambda: self.servers[0].flushes)
+        self.abort()
+
+
 class CancelTest(bed.LiveTest):
     """A job-cancel that comes while QEMU ends the job ends it twice and QEMU itself with it: what is cancelled stands still."""
 

@@ -126,13 +126,8 @@ class PushTest(Under):
         begin = time.monotonic()
         self.must('backup-wait', 'g', rc=3)
         self.assertLess(time.monotonic() - begin, 20 * bed.SLOW)
-        job = self.json('backup-info', 'g')
-        if bed.version_tuple(self.version) >= (10, 0) and job['state'] == 'failed':
-            # the end of the other disk's job waits for this one's requests, and QEMU with it, until the connection is cut
-            self.assertIn('did not answer', job['error'])
-        else:
-            self.assert_record('aborted', '--timeout')
-        self.assert_unharmed(10 if bed.version_tuple(self.version) >= (10, 0) else 2)
+        self.assert_record('aborted', '--timeout')
+        self.assert_unharmed()
         self.assert_clean()
 
     def test_a_server_that_hangs_from_the_start_fails_the_begin(self):

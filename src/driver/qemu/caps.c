@@ -53,6 +53,7 @@ static const struct { const char *field; gsize offset; const char *how; } rows[]
     ROW (snapshot_access_exact, NULL),
     ROW (iothread_nbd_safe, NULL),
     ROW (concluded_backup_safe, NULL),
+    ROW (copies_wait, NULL),
 #undef ROW
 };
 
@@ -216,6 +217,7 @@ static void add_version_gates (Caps *caps)
     caps->snapshot_access_exact = caps->snapshot_access && caps->version >= 8000000;
     caps->iothread_nbd_safe = caps->version / 1000 != 7002;
     caps->concluded_backup_safe = caps->version < 4002000 || caps->version >= 6000000;
+    caps->copies_wait = caps->backup_auto_dismiss && caps->concluded_backup_safe;
 }
 
 Caps *caps_from_answers (JsonNode *schema, JsonNode *commands, guint version, const char *version_text, GError **error)

@@ -85,6 +85,7 @@ typedef struct {
     gboolean write_threshold;
     gboolean iothread_nbd_safe;         /* not 7.2.x (B8) */
     gboolean concluded_backup_safe;     /* not 4.2 to 5.x: query-named-block-nodes by anybody crashes while a backup job is concluded and not dismissed */
+    gboolean copies_wait;               /* a copy that has ended stays "pending" until it is told to let go of its nodes, and "concluded" until it is dismissed */
     gboolean qom;                       /* qom-set, qom-get */
     gboolean transaction;
     gboolean qcow2_zstd;

@@ -577,7 +577,10 @@ static gboolean finish (Job *job, GError **error)
 {
     for (guint tries = 0;; tries++) {
         g_autoptr (GError) failure = NULL;
-        if (run_finish (&job->run, &failure))
+        job->run.cancel = &job->guest->cancel;
+        gboolean ok = run_finish (&job->run, &failure);
+        job->run.cancel = NULL;
+        if (ok)
             return TRUE;
         if (tries == 2 || error_code (failure) != BAK_ERROR_CONNECTION || !guest_acquire (job->guest, NULL)) {
             g_propagate_error (error, g_steal_pointer (&failure));
@@ -702,13 +705,13 @@ static void job_end (Job *job, JobEvent outcome, const GError *failure)
     save_record (job);
     emit_state (job);
     if (outcome == JOB_EVENT_GOOD && !verify_and_finish (job, &bad))
-        outcome = JOB_EVENT_BAD;
+        outcome = error_code (bad) == BAK_ERROR_ABORTED && g_atomic_int_get (&job->guest->cancel) ? JOB_EVENT_ABORTED : JOB_EVENT_BAD;
     if (outcome == JOB_EVENT_GOOD)
         count_as_done (job);
     if (bad) {
         set_text (&job->record.error, bad->message);
         job->record.error_code = error_code (bad);
-        journal_phase (job->run.journal, "stopping", JOB_STATE_FAILED, job->record.error_code, job->record.error, NULL);
+        journal_phase (job->run.journal, "stopping", states[outcome], job->record.error_code, job->record.error, NULL);
     }
     if (!run_undo (&job->run, outcome == JOB_EVENT_GOOD, &undo_failure))
         g_warning ("job %s: undo: %s", job->record.id, undo_failure->message);
@@ -738,7 +741,13 @@ static gboolean is_job (JsonObject *entry, const char *id)
     return entry && id && g_strcmp0 (json_get_string (entry, "id"), id) == 0;
 }
 
-/* The result is in the journal before QEMU forgets it. A mirror that is ready has copied all, and ends when it is told to. */
+/* A copy that has all is "ready" (a mirror) or "pending" (a backup) until finish() tells it to end. */
+static gboolean has_copied (const Guest *guest, const char *status)
+{
+    return g_strcmp0 (status, "ready") == 0 || (guest->caps->copies_wait && g_strcmp0 (status, "pending") == 0);
+}
+
+/* The result is in the journal before QEMU forgets it. */
 static void note_result (Job *job, guint index, gboolean concluded, const char *error)
 {
     const PlanDisk *disk = job->plan->disks->pdata[index];
@@ -757,7 +766,7 @@ static void note_entry (Job *job, guint index, JsonObject *entry)
     JobDisk *state = &job->disks[index];
     gint64 current = MAX (0, json_get_int (entry, "current-progress", 0)), total = MAX (0, json_get_int (entry, "total-progress", 0));
     const char *status = json_get_string (entry, "status");
-    gboolean concluded = g_strcmp0 (status, "concluded") == 0, copied = g_strcmp0 (status, "ready") == 0;
+    gboolean concluded = g_strcmp0 (status, "concluded") == 0, copied = has_copied (job->guest, status);
 
     if (is_job (entry, disk->job)) {
         out->bytes = current;
@@ -1105,7 +1114,7 @@ static gboolean mind_hung_targets (Job *job, gint64 now)
     return TRUE;
 }
 
-/* From 10.1 on the end of one disk's job waits for the requests of all: a target that hangs holds QEMU's main loop, and the guest. FALSE: the job has ended. */
+/* From 8.2 on the end of one disk's job, by a failure, waits for the requests of all: a target that hangs holds QEMU's main loop, and the guest. FALSE: the job has ended. */
 static gboolean mind_mute_qemu (Job *job)
 {
     if (!job->mute || job->plan->mode != BACKUP_MODE_PUSH || !run_can_cut (&job->run))
@@ -1119,7 +1128,7 @@ static gboolean mind_mute_qemu (Job *job)
 static gboolean event_says_ended (Guest *guest, const char *id)
 {
     const char *status = id ? g_hash_table_lookup (guest->job_status, id) : NULL;
-    return (status && (g_str_equal (status, "concluded") || g_str_equal (status, "ready") || g_str_equal (status, "null")))
+    return (status && (g_str_equal (status, "concluded") || has_copied (guest, status) || g_str_equal (status, "null")))
         || (id && !guest->caps->jobs && g_hash_table_contains (guest->job_errors, id));
 }
 

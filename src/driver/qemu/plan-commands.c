@@ -44,6 +44,14 @@ Action *job_dismiss (const char *job)
     return guarded (qmp_action ("job-dismiss", obj ("id", "s", job, NULL)), "job", job);
 }
 
+/* Once: what has let go of its nodes is only waited for. */
+Action *job_finalize (const char *job)
+{
+    Action *action = qmp_action ("job-finalize", obj ("id", "s", job, NULL));
+    action->guard = obj ("job", "s", job, "status", "s", "pending", NULL);
+    return action;
+}
+
 Action *object_add (Planner *p, const char *type, const char *id, JsonObject *properties)
 {
     if (p->caps->object_add_props)

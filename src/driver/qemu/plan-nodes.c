@@ -2,7 +2,7 @@
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/planner.h"
 
-enum { NBD_OPEN_TIMEOUT = 10, RELAY_PATIENCE = 30, RELAY_PATIENCE_UNPROTECTED = 15 };
+enum { NBD_OPEN_TIMEOUT = 10, RELAY_PATIENCE = 60, RELAY_PATIENCE_UNPROTECTED = 15 };
 
 /* A server that hangs would hold QEMU's main loop, and the guest with it: yank cuts its connection, else the end of a relay of ours does.
  * On a unix socket yank is not enough: a full one that was shut down is never writable again, and QEMU waits for just that. */

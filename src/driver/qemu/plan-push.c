@@ -2,7 +2,7 @@
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/planner.h"
 
-enum { NBD_FLUSH_TIMEOUT_MS = 30000 };
+enum { NBD_FLUSH_TIMEOUT_MS = 60000 };
 
 /* The reopen as read-only flushes first, and reports what the deletion of a node would swallow. */
 static void finish_flush (Planner *p, const Item *item, JsonObject *options)
@@ -14,6 +14,14 @@ static void finish_flush (Planner *p, const Item *item, JsonObject *options)
     Action *reopen = p->caps->reopen ? qmp_action ("blockdev-reopen", obj ("options", "a", arr (options, NULL), NULL))
                                      : qmp_action ("x-blockdev-reopen", options);
     g_ptr_array_add (p->plan->finish, guarded (timed (reopen, timeout), "node", node));
+}
+
+static void finish_network (Planner *p, const Item *item, const char *node)
+{
+    g_autofree char *source = own_name (p, "nul", item), *job = own_name (p, "flu", item);
+    Action *flush = own_action ("node-flush", obj ("node", "s", node, "source", "s", source, "job", "s", job, "size", "i", (gint64) item->disk->size,
+                                                   "place", "s", item->out->path, NULL));
+    g_ptr_array_add (p->plan->finish, guarded (timed (flush, NBD_FLUSH_TIMEOUT_MS), "node", node));
 }
 
 /* Where a failing target breaks the point in time and not the guest's write, a job without an end says nothing of it; who reads there is told. */
@@ -35,7 +43,7 @@ static void finish_probe (Planner *p, const Item *item)
         g_ptr_array_add (finish, qmp_action ("blockdev-del", obj ("node-name", "s", nodes[i], NULL)));
 }
 
-/* Each as soon as it has ended; where QEMU does not do that itself. A mirror that has copied all goes on until it is told that it is enough. */
+/* What QEMU does not do itself. A mirror that has copied all goes on until it is told that it is enough. */
 static void finish_job (Planner *p, const Item *item)
 {
     const char *job = item->out->job;
@@ -47,7 +55,11 @@ static void finish_job (Planner *p, const Item *item)
         g_ptr_array_add (finish, job_cancel (p, job));
         g_ptr_array_add (finish, guarded (own_action ("job-wait-end", obj ("job", "s", job, NULL)), "job", job));
     }
-    if (p->mirror || (p->caps->backup_auto_dismiss && p->caps->concluded_backup_safe))
+    else if (p->caps->copies_wait) {
+        g_ptr_array_add (finish, job_finalize (job));
+        g_ptr_array_add (finish, guarded (own_action ("job-wait", obj ("job", "s", job, NULL)), "job", job));
+    }
+    if (p->mirror || p->caps->copies_wait)
         g_ptr_array_add (finish, job_dismiss (job));
     for (guint i = first; i < finish->len; i++)
         ((Action *) finish->pdata[i])->disk = g_strdup (item->disk->target);
@@ -61,10 +73,12 @@ static void finish_push (Planner *p, Item *item)
     gboolean fresh_file = store->type == STORE_FILE && !is_reused (p, &item->target);
     guint first = finish->len;
 
-    /* QEMU's own flush holds the guest: what is left for it should be little. */
+    /* The flush of the reopen holds the guest: what is left for it should be little. */
     if (store->path)
         g_ptr_array_add (finish, own_action ("file-sync", obj ("path", "s", store->path, NULL)));
     if (p->caps->reopen || p->caps->x_reopen) {
+        if (store->type == STORE_NETWORK)
+            finish_network (p, item, node);
         finish_flush (p, item, format_options (p, item, &item->target, node, file));
         /* A raw node without a writer does not pass its flush on to a node that has a name of its own. */
         finish_flush (p, item, protocol_options (p, item, &item->target, file));

@@ -59,11 +59,13 @@ static gboolean copy_top_only (Planner *p, const Item *item)
         && node && g_strcmp0 (node->driver, "qcow2") == 0 && !node->backing && !node->backing_filename;
 }
 
+/* From 8.2 on QEMU waits for every request of every disk when it takes a job's nodes apart: a copy that has ended waits (finish_job) until no
+ * other target is written any more. */
 static JsonObject *backup_data (Planner *p, const char *job, const char *device, const char *target, const char *sync)
 {
     JsonObject *data = obj ("job-id", "s", job, "device", "s", device, "target", "s", target, "sync", "s", sync, NULL);
     if (p->caps->backup_auto_dismiss) {
-        json_object_set_boolean_member (data, "auto-finalize", TRUE);
+        json_object_set_boolean_member (data, "auto-finalize", !p->caps->copies_wait);
         json_object_set_boolean_member (data, "auto-dismiss", !p->caps->concluded_backup_safe);
     }
     return data;

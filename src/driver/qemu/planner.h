@@ -95,6 +95,7 @@ Action *node_add (Planner *p, JsonObject *options);
 Action *node_del (Planner *p, const char *name);
 Action *job_cancel (Planner *p, const char *job);
 Action *job_dismiss (const char *job);
+Action *job_finalize (const char *job);
 Action *object_add (Planner *p, const char *type, const char *id, JsonObject *properties);
 Action *bitmap_remove (const char *node, const char *bitmap);
 void add_create_job (Planner *p, const char *title, Item *item, const char *job, JsonObject *options);

@@ -344,8 +344,8 @@ static gboolean route (DriverConn *conn, CallId id, const void *args, void *ret,
         return FALSE;
     if (id == CALL_ID_job_abort || (id == CALL_ID_backup_stop && ((const bak_stop_args *) args)->flags & STOP_ABORT)) {
         g_mutex_lock (&guest->snapshot_lock);
-        if (guest->snapshot.state == JOB_STATE_PREPARING && guest->snapshot.id && *guest->snapshot.id)
-            g_atomic_int_set (&guest->cancel, TRUE);    /* ends a begin that is under way */
+        if ((guest->snapshot.state == JOB_STATE_PREPARING || guest->snapshot.state == JOB_STATE_STOPPING) && guest->snapshot.id && *guest->snapshot.id)
+            g_atomic_int_set (&guest->cancel, TRUE);    /* ends a begin that is under way, or the flush of what is copied */
         g_mutex_unlock (&guest->snapshot_lock);
     }
     if (!does_jobs_itself (qemu))

@@ -30,6 +30,12 @@ static gboolean job_event_seen (gpointer data)
         || (status && (g_str_equal (status, "concluded") || g_str_equal (status, "null")));
 }
 
+static gboolean job_success_seen (gpointer data)
+{
+    const Named *named = data;
+    return job_event_seen (data) || g_strcmp0 (g_hash_table_lookup (named->guest->job_status, named->id), "ready") == 0;
+}
+
 /* The job's entry in query-jobs: *ret_job (status, error) or NULL members when it is gone. */
 static gboolean query_job (Guest *guest, const char *id, char **ret_status, char **ret_error, GError **error)
 {
@@ -73,6 +79,8 @@ static gboolean job_wait (Run *run, const char *id, gboolean want_success, guint
                 return FALSE;
             if (!status)
                 return !want_success || error_set (error, BAK_ERROR_MONITOR, _("QEMU's job '%s' has vanished"), id);
+            if (want_success && g_str_equal (status, "ready"))
+                return TRUE;
             if (g_str_equal (status, "concluded")) {
                 if (!failure || !want_success)
                     return TRUE;
@@ -84,7 +92,7 @@ static gboolean job_wait (Run *run, const char *id, gboolean want_success, guint
         if (now >= deadline)
             return error_set (error, BAK_ERROR_TIMEOUT, _("QEMU's job '%s' did not end in time"), id);
         g_autoptr (GError) ignored = NULL;
-        if (!qmp_wait (guest->qmp, job_event_seen, &named, MIN (deadline, now + REQUERY_MS * 1000), id, &ignored)
+        if (!qmp_wait (guest->qmp, want_success ? job_success_seen : job_event_seen, &named, MIN (deadline, now + REQUERY_MS * 1000), id, &ignored)
             && error_code (ignored) != BAK_ERROR_TIMEOUT) {
             g_propagate_error (error, g_steal_pointer (&ignored));
             return FALSE;
@@ -104,6 +112,31 @@ static gboolean verb_job_wait (Run *run, const Action *action, GError **error)
 static gboolean verb_job_wait_end (Run *run, const Action *action, GError **error)
 {
     return job_wait (run, json_get_string (action->args, "job"), FALSE, action->timeout_ms, error);
+}
+
+static void drop_flush (Run *run, const char *job, const char *source)
+{
+    qmp_run (run->guest->qmp, "job-cancel", obj ("id", "s", job, NULL), 0, NULL);
+    if (job_wait (run, job, FALSE, 0, NULL))
+        qmp_run (run->guest->qmp, "job-dismiss", obj ("id", "s", job, NULL), 0, NULL);
+    qmp_run (run->guest->qmp, "blockdev-del", obj ("node-name", "s", source, NULL), 0, NULL);
+}
+
+/* By a job, for which QEMU's main loop, and the guest with it, need not wait: a mirror of nothing is "ready" when its target is flushed. */
+static gboolean verb_node_flush (Run *run, const Action *action, GError **error)
+{
+    const char *job = json_get_string (action->args, "job"), *source = json_get_string (action->args, "source");
+    Qmp *qmp = run->guest->qmp;
+
+    drop_flush (run, job, source);      /* of a try that the monitor has cut short */
+    gboolean ok = qmp_run (qmp, "blockdev-add", obj ("driver", "s", "null-co", "node-name", "s", source, "size", "i", json_get_int (action->args, "size", 0), NULL), 0, error)
+        && qmp_run (qmp, "blockdev-mirror", obj ("job-id", "s", job, "device", "s", source, "target", "s", json_get_string (action->args, "node"), "sync", "s", "none",
+                                                 "buf-size", "i", (gint64) 65536, "auto-dismiss", "b", FALSE, NULL), 0, error)
+        && job_wait (run, job, TRUE, action->timeout_ms, error);
+    if (!ok)
+        run_cut (run);
+    drop_flush (run, job, source);
+    return ok || error_note (error, _("target '%s': flush"), json_get_string (action->args, "place"));
 }
 
 static gboolean export_gone (gpointer data)
@@ -622,7 +655,8 @@ static const struct {
     { "size-check", TRUE, verb_size_check }, { "file-sync", FALSE, verb_file_sync }, { "file-punch", FALSE, verb_file_punch },
     { "file-reserve", FALSE, verb_file_reserve },
     { "socket-check", FALSE, verb_socket_check }, { "socket-remove", FALSE, verb_socket_remove }, { "tls-check", FALSE, verb_tls_check },
-    { "job-wait", TRUE, verb_job_wait }, { "job-wait-end", TRUE, verb_job_wait_end }, { "export-wait-gone", TRUE, verb_export_wait_gone },
+    { "job-wait", TRUE, verb_job_wait }, { "job-wait-end", TRUE, verb_job_wait_end }, { "node-flush", TRUE, verb_node_flush },
+    { "export-wait-gone", TRUE, verb_export_wait_gone },
     { "relay-start", FALSE, verb_relay_start }, { "relay-cut", FALSE, verb_relay_cut },
     { "freeze", FALSE, verb_freeze }, { "thaw", FALSE, verb_thaw },
 };
@@ -723,13 +757,13 @@ gboolean run_steps (Run *run, GError **error)
 static gboolean guard_holds (const Graph *graph, JsonObject *guard)
 {
     const char *node = json_get_string (guard, "node"), *job = json_get_string (guard, "job"), *export = json_get_string (guard, "export");
-    const char *object = json_get_string (guard, "object"), *bitmap = json_get_string (guard, "bitmap");
+    const char *object = json_get_string (guard, "object"), *bitmap = json_get_string (guard, "bitmap"), *status = json_get_string (guard, "status");
     if (bitmap)
         return node && graph_node (graph, node) && graph_bitmap (graph_node (graph, node), bitmap);
     if (node)
         return graph_node (graph, node) != NULL;
     if (job)
-        return graph_job (graph, job) != NULL;
+        return graph_job (graph, job) && (!status || g_strcmp0 (graph_job (graph, job)->status, status) == 0);
     if (export)
         return graph_export (graph, export) != NULL;
     for (guint i = 0; object && i < graph->objects->len; i++)

@@ -15,7 +15,7 @@ static const struct { const char *field, *expected; } rows[] = {
     { "snapshot_access", "--+++" }, { "snapshot_access_exact", "---++" }, { "nbd_open_timeout", "--+++" }, { "nbd_reconnect_delay", "-++++" },
     { "nbd_server_max_connections", "-++++" }, { "export_add", "-++++" }, { "export_bitmap_node", "--+++" }, { "nbd_server_add", "+++++" },
     { "bitmap_merge", "-++++" }, { "bitmap_disabled", "-++++" }, { "yank", "--+++" }, { "write_threshold", "+++++" },
-    { "iothread_nbd_safe", "++-++" }, { "concluded_backup_safe", "+-+++" }, { "qom", "+++++" }, { "transaction", "+++++" }, { "qcow2_zstd", "--+++" },
+    { "iothread_nbd_safe", "++-++" }, { "concluded_backup_safe", "+-+++" }, { "copies_wait", "--+++" }, { "qom", "+++++" }, { "transaction", "+++++" }, { "qcow2_zstd", "--+++" },
     { "raw_size", "-++++" }, { "named_nodes_flat", "-++++" }, { "block_flat", "----+" }, { "block_graph", "-++++" }, { "object_add_props", "++---" }, { "storage_daemon", "-----" },
 };
 
