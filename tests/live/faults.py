@@ -7,13 +7,14 @@ A monitor of our own stands between libbackup and a real QEMU and, at the k-th c
   disconnect  QEMU does it, the connection breaks before the answer
   kill-before the owner is killed before QEMU sees the command
   kill-after  the owner is killed after QEMU has done it
+  kill-twice  the same, and who recovers is killed too, at one of its first commands
 Plans: {push, pull} x {full, incremental} x {1, 3 disks} x {with, without checkpoint} x {protected, not}.
 After each: the guest runs and can write, nothing named bak- is in QEMU, no file is left, the parent checkpoint is still good for
 an exact increment, and the record says failed (with the injected cause) or, where the fault came after the point of no return,
 completed with a good copy. Prints its coverage: plans x steps x faults.
 
-    faults.py [--sample N] [--seed S] [--plans push-full-1-nocheckpoint-protected,…] [--faults error,…]
-QEMU_VERSION chooses the QEMU. --sample draws N cases at random over all plans; without it every case runs.
+    faults.py [--sample N] [--seconds N] [--seed S] [--plans push-full-1-nocheckpoint-protected,…] [--faults error,…]
+QEMU_VERSION chooses the QEMU. --sample draws N cases at random over all plans, --seconds as many as fit; without them every case runs.
 """
 import argparse
 import itertools
@@ -31,7 +32,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bed  # noqa: E402
 
-FAULTS = ('error', 'timeout', 'disconnect', 'kill-before', 'kill-after')
+FAULTS = ('error', 'timeout', 'disconnect', 'kill-before', 'kill-after', 'kill-twice')
 PLANS = [dict(zip(('mode', 'kind', 'disks', 'checkpoint', 'protect'), p)) for p in
          itertools.product(('push', 'pull'), ('full', 'incremental'), (1, 3), (True, False), ('yes', 'no'))]
 READS = ('qmp_capabilities', 'query-', 'qom-', 'x-debug-query', 'device-list')
@@ -61,9 +62,10 @@ class Monitor(threading.Thread):
         self.arm(None, None)
         self.start()
 
-    def arm(self, index, fault):
+    def arm(self, index, fault, then=0):
+        """then: for kill-twice, the command of who recovers."""
         with self.lock:
-            self.index, self.fault, self.seen, self.fired, self.names, self.sent = index, fault, 0, None, [], []
+            self.index, self.fault, self.then, self.seen, self.fired, self.names, self.sent = index, fault, then, 0, None, [], []
 
     def run(self):
         while True:
@@ -94,10 +96,12 @@ class Monitor(threading.Thread):
             number, self.seen = self.seen, self.seen + 1
             self.names.append(command)
             self.sent.append({key: message[key] for key in message if key != 'id'})
-            if number != self.index or self.fired:
+            if number != self.index:
                 return None
-            self.fired = command
-            return self.fault
+            fault, self.index, self.fired = self.fault, None, self.fired or command
+            if fault == 'kill-twice':
+                self.index, self.seen, self.fault, fault = self.then, 0, 'kill-after', 'kill-after'
+            return fault
 
     def serve(self, client, server, pid):
         swallow = {}        # id -> what to do when its answer comes
@@ -160,7 +164,7 @@ def cut(buffer):
 
 class Matrix(bed.LiveTest):
     """One QEMU serves many cases; when one goes wrong the next starts with a new one."""
-    broken = os.environ.get('LIBBACKUP_TEST_EXPECT_FAULTS')
+    folder = '/dev/shm' if os.access('/dev/shm', os.W_OK) else None      # small images, thousands of fsyncs
 
     def bring_up(self, disks):
         self.count = getattr(self, 'count', 0) + 1
@@ -233,7 +237,8 @@ class Matrix(bed.LiveTest):
         if plan['checkpoint']:
             self.baksh('checkpoint-delete', self.guest_name, f'cp-{name}')
 
-    def check(self, plan, name, fault, command, result):
+    def check(self, plan, name, fault, command, result, before=None):
+        """before: the last job before it, when that may still be the last."""
         where = f'{plan_name(plan)}: {fault} at {command} ({self.version}): {result}'
         # whoever comes next recovers; a push that went on ends
         info = self.baksh('backup-info', self.guest_name, '--json')
@@ -249,9 +254,10 @@ class Matrix(bed.LiveTest):
         scratch = os.path.join(self.path('state'), 'guests', self.guest_name, 'scratch')
         self.assertEqual(os.listdir(scratch) if os.path.isdir(scratch) else [], [], where)
         self.assertFalse(os.path.exists(os.path.join(self.path('state'), 'guests', self.guest_name, 'journal')), where)
-        good = record['state'] == 'completed' and (plan['mode'] == 'push' or True)
-        if record['state'] != 'completed':
+        good = record['state'] == 'completed' and record['id'] != before
+        if not good:
             self.assertEqual(os.listdir(self.targets), [], f'{where}: a file is left, state {record["state"]}')
+        if record['state'] != 'completed':
             self.assertTrue(record['error'], where)
             if fault == 'error' and record['state'] == 'failed':
                 self.assertIn('injected by the test', record['error'], where)
@@ -279,29 +285,34 @@ class Matrix(bed.LiveTest):
             self.assertEqual(now.returncode, 0, f'{where}\nthe increment from the parent is not the disk: {now.stdout}')
             os.unlink(f'{self.targets}/inc-{n}.qcow2')
 
-    def case(self, plan, index, fault, name):
+    def case(self, plan, index, fault, name, then=None):
         self.write()
-        self.monitor.arm(index, fault)
+        self.monitor.arm(index, fault, index % 4 if then is None else then)
         result = self.drive(plan, name)
+        if fault == 'kill-twice':
+            self.baksh('backup-info', self.guest_name)
         fired = self.monitor.fired
         self.monitor.arm(None, None)
         self.check(plan, name, fault, f'{index}:{fired}', result)
         return fired
 
-    def run_cases(self, cases, steps, progress=None):
-        """cases: (plan index, step, fault); one QEMU a number of disks, a new one after a failure. Returns failures."""
-        failures, done = [], 0
+    def run_cases(self, cases, progress, seconds=None):
+        """cases: (plan index, step, fault); one QEMU a number of disks, a new one after a failure. Returns how many passed, the failures."""
+        failures, done, began, share = [], 0, time.monotonic(), 0
         for disks in sorted({PLANS[p]['disks'] for p, _, _ in cases}):
             self.bring_up(disks)
-            for number, (p, step, fault) in enumerate(c for c in cases if PLANS[c[0]]['disks'] == disks):
+            mine = [c for c in cases if PLANS[c[0]]['disks'] == disks]
+            share += len(mine) / len(cases)
+            for number, (p, step, fault) in enumerate(mine):
+                if seconds and time.monotonic() - began > seconds * share:
+                    break
                 try:
                     self.case(PLANS[p], step, fault, f'c{number}')
                     done += 1
                 except (AssertionError, subprocess.TimeoutExpired) as e:
                     failures.append(f'plan {p}, step {step}, {fault}: {e}')
                     self.bring_up(disks)
-                if progress:
-                    progress(done, failures)
+                progress(done, failures)
         return done, failures
 
     def count_steps(self, plans):
@@ -320,28 +331,30 @@ class Matrix(bed.LiveTest):
             f.write(f'monitor_timeout = {TIMEOUT}\n')
         self.environment['LIBBACKUP_CONFIG'] = config
 
-    def matrix(self, sample, seed, plans=range(len(PLANS)), faults=FAULTS):
+    def matrix(self, sample, seed, plans=range(len(PLANS)), faults=FAULTS, seconds=None):
         plans = list(plans)
         steps = self.count_steps(plans)
         cases = [(p, k, f) for p in plans for k in range(len(steps[p])) for f in faults]
         total = len(cases)
-        if sample and sample < total:
-            cases = random.Random(seed).sample(cases, sample)
-        shown = [0]
+        cases = random.Random(seed).sample(cases, min(sample or total, total))
+        shown, told = [0], [0]
 
         def progress(done, failures):
             if sys.stderr.isatty() or done - shown[0] >= 50:
                 shown[0] = done
                 print(f'  {done}/{len(cases)} cases, {len(failures)} failures', file=sys.stderr)
-        done, failures = self.run_cases(cases, steps, progress)
+                sys.stderr.writelines(f'  {failure}\n' for failure in failures[told[0]:])
+                told[0] = len(failures)
+        done, failures = self.run_cases(cases, progress, seconds)
         print(f'fault matrix on QEMU {self.version}: {len(plans)} plans x {sum(map(len, steps.values())) / len(plans):.1f} steps x {len(faults)} faults = {total} cases; '
-              f'{done} of {len(cases)} passed (seed {seed})')
+              f'{done + len(failures)} run, {done} passed (seed {seed})')
         return failures
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--sample', type=int, default=0)
+    parser.add_argument('--seconds', type=int)
     parser.add_argument('--seed', type=int, default=random.randrange(1 << 32))
     parser.add_argument('--plans', default='')
     parser.add_argument('--faults', default=','.join(FAULTS))
@@ -351,7 +364,7 @@ def main():
     test.setUp()
     started = time.monotonic()
     try:
-        failures = test.matrix(options.sample, options.seed, plans, options.faults.split(','))
+        failures = test.matrix(options.sample, options.seed, plans, options.faults.split(','), options.seconds)
     finally:
         test.doCleanups()
     for failure in failures:

@@ -20,6 +20,15 @@ class SampleTest(faults.Matrix):
         self.assertEqual(failures, [], f'seed {self.seed}')
 
 
+class TwiceTest(faults.Matrix):
+    def test_who_recovers_what_was_good_may_be_killed_too(self):
+        plan = {'mode': 'push', 'kind': 'full', 'disks': 1, 'checkpoint': True, 'protect': 'yes'}
+        self.bring_up(1)
+        last = max(n for n, name in enumerate(self.steps_of(plan)) if name == 'job-dismiss')
+        self.case(plan, last, 'kill-twice', 'twice', then=0)
+        self.assertEqual(self.json('backup-info', self.guest_name)['state'], 'completed')
+
+
 class ControlTest(faults.Matrix):
     """The owner is killed in the middle, and somebody takes an undo out of its journal before the next one recovers."""
 

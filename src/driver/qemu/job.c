@@ -692,7 +692,7 @@ static void job_end (Job *job, JobEvent outcome, const GError *failure)
         set_text (&job->record.error, failure->message);
         job->record.error_code = error_code (failure);
     }
-    if (job->run.journal)       /* first: whoever finds copies that were paused to be cancelled has to know that they were */
+    if (job->run.journal && !job->finished)     /* first: whoever finds copies that were paused to be cancelled has to know that they were */
         journal_phase (job->run.journal, "stopping", states[outcome], job->record.error_code, job->record.error, NULL);
     if (outcome != JOB_EVENT_GOOD && !job->mute)
         cancel_gently (job);
