@@ -29,6 +29,37 @@ class TwiceTest(faults.Matrix):
         self.assertEqual(self.json('backup-info', self.guest_name)['state'], 'completed')
 
 
+class SystemCallTest(faults.Matrix):
+    """Between QMP's commands too: every thread of an owner is killed as it comes to its n-th system call that leaves something."""
+    versions = ('7.2',)
+    calls = 'openat,write,sendmsg,linkat,unlink,unlinkat,rename,renameat,renameat2,fsync,fdatasync,fallocate,ftruncate,mkdir,fchown,fchmod'
+    cases, last = 12, 120
+
+    def killed_at(self, call):
+        """A baksh that is killed so, and every process that it starts."""
+        path, out, err = (self.path('baksh-' + part) for part in ('traced', 'out', 'err'))
+        with open(path, 'w') as f:      # a tracer holds what it was given, so that not the shell that waits for its end
+            f.write(f'#!/bin/sh\n{bed.need("strace", "strace")} -D -f -qq -o {self.path("trace")} -e trace={self.calls} -e inject={self.calls}:signal=SIGKILL:when={call} '
+                    f'{bed.baksh_path()} "$@" > {out} 2> {err}\nrc=$?; cat {out}; cat {err} >&2; exit $rc\n')
+        os.chmod(path, 0o755)
+        return mock.patch.dict(os.environ, {'BAKSH': path})
+
+    def test_an_owner_that_is_killed_at_any_system_call_leaves_nothing(self):
+        if bed.run(bed.need('strace', 'strace'), '-qq', '-o', '/dev/null', 'true', check=False).returncode:
+            self.skipTest('nothing can be traced here')
+        rng, died = random.Random(self.seed), 0
+        self.bring_up(1)
+        for number in range(self.cases):
+            plan, call = dict(rng.choice(faults.PLANS), disks=1), rng.randrange(1, self.last)
+            self.write()
+            before = self.json('backup-info', self.guest_name)['id']
+            with self.killed_at(call):
+                result = self.drive(plan, f'c{number}')
+            died += result.rc != 0
+            self.check(plan, f'c{number}', 'kill', f'system call {call}, seed {self.seed}', result, before)
+        self.assertGreater(died, 0, 'nobody was killed')
+
+
 class ControlTest(faults.Matrix):
     """The owner is killed in the middle, and somebody takes an undo out of its journal before the next one recovers."""
 
