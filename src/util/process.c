@@ -1,8 +1,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -206,4 +208,29 @@ guint64 process_cpu_time (pid_t pid)
     if (ticks <= 0 || !read_stat (pid, (const guint[]) { 14, 15 }, 2, times))
         return 0;
     return (times[0] + times[1]) * (G_GUINT64_CONSTANT (1000000000) / ticks);
+}
+
+/* "libvirt-5f… (enforce)", "system_u:system_r:svirt_t:s0"; NULL: nothing does, or it cannot be seen. */
+static char *confinement (pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf ("/proc/%d/attr/current", (int) pid), *text = NULL;
+
+    if (!files_read (path, 4096, &text, NULL, NULL))
+        return NULL;
+    g_autofree char *label = text_sanitize (g_strstrip (text), 256);
+    return *label && !g_str_has_prefix (label, "unconfined") ? g_steal_pointer (&label) : NULL;
+}
+
+char *process_identity (pid_t pid)
+{
+    g_autofree char *proc = g_strdup_printf ("/proc/%d", (int) pid), *label = confinement (pid);
+    char buffer[4096];
+    struct passwd entry, *found = NULL;
+    struct stat st;
+
+    if (pid <= 0 || stat (proc, &st) != 0)
+        return NULL;
+    getpwuid_r (st.st_uid, &entry, buffer, sizeof buffer, &found);
+    g_autofree char *user = g_strdup_printf (_("user '%s' (uid %u)"), found ? found->pw_name : "?", (guint) st.st_uid);
+    return label ? g_strdup_printf (_("%s, confined by '%s'"), user, label) : g_steal_pointer (&user);
 }

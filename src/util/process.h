@@ -20,3 +20,5 @@ char *process_command_line (pid_t pid, gsize *ret_length);
 guint64 process_start_time (pid_t pid);
 /* User and system time used, nanoseconds. 0: unknown. */
 guint64 process_cpu_time (pid_t pid);
+/* Whom it runs as, and what confines it (AppArmor, SELinux), in words; NULL: gone. Caller frees. */
+char *process_identity (pid_t pid);

@@ -17,6 +17,7 @@
 #include "util/config.h"
 #include "util/files.h"
 #include "util/json.h"
+#include "util/process.h"
 
 enum { FREEZE_TIMEOUT_MS = 60000, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 30000, END_TIMEOUT_MS = 20000, REQUERY_MS = 1000, AGENT_CONNECT_MS = 5000 };
 
@@ -708,6 +709,19 @@ static gboolean outcome_unknown (const GError *error)
     return code == BAK_ERROR_TIMEOUT || code == BAK_ERROR_CONNECTION || code == BAK_ERROR_ABORTED;
 }
 
+/* Who QEMU is tells why it may not. */
+static void explain_denial (Run *run, GError **error)
+{
+    int pid = run->guest && run->guest->qmp ? qmp_get_peer_pid (run->guest->qmp) : 0;
+    g_autofree char *who = process_identity (pid);
+
+    if (!who || !(strstr ((*error)->message, strerror (EACCES)) || strstr ((*error)->message, strerror (EPERM))))
+        return;
+    g_autoptr (GError) denied = g_steal_pointer (error);
+    error_set (error, BAK_ERROR_ACCESS_DENIED, _("%s (QEMU, process %d, runs as %s: it must be allowed to search every directory of the path, and to read and write there)"),
+               denied->message, pid, who);
+}
+
 static gboolean run_one (Run *run, guint index, GError **error)
 {
     const Step *step = run->plan->steps->pdata[index];
@@ -728,6 +742,8 @@ static gboolean run_one (Run *run, guint index, GError **error)
         if (run->journal)
             journal_step (run->journal, index, STEP_FAILED, NULL);
     }
+    if (step->action->qmp)
+        explain_denial (run, &failure);
     if (error)
         *error = g_steal_pointer (&failure);
     if (step->disk)
