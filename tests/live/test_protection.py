@@ -3,10 +3,15 @@
 
 Where the table says that this QEMU cannot do it, the test says what happens instead."""
 import os
+import signal
+import sys
 import threading
 import time
 
 import bed
+
+sys.path.insert(0, os.path.join(bed.HERE, '..', '..', 'bench'))
+import latency  # noqa: E402
 
 SLOW_RATE = '80M'           # nbdkit counts bits: 10 MB/s
 
@@ -270,6 +275,26 @@ class PullTest(Under):
         self.assert_unharmed()
         self.assert_clean()
 
+    def test_a_reader_that_is_slow_stopped_or_killed_costs_the_guest_nothing(self):
+        sock = self.path('nbd')
+        uri = f'nbd+unix:///vda?socket={sock}'
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{sock}')
+        slow = self.nbd_reader(uri)
+        copy = self.popen('nbdcopy', '--', uri, '[', 'nbdkit', 'memory', '64M', '--filter=rate', f'rate={SLOW_RATE}', ']', stderr=bed.subprocess.DEVNULL)
+        for n in range(10):
+            slow.pread(65536, n * 65536)
+            self.vm.wait_rounds(6)
+        os.kill(copy.pid, signal.SIGSTOP)
+        self.vm.wait_rounds(60)
+        copy.kill()
+        copy.wait()
+        self.vm.wait_rounds(60)
+        self.assertIn('limit the reader', self.must('backup-limit', 'g', '1MiB', rc=1).err)
+        self.must('backup-stop', 'g')
+        self.assert_record('completed')
+        self.assert_unharmed(1.0)
+        self.assert_clean()
+
     def test_a_pull_that_nobody_reads_ends_by_its_idle_timeout(self):
         sock = self.path('nbd')
         self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{sock}', '--idle-timeout', '3')
@@ -283,6 +308,18 @@ class PullTest(Under):
         self.assert_record('failed', 'idle')
         self.assert_unharmed()
         self.assert_clean()
+
+
+class LatencyTest(bed.LiveTest):
+    """The guest's writes while two targets take 10 MB/s between them, by the bench, which shows that an unprotected push would not do."""
+    versions, alone = ('7.2',), True
+
+    def test_the_guests_writes_are_as_quick_as_they_have_to_be(self):
+        (_, *protected, unprotected), goal, errors = latency.measure(self.version, 4)
+        for row in protected:
+            self.assertLessEqual(row['p99'], goal * bed.SLOW, row)
+        self.assertGreater(unprotected['p99'], goal, 'this measurement shows nothing')
+        self.assertEqual(errors, [])
 
 
 class ScratchTest(Under):
