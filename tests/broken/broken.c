@@ -21,6 +21,17 @@ gboolean __wrap_checkpoint_drop (Guest *guest, const Plan *plan, GError **error)
 }
 #endif
 
+#ifdef BREAK_NOT_LOOKING
+gboolean __wrap_checkpoints_see_sizes (const char *dir, GPtrArray *all, guint64 (*size_of) (const char *disk, gconstpointer data), gconstpointer data, GError **error);
+
+/* As everybody else does: a disk that was smaller and has grown back has never changed. */
+gboolean __wrap_checkpoints_see_sizes (const char *dir G_GNUC_UNUSED, GPtrArray *all G_GNUC_UNUSED, guint64 (*size_of) (const char *disk, gconstpointer data) G_GNUC_UNUSED,
+                                       gconstpointer data G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    return TRUE;
+}
+#endif
+
 #ifdef BREAK_DROP_ZEROS
 gboolean __real_run_finish (Run *run, GError **error);
 gboolean __wrap_run_finish (Run *run, GError **error);

@@ -136,6 +136,10 @@ class Domain:
     def __init__(self, conn, handle):
         self.conn, self.lib, self.handle = conn, conn.lib, handle
 
+    def __del__(self):
+        """It holds its connection."""
+        self.lib.c.bak_domain_unref(self.handle)
+
     def detach(self):
         self.lib.number('bak_domain_detach', self.handle, 0)
 

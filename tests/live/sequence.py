@@ -202,6 +202,7 @@ class Sequence:
                     os.waitpid(pid, 0)
 
     def reopen(self):
+        self.guest = None
         self.conn.close()
         if self.with_daemon and not self.daemon:
             self.start_daemon()
@@ -265,22 +266,32 @@ class Sequence:
     def step_resize(self):
         disk = self.random.choice(self.disks)
         old = disk.size
-        size = max(MIB // 2, old + SECTOR * self.random.choice([1, 128, 1024, 2048, -1, -128, -1024]))
+        size = max(MIB // 2, old + SECTOR * self.random.choice([1, 128, 1024, 2048, -1, -128, -1024, -4096]))
         if size < old and len(disk.layers) > 1:
             return self.say('no resize: a shrunk overlay')
+        if not self.resize(disk, size) or size > old:
+            return
+        # a disk that shrinks and grows back looks as if it had never changed (docs/checkpoints.md): somebody looks in between
+        with contextlib.suppress(lib.Error):
+            self.guest.checkpoint_check()
+        if self.chance(60):
+            self.resize(disk, old)
+
+    def resize(self, disk, size):
+        old = disk.size
         try:
             self.vm.qmp.execute('block_resize', node_name=self.root(disk), size=size)
         except bed.QmpError as e:
-            return self.say(f'resize of {disk.name} refused: {e.desc}')
+            self.say(f'resize of {disk.name} refused: {e.desc}')
+            return False
         self.resized(disk, old, size)
-        if size > old:      # what a cluster held behind the end of a qcow2 image is there again when it grows
-            self.io(disk, f'write -z {old} {size - old}')
+        # what a cluster held behind the end of a qcow2 image is there again when it grows
+        end = size if len(disk.layers) > 1 else min(size, -(-old // disk.cluster) * disk.cluster)
+        if end > old:
+            self.io(disk, f'write -z {old} {end - old}')
         self.say(f'resize {disk.name} {old} -> {size}')
         self.tell('resize')
-        if size < old:
-            # a disk that shrinks and grows back looks as if it had never changed (docs/checkpoints.md): somebody looks in between
-            with contextlib.suppress(lib.Error):
-                self.guest.checkpoint_check()
+        return True
 
     def resized(self, disk, old, size):
         disk.data = disk.data[:size].ljust(size, b'\0')
@@ -560,7 +571,7 @@ class Sequence:
 
     # ---- the run
 
-    STEPS = (('write', 24), ('backup', 40), ('checkpoint', 8), ('delete', 6), ('resize', 3), ('snapshot', 5), ('commit', 4),
+    STEPS = (('write', 24), ('backup', 40), ('checkpoint', 8), ('delete', 6), ('resize', 5), ('snapshot', 5), ('commit', 4),
              ('restart', 4), ('kill', 3), ('foreign', 2), ('check', 5), ('size', 3))
 
     def run(self):

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The random sequences notice what they are for: two libraries with a defect that others have, or had, are caught."""
+"""The random sequences notice what they are for: libraries with a defect that others have, or had, are caught."""
 import os
 import shutil
 import subprocess
@@ -47,6 +47,9 @@ class NoticeTest(unittest.TestCase):
 
     def test_zeroes_that_are_dropped_from_an_increment_are_noticed(self):
         self.assert_caught('drop-zeros', 'incremental since cp[0-9]+\\) is not what it was', range(3, 26))
+
+    def test_a_disk_that_shrank_and_grew_back_without_anybody_looking_is_noticed(self):
+        self.assert_caught('not-looking', 'is not what it was|does not give what the export holds', (34, 47, 53, *range(60, 120)))
 
 
 if __name__ == '__main__':
