@@ -151,11 +151,15 @@ class RefusedTest(Chain):
 
     def test_a_disk_that_was_seen_smaller_is_refused_for_ever(self):
         self.full()
-        for size in (SIZE - MIB, SIZE):
-            self.vm.qmp.execute('block_resize', node_name='top', size=size)
-            self.data = self.data[:size].ljust(size, b'\0')
-            self.must('checkpoint-check', 'g', rc=4)
-        self.assert_refused('smaller since')
+        for number, look in enumerate((['checkpoint-check'], ['dominfo'], ['domblklist'], ['dumpxml'], ['checkpoint-dumpxml', '--checkpointname', 'c0', '--size'])):
+            with self.subTest(look[0]):
+                base = f'base{number}'
+                self.must('checkpoint-create-as', 'g', base)
+                self.vm.qmp.execute('block_resize', node_name='top', size=SIZE - MIB)
+                self.assertNotEqual(self.baksh(look[0], '--domain', 'g', *look[1:]).rc, 2)
+                self.vm.qmp.execute('block_resize', node_name='top', size=SIZE)
+                self.assertIn('smaller since', self.begin('refused', '--since', base, rc=4).err)
+        self.data[SIZE - MIB:] = bytes(MIB)
         self.assert_full_instead('smaller since')
 
     def test_a_checkpoint_that_was_forgotten_and_defined_again_has_its_size_still(self):

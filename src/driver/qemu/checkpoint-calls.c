@@ -268,7 +268,7 @@ static gboolean fill_sizes (Guest *guest, const Checkpoint *checkpoint, Checkpoi
         return FALSE;
     if (!guest->job && !run_sweep (guest, "bak-", error))       /* of somebody who died in the middle of this */
         return FALSE;
-    g_autoptr (Graph) graph = guest_graph (guest, error);
+    g_autoptr (Graph) graph = checkpoint_look (guest, error);
     for (guint i = 0; graph && i < def->disks->len; i++) {
         CheckpointDiskDef *disk = def->disks->pdata[i];
         if (!dirty_size (guest, graph, checkpoint, checkpoint->disks->pdata[i], &disk->size, error))

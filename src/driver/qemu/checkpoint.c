@@ -169,6 +169,16 @@ gboolean checkpoint_see_sizes (Guest *guest, const Graph *graph, GPtrArray *all,
     return checkpoints_see_sizes (guest->dir, all, size_in_graph, graph, error);
 }
 
+Graph *checkpoint_look (Guest *guest, GError **error)
+{
+    Graph *graph = guest_graph (guest, error);
+    g_autoptr (GPtrArray) all = graph ? checkpoint_load_all (guest->dir, NULL) : NULL;
+
+    if (graph)
+        checkpoint_see_sizes (guest, graph, all, NULL);
+    return graph;
+}
+
 /* ---- removing bitmaps ---- */
 
 static gboolean reopen (Guest *guest, const GraphNode *node, gboolean read_only, GError **error)

@@ -29,6 +29,8 @@ gboolean checkpoint_remove_bitmap (Guest *guest, const GraphNode *node, const ch
 
 /* checkpoints_see_sizes() by what QEMU says. */
 gboolean checkpoint_see_sizes (Guest *guest, const Graph *graph, GPtrArray *all, GError **error);
+/* guest_graph() for who only wants to know something: sizes are seen by the way, if that is possible. */
+Graph *checkpoint_look (Guest *guest, GError **error);
 const Checkpoint *checkpoint_find (GPtrArray *all, const char *name);       /* NULL */
 gint64 checkpoint_next_sequence (GPtrArray *all);
 /* FALSE with BUSY while a backup runs. what: "create a checkpoint" */

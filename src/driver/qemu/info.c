@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/attach.h"
+#include "driver/qemu/checkpoint.h"
 #include "driver/qemu/info.h"
 #include "driver/qemu/offline.h"
 #include "util/json.h"
@@ -325,7 +326,7 @@ static gboolean graph_if_running (Guest *guest, Graph **ret_graph, GError **erro
         return TRUE;
     }
     if (guest_acquire (guest, &why))
-        graph = guest_graph (guest, &why);
+        graph = checkpoint_look (guest, &why);
     if (graph || error_code (why) == BAK_ERROR_CONNECTION) {
         *ret_graph = graph;
         return TRUE;
@@ -419,7 +420,7 @@ gboolean guest_disks (Guest *guest, bak_disks_ret *ret, GError **error)
 
     if (guest_is_offline (guest))
         return offline_disks (guest, ret, error);
-    if (!guest_acquire (guest, error) || !(graph = guest_graph (guest, error)))
+    if (!guest_acquire (guest, error) || !(graph = checkpoint_look (guest, error)))
         return FALSE;
     info_disks (graph, ret);
     return TRUE;
@@ -479,7 +480,7 @@ char *guest_xml (Guest *guest, GError **error)
         if (!offline_disks (guest, &disks, error))
             return NULL;
     } else {
-        if (!guest_acquire (guest, error) || !(graph = guest_graph (guest, error)))
+        if (!guest_acquire (guest, error) || !(graph = checkpoint_look (guest, error)))
             return NULL;
         info_disks (graph, &disks);
         domain.arch = arch = ask_string (guest, "query-target", NULL, "arch");
