@@ -214,7 +214,7 @@ class StateTest(bed.LiveTest):
     def spoil(self, text):
         """A begin is killed in the middle (a job of its own is running), and its journal becomes this."""
         self.must('attach', 'g', '--qmp', self.vm.qmp_path)
-        self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={self.path("copy")}', '--protect', 'no', '--limit', '64KiB')
+        self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={self.path("copy")}', '--limit', '64KiB')
         for pid in self.watchers():
             os.kill(pid, signal.SIGKILL)
         journal = self.path('state', 'guests', 'g', 'journal')
@@ -230,6 +230,7 @@ class StateTest(bed.LiveTest):
         self.assertEqual(job['state'], 'failed', job)
         self.assertIn('journal', job['error'])
         self.assertEqual(self.vm.ours(), [])
+        self.assertEqual(os.listdir(self.path('state', 'guests', 'g', 'scratch')), [])
 
     def test_a_journal_of_a_newer_version_is_left_alone_or_undone_but_never_called_good(self):
         self.spoil(lambda old: old.replace('"version":1', '"version":99', 1))
@@ -240,6 +241,20 @@ class StateTest(bed.LiveTest):
             self.assertIn('version', done.err)
         else:
             self.assertEqual(self.vm.ours(), [])
+
+    def test_a_damaged_definition_is_named_and_its_guest_can_be_forgotten(self):
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.must('attach', 'h', '--image', 'disk0=' + self.make_image('other.qcow2', SIZE))
+        definition = self.path('state', 'guests', 'g', 'guest.json')
+        for damage in (b'', b'\xff{', b'{"version": 99, "name": "g"}'):
+            with open(definition, 'wb') as f:
+                f.write(damage)
+            done = self.must('domblklist', 'g', rc=1)
+            for word in ("guest 'g'", definition, 'detach g'):
+                self.assertIn(word, done.err)
+            self.must('dominfo', 'h')
+            self.must('detach', 'g')
+            self.must('attach', 'g', '--qmp', self.vm.qmp_path)
 
     def test_an_ended_job_whose_journal_is_left_and_whose_qemu_is_gone_is_cleared_at_once(self):
         self.must('attach', 'g', '--qmp', self.vm.qmp_path)

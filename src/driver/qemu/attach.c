@@ -67,8 +67,10 @@ GuestDef *attach_load (const char *state_dir, const char *name, GError **error)
     }
     if (!files_read (path, DEFINITION_MAX, &text, NULL, error))
         return NULL;
-    if (!(def = guest_def_parse (text, error))) {
-        error_note (error, _("'%s' is damaged"), path);
+    g_autoptr (GError) why = NULL;
+    if (!(def = guest_def_parse (text, &why))) {
+        error_set (error, error_code (why), _("guest '%s': '%s': %s; restore it, or forget the guest and all that is recorded of it ('detach %s') and attach it again"),
+                   name, path, why->message, name);
         return NULL;
     }
     if (g_strcmp0 (def->name, name) != 0) {
@@ -653,6 +655,22 @@ static GuestDef *find_uuid (const char *state_dir, const char *uuid, GError **er
     return NULL;
 }
 
+/* A guest whose definition is damaged is found by its name alone, so that it can be forgotten; whatever else is asked says what is wrong. */
+static GuestDef *find_name (const char *state_dir, const char *name, GError **error)
+{
+    g_autoptr (GError) why = NULL;
+    GuestDef *def = attach_load (state_dir, name, &why);
+
+    if (def || error_code (why) == BAK_ERROR_NO_DOMAIN) {
+        if (why)
+            g_propagate_error (error, g_steal_pointer (&why));
+        return def;
+    }
+    def = guest_def_new (name);
+    def->uuid = g_strdup ("00000000-0000-0000-0000-000000000000");
+    return def;
+}
+
 gboolean qemu_lookup (DriverConn *conn, const bak_lookup_args *args, bak_lookup_ret *ret, GError **error)
 {
     QemuConn *owner = conn->priv;
@@ -660,7 +678,7 @@ gboolean qemu_lookup (DriverConn *conn, const bak_lookup_args *args, bak_lookup_
 
     if (by_name == by_uuid)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("a guest is looked up either by its name or by its UUID"));
-    g_autoptr (GuestDef) def = by_name ? attach_load (owner->state_dir, args->name, error) : find_uuid (owner->state_dir, args->uuid, error);
+    g_autoptr (GuestDef) def = by_name ? find_name (owner->state_dir, args->name, error) : find_uuid (owner->state_dir, args->uuid, error);
     if (!def)
         return FALSE;
     g_autoptr (GPtrArray) defs = g_ptr_array_new ();

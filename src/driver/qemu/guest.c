@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <glib/gi18n-lib.h>
+#include "driver/qemu/attach.h"
 #include "driver/qemu/build.h"
 #include "driver/qemu/guest.h"
 #include "driver/qemu/job.h"
@@ -205,22 +206,6 @@ void guest_unref (Guest *guest)
         guest_free (guest);
 }
 
-static GuestDef *read_definition (QemuConn *owner, const char *name, GError **error)
-{
-    g_autofree char *path = g_build_filename (owner->state_dir, "guests", name, "guest.json", NULL);
-    g_autofree char *text = NULL;
-    if (!g_file_test (path, G_FILE_TEST_EXISTS)) {
-        error_set (error, BAK_ERROR_NO_DOMAIN, _("no guest '%s' is attached"), name);
-        return NULL;
-    }
-    if (!files_read (path, 1024 * 1024, &text, NULL, error))
-        return NULL;
-    GuestDef *def = guest_def_parse (text, error);
-    if (!def)
-        error_note (error, "'%s'", path);
-    return def;
-}
-
 Guest *guest_get (QemuConn *owner, const char *name, GError **error)
 {
     if (!guest_name_check (name, NULL)) {
@@ -230,7 +215,7 @@ Guest *guest_get (QemuConn *owner, const char *name, GError **error)
     }
     g_mutex_lock (&owner->lock);
     Guest *guest = g_hash_table_lookup (owner->guests, name);
-    g_autoptr (GuestDef) def = read_definition (owner, name, error);
+    g_autoptr (GuestDef) def = attach_load (owner->state_dir, name, error);
     if (guest && (!def || g_strcmp0 (guest->def->uuid, def->uuid) != 0)) {
         g_hash_table_remove (owner->guests, name);      /* detached, or another of this name was attached */
         guest = NULL;

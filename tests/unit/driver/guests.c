@@ -439,13 +439,17 @@ START_TEST (a_damaged_definition_hides_only_itself_and_can_be_detached)
     g_autofree char *folder = g_build_filename (state, "guests", "bad", NULL), *file = g_build_filename (folder, "guest.json", NULL);
     bak_lookup_args args = { (char *) "bad", (char *) "" };
     bak_lookup_ret ret = { 0 };
+    bak_domain_arg bad = { .domain = (char *) "bad" };
+    bak_domain_info info = { 0 };
     g_autoptr (GError) error = NULL;
 
     attach_image ("off");
     ck_assert_int_eq (g_mkdir_with_parents (folder, 0700), 0);
     ck_assert (g_file_set_contents (file, "{\"name\": \"other\"", -1, NULL));
     ck_assert_uint_eq (count_guests (0), 1);
-    ck_assert (!call_lookup (conn, &args, &ret, &error));
+    ck_assert (call_lookup (conn, &args, &ret, NULL));
+    call_clear_ret (CALL_ID_lookup, &ret);
+    ck_assert (!call_domain_info (conn, &bad, &info, &error));
     ck_assert_msg (strstr (error->message, file) != NULL, "%s", error->message);
     ck_assert (detach ("bad", NULL));
     ck_assert_uint_eq (count_folders (), 1);
