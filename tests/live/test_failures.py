@@ -203,6 +203,45 @@ class ForeignCancelTest(bed.LiveTest):
         self.assertFalse(os.path.exists(self.path('copy')), 'the broken target is left')
 
 
+class ForeignHandTest(bed.LiveTest):
+    """Somebody takes away what a backup that goes on is made of."""
+
+    def setUp(self):
+        super().setUp()
+        self.vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 7)]))
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.picture = self.vm.picture()
+
+    def assert_failed(self, done, *words):
+        self.assertEqual(done.rc, 3, done)
+        job = self.json('backup-info', 'g')
+        self.assertEqual(job['state'], 'failed', job)
+        for word in words:
+            self.assertIn(word, job['error'])
+        self.assert_nothing_left(self.vm, self.picture)
+
+    def test_a_target_that_was_replaced_is_no_success_and_left_alone(self):
+        for replace in (True, False):
+            copy, elsewhere = self.path('copy'), self.path('elsewhere')
+            self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={copy}', '--limit', '16MiB')
+            os.rename(copy, elsewhere)
+            if replace:
+                with open(copy, 'w') as f:
+                    f.write('mine')
+            self.assert_failed(self.baksh('backup-wait', 'g'), "disk 'disk0'", copy, 'moved, removed or replaced')
+            self.assertEqual(os.path.exists(copy), replace)
+            if replace:
+                with open(copy) as f:
+                    self.assertEqual(f.read(), 'mine')
+                os.unlink(copy)
+
+    def test_a_checkpoint_whose_bitmap_was_removed_is_none(self):
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}', '--checkpoint', 'c1')
+        self.vm.qmp.execute('block-dirty-bitmap-remove', node='disk0', name='c1')
+        self.assert_failed(self.baksh('backup-stop', 'g'), "disk 'disk0'", "checkpoint 'c1'")
+        self.assertEqual(self.must('checkpoint-list', 'g', '--name').out.split(), [])
+
+
 class DeathTest(bed.LiveTest):
     def test_a_qemu_that_dies_in_the_middle_of_a_push_is_a_failure(self):
         vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 7)]))

@@ -239,6 +239,25 @@ gboolean checkpoint_is_stored (const Plan *plan)
     return FALSE;
 }
 
+/* Borrowed. */
+static CheckpointDisk provisional_disk (const Plan *plan, JsonObject *from)
+{
+    return (CheckpointDisk) { .disk = (char *) json_get_string (from, "disk"), .file = (char *) json_get_string (from, "file"),
+                              .bitmap = plan->checkpoint, .persistent = json_get_bool (from, "persistent", TRUE) };
+}
+
+gboolean checkpoint_is_kept (const Graph *graph, const Plan *plan, GError **error)
+{
+    for (guint i = 0; plan->checkpoint && i < json_array_get_length (plan->checkpoint_disks); i++) {
+        JsonObject *from = json_get_element (plan->checkpoint_disks, i);
+        CheckpointDisk disk = provisional_disk (plan, from);
+        g_autoptr (GPtrArray) nodes = disk.disk ? checkpoint_nodes (graph, &disk) : NULL;
+        if (disk.disk && (!nodes || nodes->len == 0))
+            return error_set (error, BAK_ERROR_INEXACT, _("disk '%s': somebody has removed the bitmap of checkpoint '%s'"), disk.disk, plan->checkpoint);
+    }
+    return TRUE;
+}
+
 gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error)
 {
     gboolean alive = guest_monitor_alive (guest, NULL);
@@ -251,10 +270,9 @@ gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error)
         return FALSE;
     for (guint i = 0; i < json_array_get_length (plan->checkpoint_disks); i++) {
         JsonObject *from = json_get_element (plan->checkpoint_disks, i);
-        if (!from || !json_get_string (from, "disk"))
+        CheckpointDisk disk = provisional_disk (plan, from);
+        if (!disk.disk)
             continue;
-        CheckpointDisk disk = { .disk = (char *) json_get_string (from, "disk"), .file = (char *) json_get_string (from, "file"),
-                                .bitmap = plan->checkpoint, .persistent = json_get_bool (from, "persistent", TRUE) };
         g_autoptr (GPtrArray) nodes = graph ? checkpoint_nodes (graph, &disk) : NULL;
         if (nodes)
             remove_nodes (guest, nodes, plan->checkpoint, first ? NULL : &first);

@@ -13,6 +13,8 @@ Checkpoint *checkpoint_provisional (Guest *guest);
 /* Whether an image on disk holds a bitmap of it; looks without a lock. */
 gboolean checkpoint_is_stored (const Plan *plan);
 /* Removes the bitmaps of a checkpoint that never came to be, by node, by file, or from images that no QEMU has open. */
+/* The bitmaps of the provisional checkpoint are there still. INEXACT, and which is not. */
+gboolean checkpoint_is_kept (const Graph *graph, const Plan *plan, GError **error);
 gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error);
 
 /* Whether a journal belongs to a create or delete, and what is to be done about it. alive: the monitor is connected. */

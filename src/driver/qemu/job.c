@@ -551,7 +551,7 @@ static gboolean probe_all (Job *job, GError **error)
 static gboolean still_copying_before_write (Job *job, GError **error)
 {
     g_autoptr (Graph) graph = guest_graph (job->guest, error);
-    if (!graph)
+    if (!graph || !checkpoint_is_kept (graph, job->plan, error))
         return FALSE;
     for (guint i = 0; i < job->plan->disks->len; i++) {
         const PlanDisk *disk = job->plan->disks->pdata[i];
@@ -1267,6 +1267,15 @@ static gboolean other_process (Guest *guest, const JournalState *state)
     return pid > 0 && now > 0 && (pid != now || (start && start != process_start (now)));
 }
 
+/* Its name bears the job's id where we have made it up. */
+static void remove_scratches (const bak_job *job)
+{
+    g_autofree char *suffix = g_strdup_printf ("-%s.scratch", job->id);
+    for (guint i = 0; i < job->disks.disks_len; i++)
+        if (g_str_has_suffix (job->disks.disks_val[i].scratch, suffix))
+            unlink (job->disks.disks_val[i].scratch);
+}
+
 /* Without a readable plan only names are left to go by. */
 static gboolean recover_damaged (Guest *guest, GError **error)
 {
@@ -1280,6 +1289,7 @@ static gboolean recover_damaged (Guest *guest, GError **error)
         job->ended = g_get_real_time ();
         job->error_code = BAK_ERROR_IO;
         set_text (&job->error, _("the journal of the job was damaged: it was undone by names alone; look for files that it made"));
+        remove_scratches (job);
         record_save (guest->dir, job, NULL);
     }
     for (guint i = 0; i < jobs->len; i++)

@@ -486,10 +486,23 @@ static gboolean verb_size_check (Run *run, const Action *action, GError **error)
     return error_set (error, BAK_ERROR_MONITOR, _("QEMU does not show the node '%s' that it has just opened"), name);
 }
 
+/* What lies there at the end is what was made, not what somebody has put in its place. */
+static gboolean is_what_was_made (Run *run, const char *path, GError **error)
+{
+    const JournalFile *file = g_hash_table_lookup (run->files, path);
+    struct stat st;
+
+    int failure = file && lstat (path, &st) != 0 ? errno : 0;
+    if (failure && failure != ENOENT)
+        return error_set_errno (error, failure, _("cannot look at '%s'"), path);
+    return !file || (!failure && st.st_dev == file->device && st.st_ino == file->inode)
+        || error_set (error, BAK_ERROR_IO, _("'%s' is not the file any more that the copy was written to: somebody has moved, removed or replaced it"), path);
+}
+
 static gboolean verb_file_sync (Run *run, const Action *action, GError **error)
 {
     const char *path = json_get_string (action->args, "path");
-    return files_fsync (path, error) && files_fsync_parent (path, error);
+    return is_what_was_made (run, path, error) && files_fsync (path, error) && files_fsync_parent (path, error);
 }
 
 /* QEMU writes zero areas of a raw target as allocated zeroes; what the file system says reads as a hole is given back.
