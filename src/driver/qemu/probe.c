@@ -3,16 +3,43 @@
 #include <unistd.h>
 #include <gio/gio.h>
 #include <gio/gunixsocketaddress.h>
+#include <gmodule.h>
 #include <glib/gi18n-lib.h>
 #include <libnbd.h>
 #include "driver/qemu/probe.h"
 #include "util/files.h"
 
+/* With libnbd come TLS and all that it stands on: nobody who has no export to look at has it in his memory. */
+#define FUNCTIONS(F) F (create) F (close) F (get_error) F (get_errno) F (set_export_name) F (set_tls) F (set_tls_certificates) F (set_tls_verify_peer) \
+    F (set_tls_username) F (set_tls_psk_file) F (aio_connect_unix) F (aio_connect_tcp) F (aio_is_ready) F (aio_is_dead) F (aio_is_closed) F (aio_pread) \
+    F (aio_command_completed) F (aio_in_flight) F (poll)
+
+static struct {
+#define DECLARE(name) __typeof__ (&nbd_##name) name;
+    FUNCTIONS (DECLARE)
+} libnbd;
+
+static gboolean load_libnbd (GError **error)
+{
+    static GMutex lock;
+    static gboolean loaded;
+
+    g_mutex_lock (&lock);
+    GModule *module = loaded ? NULL : g_module_open ("libnbd.so.0", G_MODULE_BIND_LAZY | G_MODULE_BIND_LOCAL);
+#define FIND(name) && g_module_symbol (module, "nbd_" #name, (gpointer *) &libnbd.name)
+    loaded = loaded || (module FUNCTIONS (FIND));
+    if (!loaded)
+        error_set (error, BAK_ERROR_NOT_SUPPORTED, _("pull backups need libnbd, to look at what they export: %s"), g_module_error ());
+    gboolean ok = loaded;
+    g_mutex_unlock (&lock);
+    return ok;
+}
+
 static gboolean nbd_failed (const char *what, GError **error)
 {
-    const char *message = nbd_get_error ();
+    const char *message = libnbd.get_error ();
     g_autofree char *text = text_sanitize (message ? message : "?", 512);
-    return error_set (error, nbd_get_errno () == ETIMEDOUT ? BAK_ERROR_TIMEOUT : BAK_ERROR_IO, "%s: %s", what, text);
+    return error_set (error, libnbd.get_errno () == ETIMEDOUT ? BAK_ERROR_TIMEOUT : BAK_ERROR_IO, "%s: %s", what, text);
 }
 
 static char *psk_user (const char *path)
@@ -28,13 +55,13 @@ static gboolean set_tls (struct nbd_handle *nbd, const Plan *plan, GError **erro
 {
     if (!plan->server_tls)
         return TRUE;
-    if (nbd_set_tls (nbd, LIBNBD_TLS_REQUIRE) != 0)
+    if (libnbd.set_tls (nbd, LIBNBD_TLS_REQUIRE) != 0)
         return nbd_failed (_("TLS"), error);
     if (!plan->server_psk)
-        return (nbd_set_tls_certificates (nbd, plan->server_tls) == 0 && nbd_set_tls_verify_peer (nbd, 0) == 0) || nbd_failed (_("TLS"), error);
+        return (libnbd.set_tls_certificates (nbd, plan->server_tls) == 0 && libnbd.set_tls_verify_peer (nbd, 0) == 0) || nbd_failed (_("TLS"), error);
     g_autofree char *path = g_build_filename (plan->server_tls, "keys.psk", NULL);
     g_autofree char *user = psk_user (path);
-    return (user && nbd_set_tls_username (nbd, user) == 0 && nbd_set_tls_psk_file (nbd, path) == 0) || nbd_failed (_("TLS"), error);
+    return (user && libnbd.set_tls_username (nbd, user) == 0 && libnbd.set_tls_psk_file (nbd, path) == 0) || nbd_failed (_("TLS"), error);
 }
 
 /* libnbd is run by its asynchronous calls so that a hung server costs the deadline and no more. */
@@ -42,13 +69,13 @@ static gboolean wait_for (struct nbd_handle *nbd, gint64 deadline, gint64 cookie
 {
     for (;;) {
         gint64 left = (deadline - g_get_monotonic_time ()) / 1000;
-        if (cookie ? nbd_aio_command_completed (nbd, cookie) != 0 : nbd_aio_is_ready (nbd) != 0)
+        if (cookie ? libnbd.aio_command_completed (nbd, cookie) != 0 : libnbd.aio_is_ready (nbd) != 0)
             return TRUE;
-        if (nbd_aio_is_dead (nbd) > 0 || nbd_aio_is_closed (nbd) > 0)
+        if (libnbd.aio_is_dead (nbd) > 0 || libnbd.aio_is_closed (nbd) > 0)
             return nbd_failed (_("the export closed the connection"), error);
         if (left <= 0)
             return error_set (error, BAK_ERROR_TIMEOUT, _("the export does not answer"));
-        if (nbd_poll (nbd, (int) left) < 0)
+        if (libnbd.poll (nbd, (int) left) < 0)
             return nbd_failed (_("connection to the export"), error);
     }
 }
@@ -66,8 +93,10 @@ static const char *reachable_host (const char *host)
 
 gboolean probe_export (const Plan *plan, const PlanDisk *disk, guint timeout_ms, GError **error)
 {
+    if (!load_libnbd (error))
+        return FALSE;
     gint64 deadline = g_get_monotonic_time () + (gint64) timeout_ms * 1000;
-    struct nbd_handle *nbd = nbd_create ();
+    struct nbd_handle *nbd = libnbd.create ();
     static char sector[512];
     int failure = 0;
     g_autofree char *port = g_strdup_printf ("%u", plan->server_port);
@@ -75,30 +104,32 @@ gboolean probe_export (const Plan *plan, const PlanDisk *disk, guint timeout_ms,
 
     if (!nbd)
         return nbd_failed (_("cannot start a client"), error);
-    gboolean ok = nbd_set_export_name (nbd, disk->export_name) == 0 && set_tls (nbd, plan, error);
-    ok = ok && ((plan->server_socket ? nbd_aio_connect_unix (nbd, plan->server_socket) : nbd_aio_connect_tcp (nbd, host, port)) == 0
+    gboolean ok = libnbd.set_export_name (nbd, disk->export_name) == 0 && set_tls (nbd, plan, error);
+    ok = ok && ((plan->server_socket ? libnbd.aio_connect_unix (nbd, plan->server_socket) : libnbd.aio_connect_tcp (nbd, host, port)) == 0
                 || nbd_failed (_("cannot connect to the export"), error));
     ok = ok && wait_for (nbd, deadline, 0, error);
     if (ok) {
-        gint64 cookie = nbd_aio_pread (nbd, sector, MIN (disk->size, sizeof sector), 0,
+        gint64 cookie = libnbd.aio_pread (nbd, sector, MIN (disk->size, sizeof sector), 0,
                                        (nbd_completion_callback) { .callback = note_error, .user_data = &failure }, 0);
         ok = cookie > 0 || nbd_failed (_("reading the export"), error);
-        while (ok && nbd_aio_in_flight (nbd) > 0) {
+        while (ok && libnbd.aio_in_flight (nbd) > 0) {
             gint64 left = (deadline - g_get_monotonic_time ()) / 1000;
             if (left <= 0)
                 ok = error_set (error, BAK_ERROR_TIMEOUT, _("the export does not answer"));
-            else if (nbd_poll (nbd, (int) left) < 0)
+            else if (libnbd.poll (nbd, (int) left) < 0)
                 ok = nbd_failed (_("connection to the export"), error);
         }
         if (ok && failure)
             ok = error_set (error, BAK_ERROR_IO, _("reading the export failed: %s"), g_strerror (failure));
     }
-    nbd_close (nbd);
+    libnbd.close (nbd);
     return ok || error_note (error, _("the point in time of disk '%s' is broken"), disk->target);
 }
 
 gboolean probe_possible (const Plan *plan, GError **error)
 {
+    if (!load_libnbd (error))
+        return FALSE;
     if (!plan->server_tls || plan->server_psk)
         return TRUE;
     g_autofree char *certificate = g_build_filename (plan->server_tls, "client-cert.pem", NULL);
