@@ -83,7 +83,7 @@ static void use (Qmp *qmp, Peer *peer)
     qmp_set_event_func (qmp, note_event, NULL);
     for (guint i = 0; i < SENT; i++)
         qmp_send (qmp, "query-jobs", NULL, 0, note_reply, &answered);
-    g_autoptr (Graph) graph = graph_load (qmp, caps, NULL, &why);
+    g_autoptr (Graph) graph = graph_load (qmp, caps, GRAPH_ALL, NULL, &why);
     fuzz_error_check (graph != NULL, why);
     shutdown (peer->fd, SHUT_WR);
     MUST (!qmp_wait (qmp, never, NULL, g_get_monotonic_time () + 10 * G_USEC_PER_SEC, "the end", &end));

@@ -347,7 +347,7 @@ static gboolean attach_monitor (GuestDef *def, gboolean *ret_unknown, GError **e
 {
     g_autoptr (Qmp) qmp = qmp_connect (def->qmp, NULL, 0, error);
     g_autoptr (Caps) caps = qmp ? caps_load (qmp, error) : NULL;
-    g_autoptr (Graph) graph = caps ? graph_load (qmp, caps, NULL, error) : NULL;
+    g_autoptr (Graph) graph = caps ? graph_load (qmp, caps, GRAPH_ALL, NULL, error) : NULL;
 
     if (!graph || !check_disks (graph, def->disks, error))
         return FALSE;

@@ -230,6 +230,7 @@ Caps *caps_from_answers (JsonNode *schema, JsonNode *commands, guint version, co
         return NULL;
     }
     Caps *caps = g_new0 (Caps, 1);
+    caps->refs = 1;
     caps->version = version;
     caps->version_text = text_sanitize (version_text, 128);
     caps->commands = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
@@ -250,26 +251,31 @@ Caps *caps_from_answers (JsonNode *schema, JsonNode *commands, guint version, co
 
 static GMutex known_lock;
 static GHashTable *known;       /* key -> Caps */
-enum { MAX_KNOWN = 64 };
+enum { MAX_KNOWN = 1024 };
 
-static GHashTable *copy_set (GHashTable *set)
+static Caps *caps_ref (Caps *caps)
 {
-    GHashTable *copy = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
-    GHashTableIter iter;
-    gpointer key;
-    g_hash_table_iter_init (&iter, set);
-    while (g_hash_table_iter_next (&iter, &key, NULL))
-        g_hash_table_add (copy, g_strdup (key));
-    return copy;
+    g_atomic_int_inc (&caps->refs);
+    return caps;
 }
 
-static Caps *caps_copy (const Caps *caps)
+static gboolean same_set (GHashTable *one, GHashTable *other)
 {
-    Caps *copy = g_memdup2 (caps, sizeof *caps);
-    copy->version_text = g_strdup (caps->version_text);
-    copy->commands = copy_set (caps->commands);
-    copy->drivers = copy_set (caps->drivers);
-    return copy;
+    GHashTableIter iter;
+    gpointer key;
+    gboolean same = g_hash_table_size (one) == g_hash_table_size (other);
+    g_hash_table_iter_init (&iter, one);
+    while (same && g_hash_table_iter_next (&iter, &key, NULL))
+        same = g_hash_table_contains (other, key);
+    return same;
+}
+
+static gboolean same_caps (const Caps *one, const Caps *other)
+{
+    gboolean same = one->version == other->version && g_strcmp0 (one->version_text, other->version_text) == 0;
+    for (guint i = 0; same && i < G_N_ELEMENTS (rows); i++)
+        same = *caps_flag (one, i) == *caps_flag (other, i);
+    return same && same_set (one->commands, other->commands) && same_set (one->drivers, other->drivers);
 }
 
 /* What stays the same only as long as the same process answers at this address: its start time. NULL: not to be known. */
@@ -290,21 +296,34 @@ static char *process_key (Qmp *qmp, const char *version_text)
 static Caps *recall (const char *key)
 {
     g_mutex_lock (&known_lock);
-    const Caps *caps = known ? g_hash_table_lookup (known, key) : NULL;
-    Caps *copy = caps ? caps_copy (caps) : NULL;
+    Caps *caps = known ? g_hash_table_lookup (known, key) : NULL;
+    if (caps)
+        caps_ref (caps);
     g_mutex_unlock (&known_lock);
-    return copy;
+    return caps;
 }
 
-static void remember (char *key, const Caps *caps)
+/* Takes caps and returns what is to be used in its place: many guests have the same QEMU, and one description of it. */
+static Caps *remember (char *key, Caps *caps)
 {
+    GHashTableIter iter;
+    gpointer other;
+
     g_mutex_lock (&known_lock);
     if (!known)
         known = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, (GDestroyNotify) caps_free);
     if (g_hash_table_size (known) >= MAX_KNOWN)
         g_hash_table_remove_all (known);
-    g_hash_table_replace (known, key, caps_copy (caps));
+    g_hash_table_iter_init (&iter, known);
+    while (g_hash_table_iter_next (&iter, NULL, &other))
+        if (same_caps (other, caps)) {
+            caps_free (caps);
+            caps = caps_ref (other);
+            break;
+        }
+    g_hash_table_replace (known, key, caps_ref (caps));
     g_mutex_unlock (&known_lock);
+    return caps;
 }
 
 Caps *caps_load (Qmp *qmp, GError **error)
@@ -317,14 +336,12 @@ Caps *caps_load (Qmp *qmp, GError **error)
         return caps;
     g_autoptr (JsonNode) schema = qmp_execute (qmp, "query-qmp-schema", NULL, 0, error);
     caps = schema ? caps_from_answers (schema, NULL, version, text, error) : NULL;
-    if (caps && key)
-        remember (g_steal_pointer (&key), caps);
-    return caps;
+    return caps && key ? remember (g_steal_pointer (&key), caps) : caps;
 }
 
 void caps_free (Caps *caps)
 {
-    if (!caps)
+    if (!caps || !g_atomic_int_dec_and_test (&caps->refs))
         return;
     g_free (caps->version_text);
     g_hash_table_unref (caps->commands);

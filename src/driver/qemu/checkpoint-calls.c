@@ -207,7 +207,7 @@ static gboolean merged_size (Guest *guest, const GraphDisk *disk, JsonArray *bit
                               obj ("type", "s", "block-dirty-bitmap-merge", "data", "o", merge, NULL), NULL);
     if (!qmp_run (guest->qmp, "transaction", obj ("actions", "a", actions, NULL), 0, error))
         return FALSE;
-    g_autoptr (Graph) graph = guest_graph (guest, error);
+    g_autoptr (Graph) graph = guest_graph (guest, GRAPH_HELD, error);
     const GraphNode *node = graph ? graph_node (graph, disk->node) : NULL;
     const GraphBitmap *bitmap = node ? graph_bitmap (node, name) : NULL;
     if (bitmap)
@@ -352,7 +352,7 @@ static gboolean perform (Guest *guest, Plan *plan, Run *run, GError **error)
 
 static gboolean create (Guest *guest, CheckpointDef *def, guint flags, bak_checkpoint_ret *ret, GError **error)
 {
-    g_autoptr (Graph) graph = guest_graph (guest, error);
+    g_autoptr (Graph) graph = guest_graph (guest, GRAPH_DISKS, error);
     g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
     g_autofree char *id = record_new_id ();
 
@@ -478,7 +478,7 @@ static gboolean validate (const Graph *graph, const Checkpoint *checkpoint, GErr
 static gboolean redefine (Guest *guest, const CheckpointDef *def, gboolean alive, guint flags, bak_checkpoint_ret *ret, GError **error)
 {
     g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
-    g_autoptr (Graph) graph = alive ? guest_graph (guest, error) : NULL;
+    g_autoptr (Graph) graph = alive ? guest_graph (guest, GRAPH_DISKS, error) : NULL;
     const Checkpoint *before = checkpoint_find (all, def->name);
     g_autoptr (Checkpoint) checkpoint = checkpoint_new (def->name), forgotten = checkpoint_load_forgotten (guest->dir, def->name);
 

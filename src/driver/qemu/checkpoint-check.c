@@ -378,7 +378,7 @@ gboolean local_checkpoint_check (Guest *guest, const void *data, void *ret, GErr
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("unsupported flags (0x%x)"), args->flags);
     if (!checkpoint_acquire (guest, &alive, error) || (wants_repair && !checkpoint_not_busy (guest, _("repair checkpoints"), error)))
         return FALSE;
-    g_autoptr (Graph) graph = alive ? guest_graph (guest, error) : NULL;
+    g_autoptr (Graph) graph = alive ? guest_graph (guest, GRAPH_DISKS, error) : NULL;
     if (alive && !graph)
         return FALSE;
     g_autoptr (GPtrArray) damaged = g_ptr_array_new_with_free_func (g_free);

@@ -63,7 +63,7 @@ static Checkpoint *from_plan (Guest *guest, const Plan *plan, const Graph *graph
 
 gboolean checkpoint_record (Guest *guest, const Plan *plan, gint64 created, const char *job, GError **error)
 {
-    g_autoptr (Graph) graph = guest_monitor_alive (guest, NULL) ? guest_graph (guest, NULL) : NULL;
+    g_autoptr (Graph) graph = guest_monitor_alive (guest, NULL) ? guest_graph (guest, GRAPH_DISKS, NULL) : NULL;
     g_autoptr (Checkpoint) checkpoint = from_plan (guest, plan, graph, created, job);
     return checkpoint_save (guest->dir, checkpoint, error) || error_note (error, _("checkpoint '%s'"), plan->checkpoint);
 }
@@ -171,7 +171,7 @@ gboolean checkpoint_see_sizes (Guest *guest, const Graph *graph, GPtrArray *all,
 
 Graph *checkpoint_look (Guest *guest, GError **error)
 {
-    Graph *graph = guest_graph (guest, error);
+    Graph *graph = guest_graph (guest, GRAPH_ALL, error);
     g_autoptr (GPtrArray) all = graph ? checkpoint_load_all (guest->dir, NULL) : NULL;
 
     if (graph)
@@ -261,7 +261,7 @@ gboolean checkpoint_is_kept (const Graph *graph, const Plan *plan, GError **erro
 gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error)
 {
     gboolean alive = guest_monitor_alive (guest, NULL);
-    g_autoptr (Graph) graph = alive ? guest_graph (guest, error) : NULL;
+    g_autoptr (Graph) graph = alive && plan->checkpoint ? guest_graph (guest, GRAPH_DISKS, error) : NULL;
     g_autoptr (GError) first = NULL;
 
     if (!plan->checkpoint)
@@ -334,7 +334,7 @@ static gboolean delete_names (Guest *guest, GPtrArray *names, gboolean alive, GE
 {
     g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
     g_autoptr (GHashTable) wanted = g_hash_table_new (g_str_hash, g_str_equal);
-    g_autoptr (Graph) graph = alive ? guest_graph (guest, error) : NULL;
+    g_autoptr (Graph) graph = alive ? guest_graph (guest, GRAPH_DISKS, error) : NULL;
 
     if (alive && !graph)
         return FALSE;

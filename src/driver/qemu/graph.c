@@ -1015,11 +1015,13 @@ static JsonObject *flat_argument (gboolean known)
     return object;
 }
 
-static void ask_everything (Loader *loader, Qmp *qmp, const Caps *caps)
+/* Before 5.0 a node may not tell its bitmaps, before 2.8 not even its name: then the devices do. */
+static void ask_everything (Loader *loader, Qmp *qmp, const Caps *caps, GraphDetail detail)
 {
     ask (loader, qmp, caps, "query-named-block-nodes", flat_argument (caps->named_nodes_flat), take_nodes);
-    ask (loader, qmp, caps, "x-debug-query-block-graph", NULL, take_block_graph);
-    if (!caps->storage_daemon)
+    if (detail >= GRAPH_DISKS)
+        ask (loader, qmp, caps, "x-debug-query-block-graph", NULL, take_block_graph);
+    if (!caps->storage_daemon && (detail >= GRAPH_DISKS || !caps->named_nodes_flat))
         ask (loader, qmp, caps, "query-block", flat_argument (caps->block_flat), take_block);
     if (caps->jobs)
         ask (loader, qmp, caps, "query-jobs", NULL, take_jobs);
@@ -1027,10 +1029,13 @@ static void ask_everything (Loader *loader, Qmp *qmp, const Caps *caps)
         ask (loader, qmp, caps, "query-block-jobs", NULL, take_block_jobs);
     ask (loader, qmp, caps, "query-block-exports", NULL, take_exports);
     ask (loader, qmp, caps, "qom-list", one_string ("path", "/objects"), take_objects);
+    if (detail == GRAPH_ALL || (detail == GRAPH_DISKS && !caps->iothread_nbd_safe))
+        ask (loader, qmp, caps, "query-iothreads", NULL, take_iothreads);
+    if (detail < GRAPH_ALL)
+        return;
     ask (loader, qmp, caps, "query-status", NULL, take_status);
     ask (loader, qmp, caps, "query-uuid", NULL, take_uuid);
     ask (loader, qmp, caps, "query-name", NULL, take_name);
-    ask (loader, qmp, caps, "query-iothreads", NULL, take_iothreads);
     ask (loader, qmp, caps, "query-memory-size-summary", NULL, take_memory);
     ask (loader, qmp, caps, "query-cpus-fast", NULL, take_cpus);
 }
@@ -1214,13 +1219,15 @@ static gboolean ask_all_types (Loader *loader, Qmp *qmp, const Caps *caps, GErro
     return loader_wait (loader, qmp, error);
 }
 
-Graph *graph_load (Qmp *qmp, const Caps *caps, GPtrArray *disks, GError **error)
+Graph *graph_load (Qmp *qmp, const Caps *caps, GraphDetail detail, GPtrArray *disks, GError **error)
 {
     g_auto (Loader) loader = { .types = json_object_new () };
     builder_init (&loader.builder);
-    ask_everything (&loader, qmp, caps);
+    ask_everything (&loader, qmp, caps, detail);
     if (!loader_wait (&loader, qmp, error))
         return NULL;
+    if (detail == GRAPH_HELD)
+        return g_steal_pointer (&loader.builder.graph);
     g_autoptr (JsonObject) iothreads = json_object_new ();
     if (!ask_all_types (&loader, qmp, caps, error) || !ask_iothreads (&loader, qmp, caps, loader.types, iothreads, error))
         return NULL;

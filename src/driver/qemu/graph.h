@@ -62,6 +62,7 @@ typedef struct {
 
 /* How each feature was found out is one row of a table in caps.c. */
 typedef struct {
+    gint refs;                  /* atomic; nothing else changes once it is made */
     guint version;              /* 7002022; only for B4 and B8 */
     char *version_text;
     gboolean storage_daemon;
@@ -107,8 +108,14 @@ typedef struct {
 } GraphAnswers;
 
 struct _Qmp;
+/* How much of the picture is asked for: each question is a turn of the guest's main loop. */
+typedef enum {
+    GRAPH_HELD,                 /* what QEMU holds, for who looks for something by its name: no edges, no disks */
+    GRAPH_DISKS,                /* and the disks with all that a plan asks of them */
+    GRAPH_ALL,                  /* and what else there is to say about the guest: status, uuid, name, memory, CPUs, I/O threads */
+} GraphDetail;
 /* disks: GuestDiskDef* of the guest's definition (names given at attach); NULL. */
-Graph *graph_load (struct _Qmp *qmp, const Caps *caps, GPtrArray *disks, GError **error);
+Graph *graph_load (struct _Qmp *qmp, const Caps *caps, GraphDetail detail, GPtrArray *disks, GError **error);
 Graph *graph_from_answers (const GraphAnswers *answers, GPtrArray *disks, GError **error);
 void graph_free (Graph *graph);
 const GraphNode *graph_node (const Graph *graph, const char *name);             /* NULL */

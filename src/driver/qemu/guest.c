@@ -338,11 +338,11 @@ void guest_release (Guest *guest)
     guest->lock_fd = -1;
 }
 
-Graph *guest_graph (Guest *guest, GError **error)
+Graph *guest_graph (Guest *guest, GraphDetail detail, GError **error)
 {
     if (!guest_monitor_alive (guest, error))
         return NULL;
-    return graph_load (guest->qmp, guest->caps, guest->def->disks, error);
+    return graph_load (guest->qmp, guest->caps, detail, guest->def->disks, error);
 }
 
 void guest_emit (Guest *guest, bak_event *event)

@@ -72,7 +72,7 @@ gboolean guest_lock (Guest *guest, GError **error);
 void guest_release (Guest *guest);
 /* FALSE with CONNECTION and why, when the monitor is not connected or has died. */
 gboolean guest_monitor_alive (Guest *guest, GError **error);
-Graph *guest_graph (Guest *guest, GError **error);      /* fresh; guest_acquire first */
+Graph *guest_graph (Guest *guest, GraphDetail detail, GError **error);      /* fresh; guest_acquire first */
 gboolean guest_is_offline (const Guest *guest);         /* attached by images */
 void guest_emit (Guest *guest, bak_event *event);       /* fills domain, uuid, when; clears event */
 

@@ -266,7 +266,7 @@ static Plan *make_plan (Guest *guest, const bak_begin_args *args, gboolean dry, 
     plan_mark_directories (request->def);
     if (*args->checkpoint_xml && !(request->checkpoint = checkpoint_def_parse (args->checkpoint_xml, 0, error)))
         return NULL;
-    if (!(request->scratch_dir = scratch_directory (guest, request->def, dry, error)) || !(request->graph = guest_graph (guest, error)))
+    if (!(request->scratch_dir = scratch_directory (guest, request->def, dry, error)) || !(request->graph = guest_graph (guest, GRAPH_DISKS, error)))
         return NULL;
     request->checkpoints = checkpoint_load_all (guest->dir, NULL);
     if (!checkpoint_see_sizes (guest, request->graph, request->checkpoints, error))
@@ -452,7 +452,7 @@ static gboolean server_started (const Job *job)
 /* A guest that our filter has stopped goes on; one that stopped for another reason is none of our business. */
 static void resume_guest (Job *job)
 {
-    g_autoptr (Graph) graph = job->stopped_guest ? guest_graph (job->guest, NULL) : NULL;
+    g_autoptr (Graph) graph = job->stopped_guest ? guest_graph (job->guest, GRAPH_ALL, NULL) : NULL;
     if (graph && g_strcmp0 (graph->status, "io-error") == 0)
         qmp_run (job->guest->qmp, "cont", NULL, 0, NULL);
 }
@@ -550,7 +550,7 @@ static gboolean probe_all (Job *job, GError **error)
 
 static gboolean still_copying_before_write (Job *job, GError **error)
 {
-    g_autoptr (Graph) graph = guest_graph (job->guest, error);
+    g_autoptr (Graph) graph = guest_graph (job->guest, job->plan->checkpoint ? GRAPH_DISKS : GRAPH_HELD, error);
     if (!graph || !checkpoint_is_kept (graph, job->plan, error))
         return FALSE;
     for (guint i = 0; i < job->plan->disks->len; i++) {

@@ -284,7 +284,7 @@ static gboolean is_open_in_qemu (Guest *guest, const struct stat *st)
 {
     g_autofree char *path = g_strdup_printf ("/proc/%d/fd", qmp_get_peer_pid (guest->qmp));
     g_autoptr (GDir) dir = g_dir_open (path, 0, NULL);
-    g_autoptr (Graph) graph = guest_graph (guest, NULL);
+    g_autoptr (Graph) graph = guest_graph (guest, GRAPH_HELD, NULL);
     gboolean found = FALSE;
     const char *name;
 
@@ -813,7 +813,7 @@ static gboolean undo_one (Run *run, const Action *action, const Graph *graph, GE
         return TRUE;
     run->hung = run->hung || ((action->qmp || action->guard) && error_code (failure) == BAK_ERROR_TIMEOUT);
     if (!run->hung && action->guard && qmp_alive (run->guest)) {
-        g_autoptr (Graph) now = guest_graph (run->guest, NULL);
+        g_autoptr (Graph) now = guest_graph (run->guest, GRAPH_HELD, NULL);
         if (now && !guard_holds (now, action->guard))
             return TRUE;
         if (now && json_object_has_member (action->guard, "job"))
@@ -860,7 +860,7 @@ gboolean run_undo (Run *run, gboolean success, GError **error)
     g_autoptr (GError) first = NULL;
     if (!success)
         run_cut (run);
-    g_autoptr (Graph) graph = !run->hung && qmp_alive (run->guest) ? guest_graph (run->guest, &first) : NULL;
+    g_autoptr (Graph) graph = !run->hung && qmp_alive (run->guest) ? guest_graph (run->guest, GRAPH_HELD, &first) : NULL;
 
     run->hung = run->hung || error_code (first) == BAK_ERROR_TIMEOUT;
 
@@ -884,7 +884,9 @@ gboolean run_undo (Run *run, gboolean success, GError **error)
 
 gboolean run_finish (Run *run, GError **error)
 {
-    g_autoptr (Graph) graph = run->guest && guest_acquire (run->guest, error) ? guest_graph (run->guest, error) : NULL;
+    if (run->plan->finish->len == 0)
+        return TRUE;
+    g_autoptr (Graph) graph = run->guest && guest_acquire (run->guest, error) ? guest_graph (run->guest, GRAPH_HELD, error) : NULL;
     if (run->guest && !graph)
         return FALSE;
     for (guint i = 0; i < run->plan->finish->len; i++) {
@@ -1003,7 +1005,7 @@ static char *what_is_left (const Graph *graph, const char *prefix)
 
 gboolean run_sweep (Guest *guest, const char *prefix, GError **error)
 {
-    g_autoptr (Graph) graph = guest_graph (guest, error);
+    g_autoptr (Graph) graph = guest_graph (guest, GRAPH_HELD, error);
     if (!graph)
         return FALSE;
     g_autofree char *before = what_is_left (graph, prefix);
@@ -1018,7 +1020,7 @@ gboolean run_sweep (Guest *guest, const char *prefix, GError **error)
     for (guint i = 0; i < graph->objects->len; i++)
         if (ours (graph->objects->pdata[i], prefix))
             qmp_run (guest->qmp, "object-del", obj ("id", "s", graph->objects->pdata[i], NULL), 0, NULL);
-    g_autoptr (Graph) now = guest_graph (guest, error);
+    g_autoptr (Graph) now = guest_graph (guest, GRAPH_HELD, error);
     if (!now)
         return FALSE;
     g_autofree char *left = what_is_left (now, prefix);

@@ -70,7 +70,7 @@ START_TEST (it_shows_the_guests_disks_by_their_targets)
     g_autofree char *socket = start ();
     g_autoptr (Qmp) qmp = qmp_connect (socket, NULL, 0, NULL);
     g_autoptr (Caps) caps = caps_load (qmp, NULL);
-    g_autoptr (Graph) graph = graph_load (qmp, caps, guest.def->disks, NULL);
+    g_autoptr (Graph) graph = graph_load (qmp, caps, GRAPH_ALL, guest.def->disks, NULL);
 
     ck_assert_ptr_nonnull (graph);
     ck_assert_uint_eq (graph->disks->len, 2);
@@ -215,7 +215,7 @@ START_TEST (a_raw_disk_is_raw_whatever_the_guest_writes_into_it)
     g_autofree char *socket = start ();
     g_autoptr (Qmp) qmp = qmp_connect (socket, NULL, 0, NULL);
     g_autoptr (Caps) caps = caps_load (qmp, NULL);
-    g_autoptr (Graph) graph = graph_load (qmp, caps, guest.def->disks, NULL);
+    g_autoptr (Graph) graph = graph_load (qmp, caps, GRAPH_ALL, guest.def->disks, NULL);
     const GraphDisk *disk = graph_disk (graph, "0 odd", NULL);
     ck_assert_str_eq (graph_node (graph, disk->node)->driver, "raw");
     for (guint i = 0; i < graph->nodes->len; i++)

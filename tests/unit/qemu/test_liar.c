@@ -70,7 +70,7 @@ static Graph *look (const char *path, int expected, GError **error)
         return NULL;
     qmp_set_default_timeout (qmp, expected == BAK_ERROR_TIMEOUT ? 4000 : 30000);
     g_autoptr (Caps) caps = caps_load (qmp, error);
-    return caps ? graph_load (qmp, caps, NULL, error) : NULL;
+    return caps ? graph_load (qmp, caps, GRAPH_ALL, NULL, error) : NULL;
 }
 
 START_TEST (a_lying_monitor_does_no_harm)
