@@ -180,6 +180,11 @@ gboolean driver_call (DriverConn *conn, CallId id, const void *args, void *ret, 
     return row->enter (conn, args, ret, error);
 }
 
+gboolean driver_peek (DriverConn *conn, const char *domain, DriverPeek *ret)
+{
+    return conn->driver->peek && conn->driver->peek (conn, domain, ret);
+}
+
 void call_clear_ret (CallId id, void *ret)
 {
     xdr_free ((xdrproc_t) call_rows[id].ret_codec, ret);

@@ -60,6 +60,12 @@ typedef struct {
     const char *daemon_socket;  /* remote driver: instead of what the URI names */
 } DriverOpenOptions;
 
+typedef struct {
+    char uuid[37];
+    int id;                     /* -1: off */
+    int state, reason;          /* state -1: not at hand */
+} DriverPeek;
+
 struct _DriverConn {
     const DriverOps *driver;
     char *uri;
@@ -79,6 +85,8 @@ struct _DriverOps {
     void (*close) (DriverConn *conn);
     /* set by a driver that sends every call elsewhere; then the slots below stay empty */
     gboolean (*forward) (DriverConn *conn, const CallRow *row, const void *args, void *ret, GError **error);
+    /* may be empty; see driver_peek() */
+    gboolean (*peek) (DriverConn *conn, const char *domain, DriverPeek *ret);
 #define CALL(number, name, args, ret, flags, verb, since) gboolean (*name) (DriverConn *conn, const args *a, ret *r, GError **error);
 #include "driver/calls.def"
 #undef CALL
@@ -96,7 +104,9 @@ char *driver_default_uri (void);                        /* LIBBACKUP_DEFAULT_URI
 
 /* The checked entry: absent slot, read-only connection, trace (LIBBACKUP_DEBUG=calls). */
 gboolean driver_call (DriverConn *conn, CallId id, const void *args, void *ret, GError **error);
-/* Typed forms of it: call_backup_begin (conn, &args, &ret, &error). */
+/* What look-up and state would answer, if that is at hand: nobody is asked and nothing is waited for. FALSE: make the call. Any thread. */
+gboolean driver_peek (DriverConn *conn, const char *domain, DriverPeek *ret);
+/* Typed forms of driver_call: call_backup_begin (conn, &args, &ret, &error). */
 #define CALL(number, name, args, ret, flags, verb, since) \
     static inline gboolean call_##name (DriverConn *conn, const args *a, ret *r, GError **error) \
     { return driver_call (conn, CALL_ID_##name, a, r, error); }

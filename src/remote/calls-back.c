@@ -14,6 +14,20 @@ static gboolean back_forward (Call *call, GError **error)
     return driver_call (server_get_conn (call->peer->server), call->procedure->id, call->args, call->ret, error);
 }
 
+static gboolean back_state (Call *call, GError **error)
+{
+    bak_state_ret *ret = call->ret;
+    DriverPeek peek;
+    if (!call->trying)
+        return back_forward (call, error);
+    if (!call_peek (call, call->guest, &peek, error))
+        return FALSE;
+    ret->state = peek.state;
+    ret->reason = peek.reason;
+    call->unknown = peek.state < 0;
+    return TRUE;
+}
+
 static gboolean back_hello (Call *call, GError **error)
 {
     const bak_hello_args *args = call->args;
@@ -140,6 +154,7 @@ static const struct { CallId id; gboolean (*run) (Call *call, GError **error); g
     { CALL_ID_describe, back_describe, 0 },
     { CALL_ID_list, back_list, 0 },
     { CALL_ID_lookup, back_lookup, 0 },
+    { CALL_ID_domain_state, back_state, PROCEDURE_TRY },
     { CALL_ID_attach, back_manage, 0 },
     { CALL_ID_detach, back_manage, 0 },
     { CALL_ID_discover, back_manage, 0 },

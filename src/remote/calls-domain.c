@@ -63,55 +63,72 @@ static gboolean may_use (Call *call, const char *guest, GError **error)
                       verb_to_string (call->procedure->verb), shown);
 }
 
-/* A guest that the peer may not see is answered for as one that is not there. */
-static gboolean lookup (Call *call, const char *name, const char *uuid, bak_lookup_ret *ret, GError **error)
+/* By one of the two, the other is "". */
+static gboolean find_guest (Call *call, const char *name, const char *uuid, Target *ret, GError **error)
 {
     bak_lookup_args args = { .name = (char *) name, .uuid = (char *) uuid };
+    bak_lookup_ret found = { 0 };
+    *ret = (Target) { .conn = server_get_conn (call->peer->server), .is.state = -1 };
+    if (call->trying) {
+        if (!call_peek (call, name, &ret->is, error))
+            return FALSE;
+        ret->name = g_strdup (name);
+        return TRUE;
+    }
+    if (!call_lookup (ret->conn, &args, &found, error))
+        return FALSE;
+    ret->name = g_strdup (found.domain.name);
+    ret->is.id = found.domain.id;
+    g_strlcpy (ret->is.uuid, found.domain.uuid, sizeof ret->is.uuid);
+    call_clear_ret (CALL_ID_lookup, &found);
+    return TRUE;
+}
+
+/* A guest that the peer may not see is answered for as one that is not there. */
+static gboolean lookup (Call *call, const char *name, const char *uuid, Target *ret, GError **error)
+{
     g_autoptr (GError) why = NULL;
-    gboolean found = call_lookup (server_get_conn (call->peer->server), &args, ret, &why);
+    gboolean found = find_guest (call, name, uuid, ret, &why);
     if (!found && !g_error_matches (why, BAK_ERROR, BAK_ERROR_NO_DOMAIN)) {
         g_propagate_error (error, g_steal_pointer (&why));
         return FALSE;
     }
-    if (found && peer_may (call->peer, ret->domain.name, VERB_SEE)) {
+    if (found && peer_may (call->peer, ret->name, VERB_SEE)) {
         g_free (call->subject);
-        call->subject = g_strdup (ret->domain.name);
+        call->subject = g_strdup (ret->name);
         return TRUE;
     }
-    if (found)
-        call_clear_ret (CALL_ID_lookup, ret);
+    target_clear (ret);
     g_autofree char *shown = text_sanitize (*name ? name : uuid, 256);
     return rpc_error_set (error, RPC_ERROR_NO_DOMAIN, "Domain not found: no domain with matching %s '%s'", *name ? "name" : "uuid", shown);
 }
 
 /* Every call names its guest by uuid, and a driver has to look through all its guests for one; by name it need not. */
-static gboolean lookup_uuid (Call *call, const char *uuid, bak_lookup_ret *ret, GError **error)
+static gboolean lookup_uuid (Call *call, const char *uuid, Target *ret, GError **error)
 {
     Server *server = call->peer->server;
     g_autofree char *hint = server_name_hint (server, uuid);
     if (hint && lookup (call, hint, "", ret, NULL)) {
-        if (g_ascii_strcasecmp (ret->domain.uuid, uuid) == 0)
+        if (g_ascii_strcasecmp (ret->is.uuid, uuid) == 0)
             return TRUE;
-        call_clear_ret (CALL_ID_lookup, ret);
+        target_clear (ret);
     }
     if (!lookup (call, "", uuid, ret, error))
         return FALSE;
-    server_set_name_hint (server, uuid, ret->domain.name);
+    server_set_name_hint (server, uuid, ret->name);
     return TRUE;
 }
 
 gboolean call_target (Call *call, const rpc_domain *dom, Target *ret, GError **error)
 {
     char uuid[37];
-    bak_lookup_ret found = { 0 };
     uuid_to_text (dom->uuid, uuid);
-    if (!lookup_uuid (call, uuid, &found, error))
+    if (!lookup_uuid (call, uuid, ret, error))
         return FALSE;
-    gboolean ok = may_use (call, found.domain.name, error);
-    if (ok)
-        *ret = (Target) { .conn = server_get_conn (call->peer->server), .name = g_strdup (found.domain.name), .id = found.domain.id };
-    call_clear_ret (CALL_ID_lookup, &found);
-    return ok;
+    if (may_use (call, ret->name, error))
+        return TRUE;
+    target_clear (ret);
+    return FALSE;
 }
 
 void target_clear (Target *target)
@@ -119,28 +136,34 @@ void target_clear (Target *target)
     g_clear_pointer (&target->name, g_free);
 }
 
+static void ret_target (Call *call, const Target *found)
+{
+    rpc_domain *dom = &((rpc_dom *) call->ret)->dom;
+    dom->name = ret_string (found->name);
+    dom->id = found->is.id;
+    uuid_from_text (found->is.uuid, dom->uuid);
+}
+
 gboolean serve_domain_by_name (Call *call, GError **error)
 {
-    bak_lookup_ret found = { 0 };
+    g_auto (Target) found = { 0 };
     const char *name = ((rpc_string *) call->args)->text;
     if (*name == '\0')
         return rpc_error_set (error, RPC_ERROR_NO_DOMAIN, "Domain not found: no domain with matching name ''");
     if (!lookup (call, name, "", &found, error))
         return FALSE;
-    rpc_domain_fill (&((rpc_dom *) call->ret)->dom, &found.domain);
-    call_clear_ret (CALL_ID_lookup, &found);
+    ret_target (call, &found);
     return TRUE;
 }
 
 gboolean serve_domain_by_uuid (Call *call, GError **error)
 {
-    bak_lookup_ret found = { 0 };
+    g_auto (Target) found = { 0 };
     char uuid[37];
     uuid_to_text (((rpc_id *) call->args)->uuid, uuid);
     if (!lookup_uuid (call, uuid, &found, error))
         return FALSE;
-    rpc_domain_fill (&((rpc_dom *) call->ret)->dom, &found.domain);
-    call_clear_ret (CALL_ID_lookup, &found);
+    ret_target (call, &found);
     return TRUE;
 }
 
@@ -216,8 +239,9 @@ gboolean serve_domain_get_state (Call *call, GError **error)
     if (!call_target (call, &args->dom, &target, error))
         return FALSE;
     bak_domain_arg arg = { .domain = target.name };
-    bak_state_ret state = { 0 };
-    if (!call_domain_state (target.conn, &arg, &state, error))
+    bak_state_ret state = { .state = target.is.state, .reason = target.is.reason };
+    call->unknown = call->trying && state.state < 0;
+    if (!call->trying && !call_domain_state (target.conn, &arg, &state, error))
         return FALSE;
     ret->state = state.state;
     ret->reason = state.reason;
@@ -273,7 +297,7 @@ gboolean serve_domain_is_active (Call *call, GError **error)
     g_auto (Target) target = { 0 };
     if (!call_target (call, &((rpc_dom *) call->args)->dom, &target, error))
         return FALSE;
-    ((rpc_int *) call->ret)->value = target.id >= 0;
+    ((rpc_int *) call->ret)->value = target.is.id >= 0;
     return TRUE;
 }
 

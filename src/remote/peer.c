@@ -236,6 +236,27 @@ static void polkit_said (const GError *why, gpointer data)
         call_run (call);
 }
 
+gboolean call_peek (Call *call, const char *guest, DriverPeek *ret, GError **error)
+{
+    call->unknown = !driver_peek (server_get_conn (call->peer->server), guest, ret);
+    return !call->unknown || error_set (error, BAK_ERROR_BUSY, "not at hand");
+}
+
+/* FALSE: nothing has been answered, a worker has to do it. */
+static gboolean call_try (Call *call)
+{
+    GError *error = NULL;
+    call->trying = TRUE;
+    gboolean ok = call->procedure->run (call, &error);
+    call->trying = FALSE;
+    if (!call->unknown) {
+        call_finish (call, ok, error);
+        return TRUE;
+    }
+    g_clear_error (&error);
+    return FALSE;
+}
+
 static gboolean call_needs_polkit (const Call *call)
 {
     const Peer *peer = call->peer;
@@ -258,6 +279,8 @@ static void peer_call (Peer *peer, const FrameHeader *header, const Procedure *p
         call_finish (call, FALSE, error);
         return;
     }
+    if ((procedure->flags & PROCEDURE_TRY) && call_try (call))
+        return;
     if (procedure->flags & CALL_SLOW) {
         server_queue_call (peer->server, call);
         peer_throttle (peer);

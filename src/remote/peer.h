@@ -10,7 +10,8 @@ typedef struct _Call Call;
 /* What a worker runs; the first field of whatever is given to one. */
 typedef void (*WorkFunc) (Server *server, gpointer work);
 
-enum { PROCEDURE_OPEN = 8 /* legal before the connection is open */, PROCEDURE_OPENS = 16 /* and opens it */ };
+enum { PROCEDURE_OPEN = 8 /* legal before the connection is open */, PROCEDURE_OPENS = 16 /* and opens it */,
+       PROCEDURE_TRY = 32 /* slow, but mostly its answer is at hand: a worker has it only when it is not */ };
 
 /* One row: everything that is checked before run() is in it. */
 typedef struct {
@@ -69,6 +70,8 @@ struct _Call {
     guint park_stamp;           /* the server's count of job events before run() looked */
     gboolean queued;            /* a worker has it */
     gboolean closes;            /* the peer goes away after the reply */
+    gboolean trying;            /* on the context: nothing may be waited for */
+    gboolean unknown;           /* when tried: something would have to be */
     GList *node;                /* in the parked list */
 };
 
@@ -84,6 +87,8 @@ extern const LinkFuncs peer_link_funcs;
 void peer_send_message (Peer *peer, guint32 program, guint32 version, gint32 procedure, CodecFunc codec, const void *data);
 void peer_sweep (Peer *peer, gint64 now);       /* keepalive, half packets, slow readers */
 void call_finish (Call *call, gboolean ok, GError *error);      /* any thread; takes error and call */
+/* For run(), while the call is only tried: what is at hand of a guest, or FALSE, and a worker runs it again. */
+gboolean call_peek (Call *call, const char *guest, DriverPeek *ret, GError **error);
 /* The connection is open now; limits are those of an opened one. */
 void peer_open (Peer *peer, gboolean readonly);
 /* A registration of this peer; -1 on failure. */

@@ -10,7 +10,7 @@
 typedef struct {
     DriverConn *conn;
     char *name;
-    int id;                     /* -1: off */
+    DriverPeek is;              /* its state only if the call is tried and it is at hand */
 } Target;
 
 /* FALSE also when this peer may not do to it what the row's verb says. From now on the audit line is about it. */

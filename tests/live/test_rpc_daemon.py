@@ -269,6 +269,57 @@ class BadPeerTest(OneGuest):
         self.assert_serves()
 
 
+class StateTest(OneGuest):
+    """What the daemon knows of a guest without asking is never older than what QEMU has told somebody else."""
+    versions = ('5.2', '7.2', '11.1')
+
+    def state(self):
+        reader = self.connection.call(rpc.LIBVIRT, rpc.STATE, self.guest + rpc.u32(0))
+        theirs = reader.i32(), reader.i32()
+        reader = self.daemon.connect().call(rpc.BACKUP, 21, rpc.string('g') + rpc.u32(0))
+        self.assertEqual((reader.i32(), reader.i32()), theirs, 'our own program')
+        return theirs
+
+    def test_every_change_is_seen_at_once(self):
+        self.connection = rpc.Connection(self.daemon.socket).open()
+        self.addCleanup(self.connection.close)
+        self.guest = self.connection.call(rpc.LIBVIRT, rpc.BY_NAME, rpc.string('g')).data
+        for _ in range(100):
+            self.qemu.qmp.execute('stop')
+            self.assertEqual(self.state(), (3, 1))
+            self.qemu.qmp.execute('cont')
+            self.assertEqual(self.state(), (1, 1))
+        with self.qemu.stopped():               # who answers nothing was not asked
+            self.assertEqual(self.state(), (1, 1))
+            reader = self.connection.call(rpc.LIBVIRT, 150, self.guest)
+            self.assertEqual(reader.i32(), 1)
+        self.qemu.qmp.execute('stop')
+        with self.qemu.stopped():               # negative control: what may be left without an event is asked for
+            self.connection.sock.settimeout(0.5)
+            with self.assertRaises(OSError):
+                self.connection.call(rpc.LIBVIRT, rpc.STATE, self.guest + rpc.u32(0))
+        self.connection.close()
+        self.connection = rpc.Connection(self.daemon.socket).open()
+        self.qemu.qmp.execute('cont')
+        self.assertEqual([self.state(), self.state()], [(1, 1)] * 2)
+        self.qemu.kill()
+        self.assertEqual(self.state()[0], 5)
+
+    def test_a_guest_that_was_detached_behind_the_daemon_is_gone(self):
+        connection = rpc.Connection(self.daemon.socket).open()
+        self.addCleanup(connection.close)
+        guest = connection.call(rpc.LIBVIRT, rpc.BY_NAME, rpc.string('g')).data
+        for _ in range(2):
+            connection.call(rpc.LIBVIRT, rpc.STATE, guest + rpc.u32(0))
+        os.rename(f'{self.daemon.state}/guests/g', self.path('elsewhere'))
+        for number, arguments in ((rpc.STATE, guest + rpc.u32(0)), (rpc.BY_NAME, rpc.string('g')), (150, guest)):
+            with self.assertRaises(rpc.WireError) as caught:
+                connection.call(rpc.LIBVIRT, number, arguments)
+            self.assertEqual(caught.exception.code, 42)
+        os.rename(self.path('elsewhere'), f'{self.daemon.state}/guests/g')
+        connection.call(rpc.LIBVIRT, rpc.STATE, guest + rpc.u32(0))
+
+
 class ManyPeersTest(OneGuest):
     alone = True
 

@@ -671,6 +671,26 @@ static GuestDef *find_name (const char *state_dir, const char *name, GError **er
     return def;
 }
 
+/* Whoever listens is taken to run, and of what a guest that runs may do only "running" is sure to be left with an event. */
+gboolean qemu_peek_guest (Guest *guest, DriverPeek *ret)
+{
+    gboolean off = guest_is_offline (guest), runs = FALSE;
+    MonitorProbe probe = { .address = guest->def->qmp };
+
+    if (!off && !guest_is_watched (guest, &runs) && !guest_locked (guest->dir)) {
+        if (!g_path_is_absolute (guest->def->qmp))
+            return FALSE;
+        monitor_probe (&probe, 1, 0);
+        off = state_of_probe (&probe) == DOMAIN_STATE_SHUTOFF;
+        monitor_probe_clear (&probe, 1);
+    }
+    g_strlcpy (ret->uuid, guest->def->uuid, sizeof ret->uuid);
+    ret->id = off ? -1 : guest->number;
+    ret->reason = 0;
+    ret->state = runs ? info_state ("running", &ret->reason) : guest_is_offline (guest) ? DOMAIN_STATE_SHUTOFF : -1;
+    return TRUE;
+}
+
 gboolean qemu_lookup (DriverConn *conn, const bak_lookup_args *args, bak_lookup_ret *ret, GError **error)
 {
     QemuConn *owner = conn->priv;
@@ -684,5 +704,6 @@ gboolean qemu_lookup (DriverConn *conn, const bak_lookup_args *args, bak_lookup_
     g_autoptr (GPtrArray) defs = g_ptr_array_new ();
     g_ptr_array_add (defs, def);
     fill_items (owner, defs, FALSE, &ret->domain);
+    guest_unref (guest_get (owner, def->name, NULL));   /* the next look-up finds it at hand */
     return TRUE;
 }

@@ -1,6 +1,7 @@
 /* Guests: their threads, their monitors, who owns them. */
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/attach.h"
@@ -37,11 +38,46 @@ static const char *event_string (JsonObject *data, const char *key)
     return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_STRING ? json_node_get_string (node) : NULL;
 }
 
+static void set_watched (Guest *guest, Qmp *qmp, gboolean runs)
+{
+    g_mutex_lock (&guest->snapshot_lock);
+    guest->watched = qmp;
+    guest->runs = runs;
+    g_mutex_unlock (&guest->snapshot_lock);
+}
+
+/* Every way out of "running" is an event; which, is QEMU's affair: only those of jobs are known to mean something else. */
+static void note_news (Guest *guest, const char *event)
+{
+    if (g_str_has_prefix (event, "JOB_") || g_str_has_prefix (event, "BLOCK_JOB_"))
+        return;
+    guest->news++;
+    set_watched (guest, guest->qmp, FALSE);
+}
+
+void guest_note_running (Guest *guest, guint news)
+{
+    if (guest->qmp && guest->news == news)
+        set_watched (guest, guest->qmp, TRUE);
+}
+
+gboolean guest_is_watched (Guest *guest, gboolean *ret_runs)
+{
+    g_mutex_lock (&guest->snapshot_lock);
+    gboolean watched = guest->watched && qmp_is_quiet (guest->watched);
+    *ret_runs = watched && guest->runs;
+    g_mutex_unlock (&guest->snapshot_lock);
+    if (watched)
+        g_atomic_int_set (&guest->peeked, TRUE);
+    return watched;
+}
+
 static void on_event (Qmp *qmp, const char *name, JsonObject *data, gpointer user_data)
 {
     Guest *guest = user_data;
     const char *id = event_string (data, "id"), *device = event_string (data, "device");
 
+    note_news (guest, name);
     if (g_str_equal (name, "JOB_STATUS_CHANGE") && id && g_str_has_prefix (id, "bak-"))
         g_hash_table_replace (guest->job_status, g_strdup (id), g_strdup (event_string (data, "status")));
     else if (g_str_has_prefix (name, "BLOCK_JOB_CO") || g_str_has_prefix (name, "BLOCK_JOB_CA")) {
@@ -87,6 +123,8 @@ static void release_when_idle (Guest *guest)
         return;
     }
     gint64 now = g_get_monotonic_time ();
+    if (g_atomic_int_compare_and_exchange (&guest->peeked, TRUE, FALSE))
+        guest->release_at = 0;
     if (guest->owner->role != DRIVER_ROLE_DAEMON || (guest->release_at && now >= guest->release_at) || !qmp_is_alive (guest->qmp, NULL))
         guest_release (guest);
     else if (!guest->release_at)
@@ -144,8 +182,10 @@ gboolean guest_do (Guest *guest, gboolean acquire, GuestFunc func, gpointer data
     g_mutex_init (&closure.lock);
     g_cond_init (&closure.done);
     g_mutex_lock (&guest->snapshot_lock);
-    if (!guest->thread)
+    if (!guest->thread) {
+        guest->context = g_main_context_new ();
         guest->thread = g_thread_new ("guest", guest_main, guest);
+    }
     g_mutex_unlock (&guest->snapshot_lock);
     g_async_queue_push (guest->queue, &closure);
     g_main_context_wakeup (guest->context);
@@ -168,7 +208,6 @@ static Guest *guest_new (QemuConn *owner, GuestDef *def)
     guest->dir = g_build_filename (owner->state_dir, "guests", def->name, NULL);
     guest->refs = 1;
     guest->lock_fd = -1;
-    guest->context = g_main_context_new ();
     guest->queue = g_async_queue_new ();
     guest->pending = g_ptr_array_new_with_free_func ((GDestroyNotify) event_free);
     guest->job_status = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
@@ -188,7 +227,7 @@ static void guest_free (Guest *guest)
     }
     guest_def_free (guest->def);
     g_free (guest->dir);
-    g_main_context_unref (guest->context);
+    g_clear_pointer (&guest->context, g_main_context_unref);
     g_async_queue_unref (guest->queue);
     g_ptr_array_unref (guest->pending);
     g_hash_table_unref (guest->job_status);
@@ -206,6 +245,55 @@ void guest_unref (Guest *guest)
         guest_free (guest);
 }
 
+static gboolean same_stamp (const FileStamp *a, const FileStamp *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size == b->size && a->seconds == b->seconds && a->nanoseconds == b->nanoseconds;
+}
+
+static gboolean read_stamp (const char *path, FileStamp *ret)
+{
+    struct stat st;
+    if (stat (path, &st) != 0)
+        return FALSE;
+    *ret = (FileStamp) { st.st_dev, st.st_ino, st.st_size, st.st_ctim.tv_sec, st.st_ctim.tv_nsec };
+    return TRUE;
+}
+
+static char *definition_path (QemuConn *owner, const char *name)
+{
+    return g_build_filename (owner->state_dir, "guests", name, "guest.json", NULL);
+}
+
+Guest *guest_find (QemuConn *owner, const char *name)
+{
+    Guest *guest = g_hash_table_lookup (owner->guests, name);
+    g_autofree char *path = guest ? definition_path (owner, name) : NULL;
+    FileStamp now;
+    return guest && read_stamp (path, &now) && same_stamp (&guest->stamp, &now) ? guest : NULL;
+}
+
+/* With the owner's lock held: as the file says now, which is not what the guest of this name was made from. */
+static Guest *read_guest (QemuConn *owner, const char *name, GError **error)
+{
+    g_autofree char *path = definition_path (owner, name);
+    FileStamp stamp = { 0 };
+    read_stamp (path, &stamp);          /* before it is read: what is changed meanwhile is read again */
+    g_autoptr (GuestDef) def = attach_load (owner->state_dir, name, error);
+    Guest *guest = g_hash_table_lookup (owner->guests, name);
+    if (guest && (!def || g_strcmp0 (guest->def->uuid, def->uuid) != 0)) {
+        g_hash_table_remove (owner->guests, name);      /* detached, or another of this name was attached */
+        guest = NULL;
+    }
+    if (!guest && def) {
+        guest = guest_new (owner, g_steal_pointer (&def));
+        guest->number = attach_number (guest->dir);
+        g_hash_table_replace (owner->guests, g_strdup (name), guest);
+    }
+    if (guest)
+        guest->stamp = stamp;
+    return guest;
+}
+
 Guest *guest_get (QemuConn *owner, const char *name, GError **error)
 {
     if (!guest_name_check (name, NULL)) {
@@ -214,16 +302,9 @@ Guest *guest_get (QemuConn *owner, const char *name, GError **error)
         return NULL;
     }
     g_mutex_lock (&owner->lock);
-    Guest *guest = g_hash_table_lookup (owner->guests, name);
-    g_autoptr (GuestDef) def = attach_load (owner->state_dir, name, error);
-    if (guest && (!def || g_strcmp0 (guest->def->uuid, def->uuid) != 0)) {
-        g_hash_table_remove (owner->guests, name);      /* detached, or another of this name was attached */
-        guest = NULL;
-    }
-    if (!guest && def) {
-        guest = guest_new (owner, g_steal_pointer (&def));
-        g_hash_table_replace (owner->guests, g_strdup (name), guest);
-    }
+    Guest *guest = guest_find (owner, name);
+    if (!guest)
+        guest = read_guest (owner, name, error);
     if (guest)
         g_atomic_int_inc (&guest->refs);
     g_mutex_unlock (&owner->lock);
@@ -265,6 +346,12 @@ gboolean guest_lock (Guest *guest, GError **error)
     return guest->lock_fd >= 0 || take_lock (guest, error);
 }
 
+void guest_disconnect (Guest *guest)
+{
+    set_watched (guest, NULL, FALSE);
+    g_clear_pointer (&guest->qmp, qmp_close);
+}
+
 static gboolean connect_monitor (Guest *guest, GError **error)
 {
     g_autofree char *address = guest_is_offline (guest) ? offline_start (guest, error) : g_strdup (guest->def->qmp);
@@ -274,6 +361,7 @@ static gboolean connect_monitor (Guest *guest, GError **error)
     if (!guest->qmp)
         return FALSE;
     qmp_set_event_func (guest->qmp, on_event, guest);
+    set_watched (guest, guest->qmp, FALSE);
     caps_free (guest->caps);
     guest->caps = caps_load (guest->qmp, error);
     return guest->caps != NULL;
@@ -289,11 +377,11 @@ gboolean guest_acquire (Guest *guest, GError **error)
     g_autoptr (GError) failure = NULL;
     if (guest->qmp && qmp_is_alive (guest->qmp, NULL))
         return TRUE;
-    g_clear_pointer (&guest->qmp, qmp_close);
+    guest_disconnect (guest);
     if (guest->lock_fd < 0 && !take_lock (guest, error))
         return FALSE;
     if (!connect_monitor (guest, &failure)) {
-        g_clear_pointer (&guest->qmp, qmp_close);
+        guest_disconnect (guest);
         if (!guest->job && !guest->recovering && refused (failure) && journal_exists (guest->dir)) {
             guest->recovering = TRUE;       /* undo asks for the monitor again */
             job_recover_gone (guest, failure->message);
@@ -325,7 +413,7 @@ void guest_release (Guest *guest)
 {
     gboolean offline_idle = guest->qmp && !guest->job && guest_is_offline (guest) && !journal_exists (guest->dir);
     guest->release_at = 0;
-    g_clear_pointer (&guest->qmp, qmp_close);
+    guest_disconnect (guest);
     g_clear_pointer (&guest->caps, caps_free);
     g_hash_table_remove_all (guest->job_status);
     g_hash_table_remove_all (guest->job_errors);

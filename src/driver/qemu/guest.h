@@ -25,13 +25,18 @@ struct _QemuConn {              /* DriverConn.priv of the qemu driver */
     int registrations, next_registration;
 };
 
+/* What tells a file from the one that had its name before: definitions are only replaced as a whole. */
+typedef struct { guint64 device, inode; gint64 size, seconds, nanoseconds; } FileStamp;
+
 struct _Guest {
     QemuConn *owner;
     GuestDef *def;
+    int number;                 /* of attach_number() */
+    FileStamp stamp;            /* of the file of def; under the owner's lock */
     char *dir;                  /* STATE/guests/NAME */
     gint refs;
 
-    GThread *thread;
+    GThread *thread;            /* it and its context are made when first needed */
     GMainContext *context;
     GAsyncQueue *queue;         /* closures of guest_do */
     gboolean quit;
@@ -48,12 +53,16 @@ struct _Guest {
     GHashTable *job_errors;     /* QEMU's job id -> error of BLOCK_JOB_COMPLETED or _CANCELLED ("" = none) */
     GHashTable *exports_gone;   /* set of export ids seen in BLOCK_EXPORT_DELETED */
     gboolean recovering;
+    guint news;                 /* events so far that may mean another state of the guest */
 
     /* any thread, under snapshot_lock */
     GMutex snapshot_lock;
+    Qmp *watched;               /* qmp, for who asks whether it is quiet; NULL: not connected */
+    gboolean runs;              /* watched said "running", and nothing since */
     GCond changed;              /* the job's state changed */
     bak_job snapshot;           /* of the running or last job of this process; id "" or NULL: none */
     gint cancel;                /* atomic: an abort was asked for */
+    gint peeked;                /* atomic: somebody was answered without the guest's thread */
 };
 
 typedef struct { char *name; JsonObject *data; } GuestEvent;
@@ -63,6 +72,12 @@ typedef gboolean (*GuestFunc) (Guest *guest, gpointer data, GError **error);
 /* By name; BAK_ERROR_NO_DOMAIN. Unref when done. */
 Guest *guest_get (QemuConn *owner, const char *name, GError **error);
 void guest_unref (Guest *guest);
+/* With the owner's lock held: the guest of this name if it is in use and its definition is still the one on disk; borrowed. */
+Guest *guest_find (QemuConn *owner, const char *name);
+/* Any thread, nothing is waited for. The monitor is connected, and all that QEMU said on it was heard. */
+gboolean guest_is_watched (Guest *guest, gboolean *ret_runs);
+/* On the guest's thread: QEMU said "running" when news was as many. */
+void guest_note_running (Guest *guest, guint news);
 /* Runs func on the guest's thread with the monitor acquired (when the guest has one and acquire is TRUE) and waits for it. */
 gboolean guest_do (Guest *guest, gboolean acquire, GuestFunc func, gpointer data, GError **error);
 /* On the guest's thread: lock, connect, capabilities, recover. Idempotent. BAK_ERROR_MONITOR_HELD, BAK_ERROR_CONNECTION. */
@@ -70,6 +85,7 @@ gboolean guest_acquire (Guest *guest, GError **error);
 /* The lock alone, for work on files while QEMU is gone; released when idle. */
 gboolean guest_lock (Guest *guest, GError **error);
 void guest_release (Guest *guest);
+void guest_disconnect (Guest *guest);                   /* the monitor alone */
 /* FALSE with CONNECTION and why, when the monitor is not connected or has died. */
 gboolean guest_monitor_alive (Guest *guest, GError **error);
 Graph *guest_graph (Guest *guest, GraphDetail detail, GError **error);      /* fresh; guest_acquire first */
@@ -98,3 +114,5 @@ gboolean qemu_detach (DriverConn *conn, const bak_domain_arg *args, bak_none *re
 gboolean qemu_discover (DriverConn *conn, const bak_none *args, bak_discover_ret *ret, GError **error);
 gboolean qemu_list (DriverConn *conn, const bak_list_args *args, bak_list_ret *ret, GError **error);
 gboolean qemu_lookup (DriverConn *conn, const bak_lookup_args *args, bak_lookup_ret *ret, GError **error);
+/* See driver_peek(). */
+gboolean qemu_peek_guest (Guest *guest, DriverPeek *ret);

@@ -346,7 +346,7 @@ static void fill_item (Guest *guest, const Graph *graph, bak_domain_item *item, 
     item->name = ret_string (guest->def->name);
     item->uuid = ret_string (guest->def->uuid);
     item->state = off ? DOMAIN_STATE_SHUTOFF : info_state (graph->status, ret_reason);
-    item->id = off ? -1 : attach_number (guest->dir);
+    item->id = off ? -1 : guest->number;
     while (entries && (name = g_dir_read_name (entries)))
         item->has_checkpoint |= g_str_has_suffix (name, ".json");
 }
@@ -397,12 +397,15 @@ gboolean guest_state (Guest *guest, bak_state_ret *ret, GError **error)
     g_autoptr (GError) why = NULL;
     g_autoptr (JsonNode) node = NULL;
 
+    guint news = 0;
     ret->state = DOMAIN_STATE_SHUTOFF;
     ret->reason = 0;
     if (guest_is_offline (guest))
         return TRUE;
-    if (guest_acquire (guest, &why))
+    if (guest_acquire (guest, &why)) {
+        news = guest->news;
         node = qmp_execute (guest->qmp, "query-status", NULL, ASK_TIMEOUT_MS, &why);
+    }
     if (!node && error_code (why) == BAK_ERROR_CONNECTION)
         return TRUE;
     if (!node && g_strcmp0 (qmp_error_class (why), "CommandNotFound") != 0) {
@@ -410,7 +413,10 @@ gboolean guest_state (Guest *guest, bak_state_ret *ret, GError **error)
         return FALSE;
     }
     JsonObject *object = node && JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
-    ret->state = info_state (json_get_string (object, "status"), &ret->reason);
+    const char *status = json_get_string (object, "status");
+    ret->state = info_state (status, &ret->reason);
+    if (g_strcmp0 (status, "running") == 0)
+        guest_note_running (guest, news);
     return TRUE;
 }
 
@@ -489,7 +495,7 @@ char *guest_xml (Guest *guest, GError **error)
         domain.kvm = ask_kvm (guest);
         domain.memory_kib = graph->memory / 1024;
         domain.cpus = graph->cpus;
-        domain.number = attach_number (guest->dir);
+        domain.number = guest->number;
     }
     return info_xml (&domain, graph, &disks);
 }

@@ -494,7 +494,7 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
     if (alive && clean)
         resume_guest (job);
     if (alive && clean && guest_is_offline (guest)) {
-        g_clear_pointer (&guest->qmp, qmp_close);
+        guest_disconnect (guest);
         offline_stop (guest);   /* the images are free before the end is said: the guest may be started then */
     }
     if (job->run.hung)

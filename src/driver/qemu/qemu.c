@@ -421,6 +421,18 @@ static gboolean qemu_event_deregister (DriverConn *conn, const bak_deregister_ar
     return known || error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("event registration %d does not exist"), args->id);
 }
 
+/* What a daemon is asked most. Nothing here waits for a thread, for QEMU or for a name server. */
+static gboolean qemu_peek (DriverConn *conn, const char *name, DriverPeek *ret)
+{
+    QemuConn *qemu = conn->priv;
+
+    g_mutex_lock (&qemu->lock);
+    Guest *guest = guest_find (qemu, name);
+    gboolean known = guest && qemu_peek_guest (guest, ret);
+    g_mutex_unlock (&qemu->lock);
+    return known;
+}
+
 /* Every start of an owner recovers; a client has the watcher do it. */
 static void recover_all (QemuConn *qemu)
 {
@@ -500,6 +512,6 @@ static gboolean qemu_open (DriverConn *conn, const DriverOpenOptions *options, G
     .event_deregister = qemu_event_deregister
 
 const DriverOps qemu_driver = {
-    .name = "qemu", .probe = qemu_probe, .open = qemu_open, .close = qemu_close,
+    .name = "qemu", .probe = qemu_probe, .open = qemu_open, .close = qemu_close, .peek = qemu_peek,
     .attach = qemu_attach, .detach = qemu_detach, .discover = qemu_discover, SLOTS
 };

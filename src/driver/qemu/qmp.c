@@ -4,6 +4,7 @@
  * are on the way), or it is done. After a timeout a flying command keeps its place, without a callback, until its late reply
  * or the end of the connection: QEMU has not taken it off its own queue, and an eighth one would make it stop reading. */
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -39,6 +40,8 @@ struct _Qmp {
     char *label;
     GMainContext *context;
     GSocket *socket;
+    int fd;                     /* of socket, for qmp_is_quiet; never changes */
+    gint at_work, half;         /* atomic: what was read is being handed out (once dead, for ever); a message has begun and not ended */
     GSource *source;
     gpointer tag;
     State state;
@@ -153,6 +156,7 @@ static void qmp_die (Qmp *qmp, BakErrorCode code, const char *format, ...)
     va_end (args);
     error_set (&qmp->why, code, _("monitor '%s': %s"), qmp->label, text);
     qmp->state = STATE_DEAD;
+    g_atomic_int_inc (&qmp->at_work);
     if (qmp->tag)
         g_source_remove_unix_fd (qmp->source, g_steal_pointer (&qmp->tag));
     g_socket_close (qmp->socket, NULL);
@@ -474,8 +478,11 @@ static gboolean qmp_dispatch (GSource *source, GSourceFunc callback, gpointer us
 {
     Qmp *qmp = qmp_ref (((QmpSource *) source)->qmp);
     g_source_set_ready_time (source, -1);
+    g_atomic_int_inc (&qmp->at_work);
     qmp_read (qmp);
     qmp_process (qmp);
+    g_atomic_int_set (&qmp->half, qmp->message->len > 0);
+    g_atomic_int_add (&qmp->at_work, -1);
     qmp_expire (qmp);
     if (qmp->state == STATE_DEAD)
         qmp_fail_all (qmp);
@@ -685,6 +692,7 @@ static Qmp *qmp_start (GSocket *socket, const char *label, GMainContext *context
     qmp->label = text_sanitize (label, 0);
     qmp->context = context ? g_main_context_ref (context) : g_main_context_new ();
     qmp->socket = socket;
+    qmp->fd = g_socket_get_fd (socket);
     qmp->message = g_byte_array_new ();
     g_queue_init (&qmp->queue);
     g_queue_init (&qmp->flying);
@@ -795,6 +803,13 @@ gboolean qmp_is_alive (Qmp *qmp, const char **ret_why)
     if (ret_why)
         *ret_why = qmp->why ? qmp->why->message : NULL;
     return qmp->state != STATE_DEAD;
+}
+
+/* In this order: what is read after the look came after it. */
+gboolean qmp_is_quiet (Qmp *qmp)
+{
+    struct pollfd look = { .fd = qmp->fd, .events = POLLIN };
+    return poll (&look, 1, 0) == 0 && g_atomic_int_get (&qmp->at_work) == 0 && !g_atomic_int_get (&qmp->half);
 }
 
 int qmp_get_peer_pid (Qmp *qmp)

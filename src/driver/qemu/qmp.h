@@ -30,6 +30,9 @@ GMainContext *qmp_get_context (Qmp *qmp);
 const char *qmp_get_address (Qmp *qmp);
 /* FALSE after EOF, ECONNRESET, garbage or close; *ret_why (may be NULL) is the reason, borrowed. */
 gboolean qmp_is_alive (Qmp *qmp, const char **ret_why);
+/* From any thread, while somebody sees to it that qmp is not closed: all that QEMU has said up to now was handed to the event
+ * function, which has returned. */
+gboolean qmp_is_quiet (Qmp *qmp);
 /* The peer's pid by SO_PEERCRED on a unix socket, else 0. */
 int qmp_get_peer_pid (Qmp *qmp);
 /* QEMU's version from the greeting, 7*1000000+2*1000+22; text as "7.2.22 (Debian ...)" sanitized. */
