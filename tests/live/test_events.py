@@ -168,21 +168,55 @@ class StateTest(bed.LiveTest):
     def begin(self, rc):
         return self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={self.path("copy")}', '--protect', 'no', '--wait', rc=rc)
 
+    def fill(self, folder):
+        with open(os.path.join(folder, 'ballast'), 'wb') as f, contextlib.suppress(OSError):
+            while True:
+                os.write(f.fileno(), bytes(4096))
+
     def test_a_full_state_directory_refuses_the_begin_and_says_so(self):
         small = self.small_fs('128K', 'small')
         self.environment['LIBBACKUP_STATE_DIR'] = small
         self.must('attach', 'g', '--qmp', self.vm.qmp_path)
-        with open(os.path.join(small, 'ballast'), 'wb') as f:
-            try:
-                while True:
-                    os.write(f.fileno(), bytes(4096))
-            except OSError:
-                pass
+        self.fill(small)
         done = self.begin(1)
         self.assertIn('o space left on device', done.err)
         self.assertIn(small, done.err)
         self.assertEqual(self.vm.ours(), [])
         self.assertFalse(os.path.exists(self.path('copy')))
+
+    def test_a_state_directory_that_fills_meanwhile_fails_the_push_and_the_record_says_so_when_it_can(self):
+        small = self.small_fs('128K', 'small')
+        self.environment['LIBBACKUP_STATE_DIR'] = small
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.must('backup-begin', 'g', '--target', f'disk0={self.path("copy")}', '--protect', 'no', '--checkpoint', 'c1', '--limit', '16MiB')
+        self.fill(small)
+        self.assertIn('o space left on device', self.must('backup-wait', 'g', rc=3).err)
+        self.assertEqual(self.vm.ours(), [])
+        self.assertFalse(os.path.exists(self.path('copy')))
+        os.unlink(os.path.join(small, 'ballast'))
+        self.must('domblklist', 'g')
+        job = self.json('backup-info', 'g')
+        self.assertEqual(job['state'], 'failed', job)
+        self.assertTrue(job['error'])
+        self.assertEqual((self.vm.bitmaps(), self.must('checkpoint-list', 'g', '--name').out.split()), ({}, []))
+
+    def test_an_owner_that_hangs_is_named_and_nothing_is_said_to_be_aborted(self):
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.must('backup-begin', 'g', '--target', f'disk0={self.path("copy")}', '--limit', '1MiB')
+        watchers = self.watchers()
+        for pid in watchers:
+            os.kill(pid, signal.SIGSTOP)
+        guest = self.path('state', 'guests', 'g')
+        os.rename(guest + '/watcher.sock', guest + '/away')       # it would be waited for there for half a minute
+        for how in ([], ['--abort']):
+            done = self.must('backup-stop', 'g', *how, rc=5)
+            for word in ("guest 'g'", guest + '/lock', 'does not answer'):
+                self.assertIn(word, done.err)
+        os.rename(guest + '/away', guest + '/watcher.sock')
+        for pid in watchers:
+            os.kill(pid, signal.SIGCONT)
+        self.must('backup-stop', 'g', '--abort')
+        self.assertEqual(self.json('backup-info', 'g')['state'], 'aborted')
 
     def test_a_read_only_state_directory_refuses_the_begin_and_says_so(self):
         state = self.small_fs('1M', 'state-fs')

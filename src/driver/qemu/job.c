@@ -61,15 +61,16 @@ static void publish (Job *job)
     g_mutex_unlock (&guest->snapshot_lock);
 }
 
-static void save_record (Job *job)
+static gboolean save_record (Job *job)
 {
     g_autoptr (GError) error = NULL;
     publish (job);
-    if (!record_save (job->guest->dir, &job->record, &error)) {
-        bak_event event = { .kind = EVENT_WARNING, .job = ret_string (job->record.id), .text = ret_string (error->message) };
-        g_warning ("job %s: %s", job->record.id, error->message);
-        guest_emit (job->guest, &event);
-    }
+    if (record_save (job->guest->dir, &job->record, &error))
+        return TRUE;
+    bak_event event = { .kind = EVENT_WARNING, .job = ret_string (job->record.id), .text = ret_string (error->message) };
+    g_warning ("job %s: %s", job->record.id, error->message);
+    guest_emit (job->guest, &event);
+    return FALSE;
 }
 
 static void emit_state (Job *job)
@@ -421,7 +422,7 @@ static gboolean qemu_is_gone (Guest *guest)
     return !again && error_code (error) == BAK_ERROR_CONNECTION;
 }
 
-static void write_end (Job *job, JobEvent event, const GError *failure)
+static gboolean write_end (Job *job, JobEvent event, const GError *failure)
 {
     if (failure && !*job->record.error) {
         set_text (&job->record.error, failure->message);
@@ -433,8 +434,9 @@ static void write_end (Job *job, JobEvent event, const GError *failure)
     set_disk_states (job, job->record.state);
     job->record.ended = g_get_real_time ();
     set_text (&job->record.owner, "");
-    save_record (job);
+    gboolean saved = save_record (job);
     record_prune (job->guest->dir, config_get_int ("keep_jobs", RECORD_KEEP_DEFAULT));
+    return saved;
 }
 
 /* One that never started is not ours to stop: what listens there is somebody else's. */
@@ -499,9 +501,10 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
     }
     if (job->run.hung)
         note_hung (job, failure);
-    write_end (job, event, failure);
-    if (clean)
+    if (write_end (job, event, failure) && clean)       /* else the next owner finds the journal, and says how it ended */
         journal_remove (guest->dir);
+    else if (clean)
+        g_warning ("job %s: its record could not be written; the next owner does it", job->record.id);
     else if (!later)
         g_warning ("job %s: %s", job->record.id, left ? left->message : "QEMU could not be cleaned up; the next owner does it");
     bak_event completed = { .kind = EVENT_JOB_COMPLETED, .state = job->record.state, .job = ret_string (job->record.id), .text = ret_string (job->record.error),

@@ -140,7 +140,14 @@ static gboolean local_stop (Guest *guest, const void *data, void *ret, GError **
     gboolean ours = guest->job && (!*args->job || g_str_equal (args->job, guest->job->record.id));
     if (ours)
         return job_stop (guest, (args->flags & STOP_ABORT) != 0, job, error);
-    return load_last (guest, args->job, job, error);    /* it ended by itself: acknowledged by saying how */
+    if (!load_last (guest, args->job, job, error))
+        return FALSE;
+    if (job_state_ended (job->state))
+        return TRUE;            /* by itself: acknowledged by saying how */
+    error_set (error, BAK_ERROR_MONITOR_HELD, _("guest '%s': backup %s is %s, and the process that runs it (it holds '%s/lock') does not answer"), guest->def->name, job->id,
+               job_state_to_string (job->state), guest->dir);
+    bak_job_clear (job);
+    return FALSE;
 }
 
 static gboolean local_limit (Guest *guest, const void *data, void *ret, GError **error)
