@@ -7,7 +7,7 @@
 typedef enum { VALUE_TEXT, VALUE_NUMBER, VALUE_YES_NO } ValueKind;
 
 static const struct { const char *name; ValueKind kind; } known_keys[] = {
-    { "default_uri" }, { "state_dir" }, { "scratch_dir" }, { "target_dir" }, { "keep_jobs", VALUE_NUMBER }, { "monitor_timeout", VALUE_NUMBER },
+    { "default_uri" }, { "state_dir" }, { "scratch_dir" }, { "target_dir" }, { "keep_jobs", VALUE_NUMBER }, { "monitor_timeout", VALUE_NUMBER }, { "freeze_timeout", VALUE_NUMBER },
     { "qemu_img" }, { "storage_daemon" }, { "libbackupd_path" }, { "ssh_command" }, { "tls_x509_dir" },
     { "socket" }, { "readonly_socket" }, { "socket_group" }, { "listen_tls" }, { "tls_allowed_names" }, { "policy_file" }, { "polkit", VALUE_YES_NO },
     { "audit_log", VALUE_YES_NO }, { "max_peers", VALUE_NUMBER }, { "max_anonymous_peers", VALUE_NUMBER },

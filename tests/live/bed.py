@@ -404,7 +404,7 @@ class Guest(Qemu):
             listener = self._listen(self.agent_path)
             passed.append(listener)
             out += ['-chardev', f'socket,id=bed-agent,fd={listener.fileno()},server=on,wait=off',
-                    '-device', 'virtserialport,chardev=bed-agent,name=org.qemu.guest_agent.0']
+                    '-device', 'virtserialport,id=bed-agent-port,chardev=bed-agent,name=org.qemu.guest_agent.0']
         if self.iothread:
             out += ['-object', 'iothread,id=bed-iothread']
         if any(d.bus == 'scsi' for d in self.disks):

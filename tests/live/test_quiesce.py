@@ -5,6 +5,7 @@ import os
 import signal
 
 import bed
+import faults
 
 FAKE = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'fake', 'fakeagent.py')
 MIB = 1 << 20
@@ -123,6 +124,16 @@ class QuiesceTest(bed.LiveTest):
         self.assert_files(self.path('out'))
 
 
+class HeldMonitor(faults.Monitor):
+    """Holds the transaction back until something has happened."""
+    hold, held = None, False
+
+    def spoil(self, message):
+        if message.get('execute') == 'transaction' and self.hold:
+            self.hold()
+            self.hold, self.held = None, True
+
+
 class RealAgentTest(bed.LiveTest):
     def test_a_quiesced_copy_needs_no_recovery_of_the_journal_and_another_does(self):
         vm = self.guest(disks=2, fill='4M')
@@ -135,6 +146,43 @@ class RealAgentTest(bed.LiveTest):
             self.assertEqual(job['frozen_ms'] > 0, name == 'quiesced')
             self.assert_one_instant(*copies, quiesced=name == 'quiesced')
         self.assert_guest_works(vm)
+
+
+class RealBadAgentTest(bed.LiveTest):
+    versions = ('7.2',)         # it is the same agent on all
+
+    def begin(self, rc, *words):
+        target = self.path('copy')
+        done = self.must('backup-begin', 'g', '--disk', 'vda', '--target', target, '--quiesce', '--wait', rc=rc)
+        for word in words:
+            self.assertRegex(done.err, word)
+        self.assertEqual(os.path.exists(target), rc == 0)
+        self.assertEqual(self.vm.ours(), [])
+        self.assert_guest_works(self.vm, rounds=5)
+        return done
+
+    def agent_is_gone(self):
+        self.vm.qmp.wait_event('VSERPORT_CHANGE', id='bed-agent-port', open=False)
+
+    def test_an_agent_that_hangs_dies_and_stays_away_leaves_the_guest_thawed(self):
+        self.vm = self.guest(disks=1, fill='4M', kernel_words='bak.agent=bad')
+        monitor = HeldMonitor(self.path('held'), self.vm.qmp_path)
+        self.addCleanup(monitor.stop)
+        self.environment['LIBBACKUP_CONFIG'] = self.path('libbackup.conf')
+        with open(self.path('libbackup.conf'), 'w') as f:
+            f.write('freeze_timeout = 1\n')
+        self.must('attach', 'g', '--qmp', self.path('held'), '--agent', self.vm.agent_path)
+        self.begin(1, 'guest-fsfreeze-freeze.*does not answer in time')
+        monitor.hold = self.agent_is_gone
+        self.begin(0)
+        self.assertTrue(monitor.held)
+        job = self.json('backup-info', 'g')
+        self.assertEqual(job['consistency'], 'quiesced')
+        self.assertGreater(job['frozen_ms'], 500)
+        os.unlink(self.path('copy'))
+        self.begin(1, 'guest-fsfreeze-freeze.*hook')
+        self.agent_is_gone()
+        self.begin(5, 'does not answer')
 
 
 if __name__ == '__main__':

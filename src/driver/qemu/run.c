@@ -19,7 +19,7 @@
 #include "util/json.h"
 #include "util/process.h"
 
-enum { FREEZE_TIMEOUT_MS = 60000, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 30000, END_TIMEOUT_MS = 20000, REQUERY_MS = 1000, AGENT_CONNECT_MS = 5000 };
+enum { FREEZE_TIMEOUT = 60, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 30000, END_TIMEOUT_MS = 20000, REQUERY_MS = 1000, AGENT_CONNECT_MS = 5000 };
 
 /* ---- jobs and exports of QEMU ---- */
 
@@ -638,7 +638,8 @@ static gboolean verb_freeze (Run *run, const Action *action, GError **error)
         return FALSE;
     run->frozen = TRUE;         /* from here on a thaw is owed, whatever the agent answers */
     run->frozen_since = g_get_monotonic_time ();
-    return agent_freeze (agent, NULL, FREEZE_TIMEOUT_MS, &run->froze, error);
+    guint timeout = CLAMP (config_get_int ("freeze_timeout", FREEZE_TIMEOUT), 1, 3600) * 1000;
+    return agent_freeze (agent, NULL, timeout, &run->froze, error);
 }
 
 static gboolean verb_thaw (Run *run, const Action *action, GError **error)
