@@ -349,8 +349,10 @@ static void begun (Job *job, const BackupDef *def)
     note_freeze (job);
     journal_phase (job->run.journal, "running", 0, 0, NULL, NULL);
     move (job, pull ? JOB_EVENT_BEGUN_PULL : JOB_EVENT_BEGUN_PUSH);
-    job->next_probe = g_get_monotonic_time () + PROBE_MS * 1000;
-    job->last_read = g_get_monotonic_time ();
+    gint64 now = g_get_monotonic_time ();
+    job->next_probe = now + PROBE_MS * 1000;
+    job->next_tick = now + TICK_MS * 1000;
+    job->last_read = now;
     set_disk_states (job, job->record.state);
     save_record (job);
     emit_state (job);
@@ -701,7 +703,8 @@ static void job_end (Job *job, JobEvent outcome, const GError *failure)
         cancel_gently (job);
     if (outcome != JOB_EVENT_GOOD)
         run_cut (&job->run);
-    job_refresh (job->guest);
+    if (outcome != JOB_EVENT_GOOD || job->guest->recovering)     /* what is called good has just been looked at */
+        job_refresh (job->guest);
     job->run.hung = outcome != JOB_EVENT_GOOD && job->mute;
     if (!move (job, JOB_EVENT_END))
         return;

@@ -27,11 +27,12 @@ gboolean journal_exists (const char *dir)
     return g_file_test (path, G_FILE_TEST_EXISTS);
 }
 
+/* Not synced: a crash of the host may bring it back, beside a record that says how its job ended. Who finds that does what a crash just
+ * before this demands; and the next journal, which is synced, takes its name. */
 void journal_remove (const char *dir)
 {
     g_autofree char *path = journal_path (dir);
     g_unlink (path);
-    files_fsync_parent (path, NULL);
 }
 
 static Journal *journal_open_fd (const char *dir, GError **error)

@@ -61,13 +61,17 @@ Action *object_add (Planner *p, const char *type, const char *id, JsonObject *pr
     return qmp_action ("object-add", properties);
 }
 
-void add_create_job (Planner *p, const char *title, Item *item, const char *job, JsonObject *options)
+void start_create_job (Planner *p, const char *title, Item *item, const char *job, JsonObject *options)
 {
-    const char *target = item->disk->target;
-    plan_add (p->plan, title, target,
+    plan_add (p->plan, title, item->disk->target,
               qmp_action ("blockdev-create", obj ("job-id", "s", job, "options", "o", options, NULL)),
               job_cancel (p, job), guarded (own_action ("job-wait-end", obj ("job", "s", job, NULL)), "job", job),
               job_dismiss (job), NULL);
+}
+
+void end_create_job (Planner *p, Item *item, const char *job)
+{
+    const char *target = item->disk->target;
     g_autofree char *wait_title = g_strdup_printf (_("wait until that is done (%s)"), target);
     plan_add (p->plan, wait_title, target, timed (own_action ("job-wait", obj ("job", "s", job, NULL)), CREATE_TIMEOUT_MS), NULL);
     plan_add (p->plan, _("take note of its result"), target, qmp_action ("job-dismiss", obj ("id", "s", job, NULL)), NULL);

@@ -119,19 +119,27 @@ static void add_file (Planner *p, Item *item, const Place *place)
                   "size", "i", (gint64) item->disk->size, NULL)), NULL);
     } else if (raw) {
         g_autofree char *job = own_name (p, place->scratch ? "csf" : "crf", item);
-        add_create_job (p, _("give it its size"), item, job, obj ("driver", "s", "file", "filename", "s", path, "size", "i", (gint64) item->disk->size, NULL));
+        start_create_job (p, _("give it its size"), item, job, obj ("driver", "s", "file", "filename", "s", path, "size", "i", (gint64) item->disk->size, NULL));
+        end_create_job (p, item, job);
     }
     if (must_reserve (p, place))
         plan_add (p->plan, _("reserve its space"), target, timed (own_action ("file-reserve", obj ("path", "s", path, "size", "i", (gint64) item->disk->size,
                   "overlay", "b", !raw, NULL)), CREATE_TIMEOUT_MS), NULL);
 }
 
-/* The file (or what stands for it), its protocol node, the image in it and its format node. */
-void add_place (Planner *p, Item *item, const Place *place)
+/* The job by which QEMU makes the image in the file of this place; NULL: there is none to be made by it. */
+static char *format_job (Planner *p, const Item *item, const Place *place)
+{
+    gboolean raw = g_str_equal (place->format, "raw");
+    return raw || is_reused (p, place) || !p->caps->blockdev_create ? NULL : own_name (p, place->scratch ? "csi" : "cri", item);
+}
+
+/* The file (or what stands for it), its protocol node; an image in it is begun. */
+static void make_place (Planner *p, Item *item, const Place *place)
 {
     const char *target = item->disk->target, *path = place->store->path;
-    g_autofree char *node = own_name (p, place->role, item), *file = own_name (p, place->file_role, item);
-    gboolean raw = g_str_equal (place->format, "raw"), reuse = is_reused (p, place);
+    g_autofree char *file = own_name (p, place->file_role, item), *job = format_job (p, item, place);
+    gboolean raw = g_str_equal (place->format, "raw");
     g_autofree char *shown = store_def_describe (place->store);
     g_autofree char *title = g_strdup_printf (_("open '%s'"), shown);
 
@@ -149,12 +157,21 @@ void add_place (Planner *p, Item *item, const Place *place)
     if (raw || (place->scratch && place->store->type == STORE_BLOCK))
         plan_add (p->plan, _("check that it is large enough"), target, own_action ("size-check", obj ("node", "s", file, "at-least", "b", TRUE,
                   "size", "i", (gint64) item->disk->size, "place", "s", shown, NULL)), NULL);
-    if (!raw && !reuse && p->caps->blockdev_create) {
-        g_autofree char *job = own_name (p, place->scratch ? "csi" : "cri", item);
-        add_create_job (p, _("format it"), item, job, create_options (p, item, place, file));
-    }
+    if (job)
+        start_create_job (p, _("format it"), item, job, create_options (p, item, place, file));
+}
+
+/* The image and its format node. */
+static void open_place (Planner *p, Item *item, const Place *place)
+{
+    const char *target = item->disk->target;
+    g_autofree char *node = own_name (p, place->role, item), *file = own_name (p, place->file_role, item), *job = format_job (p, item, place);
+    g_autofree char *shown = store_def_describe (place->store);
+
+    if (job)
+        end_create_job (p, item, job);
     plan_add (p->plan, _("open the image"), target, node_add (p, format_options (p, item, place, node, file)), node_del (p, node), NULL);
-    if (reuse && !raw)
+    if (is_reused (p, place) && !g_str_equal (place->format, "raw"))
         plan_add (p->plan, _("check that it has the size of the disk"), target, own_action ("size-check", obj ("node", "s", node, "at-least", "b", FALSE,
                   "size", "i", (gint64) item->disk->size, "place", "s", shown, NULL)), NULL);
     if (place->scratch) {
@@ -163,4 +180,14 @@ void add_place (Planner *p, Item *item, const Place *place)
             plan_add (p->plan, _("have its fill level watched"), target, qmp_action ("block-set-write-threshold", obj ("node-name", "s", file,
                       "write-threshold", "i", (gint64) p->in->def->scratch_limit, NULL)), NULL);
     }
+}
+
+/* Of all disks; the images are made side by side: each is waited for by the disk. */
+void add_places (Planner *p, gboolean scratch)
+{
+    for (guint pass = 0; pass < 2; pass++)
+        for (guint i = 0; i < p->items->len; i++) {
+            Item *item = p->items->pdata[i];
+            (pass == 0 ? make_place : open_place) (p, item, scratch ? &item->scratch : &item->target);
+        }
 }

@@ -115,8 +115,7 @@ gboolean plan_pull (Planner *p, GError **error)
     if (!check_server (p, error) || !name_exports (p, error))
         return FALSE;
     p->plan->idle_timeout = p->in->def->server ? p->in->def->server->idle_timeout : 0;
-    for (guint i = 0; i < p->items->len; i++)
-        add_place (p, p->items->pdata[i], &((Item *) p->items->pdata[i])->scratch);
+    add_places (p, TRUE);
     add_server (p);
     if (!tx_checkpoint (p, FALSE, error))
         return FALSE;

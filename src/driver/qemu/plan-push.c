@@ -216,10 +216,9 @@ gboolean plan_push (Planner *p, GError **error)
         if (item->sync == SYNC_INCREMENTAL && item->def && item->def->backing && !add_backing_check (p, item, error))
             return FALSE;
     }
-    for (guint i = 0; i < p->items->len; i++)
-        add_place (p, p->items->pdata[i], &((Item *) p->items->pdata[i])->target);
-    for (guint i = 0; p->fleece && i < p->items->len; i++)
-        add_place (p, p->items->pdata[i], &((Item *) p->items->pdata[i])->scratch);
+    add_places (p, FALSE);
+    if (p->fleece)
+        add_places (p, TRUE);
     if (!tx_checkpoint (p, FALSE, error) || !(p->fleece ? copy_from_scratch (p, error) : copy_from_disks (p, error)))
         return FALSE;
     for (guint i = 0; i < p->items->len; i++)

@@ -69,7 +69,7 @@ gboolean plan_pull (Planner *p, GError **error);
 
 /* plan-nodes.c */
 gboolean is_reused (Planner *p, const Place *place);
-void add_place (Planner *p, Item *item, const Place *place);
+void add_places (Planner *p, gboolean scratch);
 JsonObject *protocol_options (Planner *p, const Item *item, const Place *place, const char *node);
 JsonObject *format_options (Planner *p, const Item *item, const Place *place, const char *node, const char *file);
 
@@ -98,4 +98,5 @@ Action *job_dismiss (const char *job);
 Action *job_finalize (const char *job);
 Action *object_add (Planner *p, const char *type, const char *id, JsonObject *properties);
 Action *bitmap_remove (const char *node, const char *bitmap);
-void add_create_job (Planner *p, const char *title, Item *item, const char *job, JsonObject *options);
+void start_create_job (Planner *p, const char *title, Item *item, const char *job, JsonObject *options);
+void end_create_job (Planner *p, Item *item, const char *job);

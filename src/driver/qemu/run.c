@@ -23,12 +23,16 @@ enum { FREEZE_TIMEOUT = 60, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 30000, EN
 
 /* ---- jobs and exports of QEMU ---- */
 
+static gboolean concluded_seen (const Named *named)
+{
+    const char *status = g_hash_table_lookup (named->guest->job_status, named->id);
+    return status && (g_str_equal (status, "concluded") || g_str_equal (status, "null"));
+}
+
 static gboolean job_event_seen (gpointer data)
 {
     const Named *named = data;
-    const char *status = g_hash_table_lookup (named->guest->job_status, named->id);
-    return g_hash_table_contains (named->guest->job_errors, named->id)
-        || (status && (g_str_equal (status, "concluded") || g_str_equal (status, "null")));
+    return g_hash_table_contains (named->guest->job_errors, named->id) || concluded_seen (named);
 }
 
 static gboolean job_success_seen (gpointer data)
@@ -62,16 +66,18 @@ static guint end_timeout (void)
     return most > 0 ? MIN (most * 1000, END_TIMEOUT_MS) : END_TIMEOUT_MS;
 }
 
-/* Events tell, query-jobs decides: an event may have been lost while the monitor was away. A job that we have just started (want_success)
- * is not asked for before its event. */
+/* Events tell, query-jobs decides: an event may have been lost while the monitor was away. A job of which an event has told already (we
+ * have just started or cancelled it) is not asked for before its event, and how it ended is asked for only where that matters. */
 static gboolean job_wait (Run *run, const char *id, gboolean want_success, guint timeout_ms, GError **error)
 {
     Guest *guest = run->guest;
     gint64 deadline = g_get_monotonic_time () + (gint64) (timeout_ms ? timeout_ms : want_success ? WAIT_TIMEOUT_MS : end_timeout ()) * 1000;
     Named named = { guest, id };
 
-    for (gboolean ask = !want_success;; ask = TRUE) {
+    for (gboolean ask = !want_success && !g_hash_table_contains (guest->job_status, id);; ask = TRUE) {
         g_autofree char *status = NULL, *failure = NULL;
+        if (!want_success && concluded_seen (&named))
+            return TRUE;
         if (!guest->caps->jobs) {
             if (g_hash_table_contains (guest->job_errors, id))
                 return TRUE;
