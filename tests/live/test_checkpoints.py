@@ -110,6 +110,30 @@ class OntoTest(Chain):
         self.assertIn('taken on trust', done.err)
         self.assert_is_the_disk(self.path('inc'))
 
+    def test_the_guests_own_image_is_refused_under_whatever_name(self):
+        self.must('checkpoint-create-as', 'g', 'c0')
+        os.symlink(self.disk, self.path('soft'))
+        os.link(self.disk, self.path('hard'))
+        for path in self.disk, self.path('soft'), self.path('hard'):
+            self.assertRegex(self.begin('inc', '--since', 'c0', '--onto', path, rc=1).err, f"'{path}' is an image of the .*guest")
+            self.assertFalse(os.path.exists(self.path('inc')))
+        self.must('detach', 'g')
+        self.vm.quit()
+        self.vm = self.engine('../disk.qcow2', name='relative')
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path, '--disk', 'vda=disk0')
+        self.must('checkpoint-create-as', 'g', 'c1')
+        self.assertRegex(self.begin('inc', '--since', 'c1', '--onto', self.disk, rc=1).err, 'is an image of (the|a) guest')
+
+    def test_a_backup_that_somebody_reads_is_laid_on_and_one_that_is_written_to_is_refused(self):
+        full = self.full()
+        reader = self.engine(name='reader', extra=['-blockdev', f'driver=qcow2,node-name=r,read-only=on,file.driver=file,file.filename={full}'])
+        self.begin('inc', '--since', 'c0', '--onto', full)
+        reader.quit()
+        writer = self.engine(full, name='writer')
+        self.assertIn('open for writing', self.begin('inc2', '--since', 'c0', '--onto', full, rc=1).err)
+        writer.quit()
+        self.begin('inc2', '--since', 'c0', '--onto', full)
+
     def test_a_full_backup_in_its_place_is_laid_on_nothing(self):
         full = self.full()
         self.vm.qmp.execute('block-dirty-bitmap-remove', node='disk0', name='c0')

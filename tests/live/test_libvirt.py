@@ -463,6 +463,9 @@ class ChainTest(Bare):
         self.must('checkpoint-create-as', 'g', 'c0')
         done = self.must('backup-begin', 'g', *self.only('vda', 'a'), '--since', 'c0', '--onto', self.vm.disks[0].path, rc=1)
         self.assertIn('running guest', done.err)
+        os.symlink(self.vm.disks[0].path, self.path('link'))
+        done = self.must('backup-begin', 'g', *self.only('vda', 'a'), '--since', 'c0', '--onto', self.path('link'), rc=1)
+        self.assertIn('image of the guest itself', done.err)
 
     def test_a_base_that_is_missing_or_resized_is_refused_or_made_full_per_disk(self):
         self.must('backup-begin', 'g', *self.targets('a', 'b'), '--checkpoint', 'c0', '--wait')

@@ -331,6 +331,17 @@ static gboolean check_backing (Planner *p, const Item *item, GError **error)
     return TRUE;
 }
 
+static JsonArray *images_of_guest (const Planner *p)
+{
+    JsonArray *images = json_array_new ();
+    for (guint i = 0; i < p->in->picture->disks->len; i++) {
+        const GPtrArray *chain = ((LvDisk *) p->in->picture->disks->pdata[i])->chain;
+        for (guint k = 0; k < chain->len; k++)
+            json_array_add_string_element (images, chain->pdata[k]);
+    }
+    return images;
+}
+
 static gboolean check_increment_target (Planner *p, const Item *item, GError **error)
 {
     gboolean reuse = (p->in->flags & BEGIN_REUSE_EXTERNAL) && !item->generated;
@@ -589,7 +600,8 @@ static void add_made_target (Planner *p, const Item *item)
     const CheckpointDisk *record = backing ? find_record (p->in, item->base, target) : NULL;
     if (backing)
         plan_add (p->plan, _("check the previous backup"), target, own_action ("backing-check", obj ("path", "s", backing, "size", "i", (gint64) item->disk->capacity,
-                  "checkpoint", "s", item->base, "backup", "s", record ? record->backup : NULL, "backup-id", "s", record ? record->backup_id : NULL, NULL)), NULL);
+                  "checkpoint", "s", item->base, "backup", "s", record ? record->backup : NULL, "backup-id", "s", record ? record->backup_id : NULL,
+                  "images", "a", images_of_guest (p), NULL)), NULL);
     if (is_file && !reuse) {
         title = g_strdup_printf (_("make the file '%s'"), path);
         plan_add (p->plan, title, target, own_action ("file-create", obj ("path", "s", path, NULL)), kept (own_action ("file-remove", obj ("path", "s", path, NULL))), NULL);

@@ -394,6 +394,45 @@ static gboolean verb_empty_check (Run *run G_GNUC_UNUSED, const Action *action, 
                                "make a new one (qemu-img create), or name a file that is not there yet"), path);
 }
 
+/* QEMU's locks on an image: a byte each for what it does with it and for what it lets nobody else do. */
+enum { LOCKS_START = 100, LOCKS_LENGTH = 200, LOCK_WRITES = 101 };
+
+static gboolean is_locked (int fd, off_t start, off_t length)
+{
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
+    return fcntl (fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+}
+
+static gboolean is_written_to (const char *path)
+{
+    int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    gboolean written = fd >= 0 && is_locked (fd, LOCK_WRITES, 1);
+    if (fd >= 0)
+        close (fd);
+    return written;
+}
+
+gboolean run_file_in_use (const char *path)
+{
+    int fd = open (path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    gboolean locked = fd < 0 || is_locked (fd, LOCKS_START, LOCKS_LENGTH);      /* TRUE: cannot tell */
+    if (fd >= 0)
+        close (fd);
+    return locked;
+}
+
+/* Under whatever name. "images": those of a guest whose QEMU is not ours to look into. */
+static gboolean is_image_of_guest (Run *run, const Action *action, const struct stat *st)
+{
+    JsonArray *images = json_get_array (action->args, "images");
+    for (guint i = 0; images && i < json_array_get_length (images); i++) {
+        const char *image = json_get_string_element (images, i);
+        if (image && is_same_file (image, st))
+            return TRUE;
+    }
+    return run->guest && run->guest->qmp && is_open_in_qemu (run->guest, st);
+}
+
 /* The previous backup that an increment is laid on: a qcow2 image of the disk's size. */
 static gboolean verb_backing_check (Run *run, const Action *action, GError **error)
 {
@@ -401,6 +440,13 @@ static gboolean verb_backing_check (Run *run, const Action *action, GError **err
     const char *argv[] = { "qemu-img", "info", "-U", "--output=json", path, NULL };
     g_autofree char *text = NULL;
     JsonObject *info = NULL;
+    struct stat st;
+    if (stat (path, &st) != 0)
+        return error_set_errno (error, errno, _("previous backup '%s'"), path);
+    if (is_image_of_guest (run, action, &st))
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("'%s' is an image of the guest itself, not a previous backup"), path);
+    if (is_written_to (path))
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("a QEMU has '%s' open for writing: it is an image of a guest, not a previous backup"), path);
     if (!run_program (argv, &text, error))
         return error_note (error, _("previous backup '%s'"), path);
     g_autoptr (JsonNode) node = json_read_object (text, -1, &info, error);
@@ -415,17 +461,6 @@ static gboolean verb_backing_check (Run *run, const Action *action, GError **err
     if (size != wanted)
         return error_set (error, BAK_ERROR_INEXACT, _("previous backup '%s' has %" G_GINT64_FORMAT " bytes, the disk %" G_GINT64_FORMAT), path, size, wanted);
     return TRUE;
-}
-
-gboolean run_file_in_use (const char *path)
-{
-    int fd = open (path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return TRUE;            /* cannot tell */
-    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 200 };
-    gboolean locked = fcntl (fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
-    close (fd);
-    return locked;
 }
 
 /* A QEMU in a chroot or container sees other paths. Its root is asked where that is allowed; else its lock on the image tells. */
