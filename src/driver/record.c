@@ -767,6 +767,18 @@ CheckpointDisk *checkpoint_disk_new (const char *name)
     return disk;
 }
 
+CheckpointDisk *checkpoint_disk_copy (const CheckpointDisk *disk)
+{
+    CheckpointDisk *copy = g_memdup2 (disk, sizeof *disk);
+    copy->disk = g_strdup (disk->disk);
+    copy->node = g_strdup (disk->node);
+    copy->file = g_strdup (disk->file);
+    copy->bitmap = g_strdup (disk->bitmap);
+    copy->backup = g_strdup (disk->backup);
+    copy->backup_id = g_strdup (disk->backup_id);
+    return copy;
+}
+
 void checkpoint_disk_free (CheckpointDisk *disk)
 {
     g_free (disk->disk);
@@ -973,6 +985,28 @@ GPtrArray *checkpoint_load_all (const char *dir, GPtrArray *damaged)
     return parents_first (sorted);
 }
 
+const Checkpoint *checkpoint_later_in_file (GPtrArray *all, gint64 sequence, const char *file)
+{
+    for (guint i = 0; i < all->len; i++) {
+        const Checkpoint *checkpoint = all->pdata[i];
+        for (guint k = 0; checkpoint->sequence > sequence && k < checkpoint->disks->len; k++)
+            if (g_strcmp0 (((CheckpointDisk *) checkpoint->disks->pdata[k])->backup, file) == 0)
+                return checkpoint;
+    }
+    return NULL;
+}
+
+char *checkpoint_next_in_series (GPtrArray *all, const char *series)
+{
+    gint64 last = 0;
+    for (guint i = 0; i < all->len; i++) {
+        const Checkpoint *checkpoint = all->pdata[i];
+        if (g_strcmp0 (checkpoint->series, series) == 0)
+            last = MAX (last, checkpoint->sequence);
+    }
+    return g_strdup_printf ("%s.%" G_GINT64_FORMAT, series, last + 1);
+}
+
 gboolean checkpoint_remove (const char *dir, const char *name, GError **error)
 {
     if (!file_name_check (name, error))
@@ -994,6 +1028,12 @@ gboolean checkpoint_forget (const char *dir, const char *name, GError **error)
     if (g_rename (path, forgotten) != 0)
         return error_set_errno (error, errno, _("cannot remove '%s'"), path);
     return files_fsync_parent (forgotten, error) && files_fsync_parent (path, error);
+}
+
+gboolean checkpoint_set_aside (const char *dir, const char *name, GError **error)
+{
+    g_autofree char *path = entry_path (dir, "checkpoints", name), *aside = g_strconcat (path, ".damaged", NULL);
+    return g_rename (path, aside) == 0 || error_set_errno (error, errno, _("cannot rename '%s'"), path);
 }
 
 Checkpoint *checkpoint_load_forgotten (const char *dir, const char *name)

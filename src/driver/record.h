@@ -48,6 +48,7 @@ typedef struct {
 Checkpoint *checkpoint_new (const char *name);
 void checkpoint_free (Checkpoint *checkpoint);
 CheckpointDisk *checkpoint_disk_new (const char *disk);
+CheckpointDisk *checkpoint_disk_copy (const CheckpointDisk *disk);
 void checkpoint_disk_free (CheckpointDisk *disk);
 /* The file that the backup of this instant was pushed into; no absolute path (or NULL): not a file. */
 void checkpoint_disk_set_backup (CheckpointDisk *disk, const char *path);
@@ -58,9 +59,15 @@ gboolean checkpoint_save (const char *dir, const Checkpoint *checkpoint, GError 
 Checkpoint *checkpoint_load (const char *dir, const char *name, GError **error);
 /* In order of creation (parents first). */
 GPtrArray *checkpoint_load_all (const char *dir, GPtrArray *damaged);
+/* The checkpoint made after that sequence number whose backup was written into this file: what lies there now is of no earlier one. NULL. */
+const Checkpoint *checkpoint_later_in_file (GPtrArray *all, gint64 sequence, const char *file);
+/* The name of the next checkpoint of a series: SERIES.NUMBER, a number that none of them has had. */
+char *checkpoint_next_in_series (GPtrArray *all, const char *series);
 gboolean checkpoint_remove (const char *dir, const char *name, GError **error);
 gboolean checkpoint_exists (const char *dir, const char *name);
 /* Its bitmaps stay: what is known of its disks is kept aside for the day that it is defined again. Saving one of that name drops it. */
 gboolean checkpoint_forget (const char *dir, const char *name, GError **error);
+/* A damaged record, out of the way but not lost. */
+gboolean checkpoint_set_aside (const char *dir, const char *name, GError **error);
 Checkpoint *checkpoint_load_forgotten (const char *dir, const char *name);     /* NULL */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Checkpoint, checkpoint_free)

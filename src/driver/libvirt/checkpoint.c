@@ -210,15 +210,38 @@ gboolean lv_checkpoint_record (LvGuest *guest, const Plan *plan, const char *job
     return checkpoint_save (guest->dir, checkpoint, error) || error_note (error, _("checkpoint '%s'"), plan->checkpoint);
 }
 
-/* Checkpoints may be deleted past us; their records say nothing then. */
-static void forget_deleted (LvGuest *guest, virDomainPtr domain)
+/* keep: their bitmaps may be there still. */
+static gboolean forget_deleted (LvGuest *guest, GPtrArray *names, gboolean keep, GError **error)
 {
-    g_autoptr (GPtrArray) names = lv_checkpoint_names (domain, NULL), records = checkpoint_load_all (guest->dir, NULL);
-    for (guint i = 0; names && i < records->len; i++) {
-        const char *name = ((Checkpoint *) records->pdata[i])->name;
-        if (!g_ptr_array_find_with_equal_func (names, name, g_str_equal, NULL))
-            checkpoint_remove (guest->dir, name, NULL);
+    g_autoptr (GPtrArray) records = checkpoint_load_all (guest->dir, NULL);
+    for (guint i = 0; i < records->len; i++) {
+        const Checkpoint *record = records->pdata[i];
+        if (!g_ptr_array_find_with_equal_func (names, record->name, g_str_equal, NULL)
+            && !(keep ? checkpoint_forget : checkpoint_remove) (guest->dir, record->name, error))
+            return FALSE;
     }
+    return TRUE;
+}
+
+static gboolean recall_redefined (LvGuest *guest, virDomainPtr domain, GPtrArray *names, GError **error)
+{
+    for (guint i = 0; i < names->len; i++) {
+        const char *name = names->pdata[i];
+        g_autoptr (Checkpoint) forgotten = checkpoint_exists (guest->dir, name) ? NULL : checkpoint_load_forgotten (guest->dir, name);
+        if (forgotten && forgotten->created == created_by_libvirt (domain, name) && !checkpoint_save (guest->dir, forgotten, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean lv_checkpoints_sync (LvGuest *guest, virDomainPtr domain, GError **error)
+{
+    if (lv_offline_has_job (guest))
+        return TRUE;            /* its end does the telling */
+    if (!lv_offline_tell (guest, error))
+        return FALSE;
+    g_autoptr (GPtrArray) names = lv_checkpoint_names (domain, error);
+    return names && forget_deleted (guest, names, TRUE, error) && recall_redefined (guest, domain, names, error);
 }
 
 /* ---- create and redefine ---- */
@@ -231,19 +254,21 @@ static gboolean refuse_while_job (LvGuest *guest, const char *what, GError **err
                       job_state_to_string (guest->job->record.state));
 }
 
-static gboolean redefine (virDomainPtr domain, const bak_checkpoint_create_args *args, GError **error)
+static gboolean redefine (LvGuest *guest, virDomainPtr domain, const bak_checkpoint_create_args *args, GError **error)
 {
     g_autoptr (CheckpointDef) def = checkpoint_def_parse (args->xml, CHECKPOINT_PARSE_REDEFINE, error);
     if (!def)
         return FALSE;
     for (guint i = 0; i < def->disks->len; i++) {
         const CheckpointDiskDef *disk = def->disks->pdata[i];
-        if (disk->persistent == TRISTATE_NO || disk->granularity)
-            return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': persistent= and granularity=: libvirt keeps checkpoints in qcow2 images with QEMU's default granularity only"), disk->name);
+        if (disk->persistent == TRISTATE_NO)
+            return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': persistent='no': libvirt keeps checkpoints in qcow2 images only"), disk->name);
     }
     guint flags = VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE | (args->flags & CHECKPOINT_REDEFINE_VALIDATE ? VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE : 0);
     g_autoptr (virDomainCheckpoint) made = virDomainCheckpointCreateXML (domain, args->xml, flags);
-    return made != NULL || lv_error (error);
+    if (!made)
+        return lv_error (error);
+    return lv_checkpoints_sync (guest, domain, error);
 }
 
 static gboolean create_online (LvGuest *guest, virDomainPtr domain, LvRequest *request, gboolean quiesce, char **ret_note, GError **error)
@@ -258,8 +283,7 @@ static gboolean create_online (LvGuest *guest, virDomainPtr domain, LvRequest *r
     Run run = { .verbs = lv_verbs, .data = guest, .plan = plan, .froze = -1, .thawed = -1, .states = states, .files = files };
     g_array_set_size (states, plan->steps->len);
     gboolean ok = run_steps (&run, error);
-    if (run.frozen)
-        error_note (error, _("the guest's file systems are still frozen (%s): domfsthaw"), run.thaw_problem ? run.thaw_problem : "?");
+    lv_note_frozen (&run, error);
     g_free (run.thaw_problem);
     *ret_note = plan_notes (plan);
     return ok && lv_checkpoint_record (guest, plan, NULL, error);
@@ -278,7 +302,7 @@ gboolean lv_local_checkpoint_create (LvGuest *guest, const void *data, void *ret
         return FALSE;
     if (args->flags & CHECKPOINT_REDEFINE) {
         g_autoptr (CheckpointDef) def = checkpoint_def_parse (args->xml, CHECKPOINT_PARSE_REDEFINE, error);
-        return def && redefine (domain, args, error)
+        return def && redefine (guest, domain, args, error)
             && lv_local_checkpoint_lookup (guest, &(bak_checkpoint_arg) { .domain = guest->name, .name = def->name }, ret, error);
     }
     if (!*args->xml)
@@ -316,7 +340,9 @@ gboolean lv_local_checkpoint_delete (LvGuest *guest, const void *data, void *ret
             error_note (error, _("the bitmap is gone; checkpoint-check --repair or --metadata removes what is left"));
         return FALSE;
     }
-    forget_deleted (guest, domain);
+    g_autoptr (GPtrArray) names = lv_checkpoint_names (domain, error);
+    if (!names || !forget_deleted (guest, names, args->flags & CHECKPOINT_DELETE_METADATA_ONLY, error))
+        return FALSE;
     return TRUE;
 }
 
@@ -384,18 +410,33 @@ static gboolean remove_whole (Check *check, const char *name, GError **error)
     return (checkpoint && virDomainCheckpointDelete (checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) == 0) || lv_error (error);
 }
 
-/* Returns whether its bitmap is lost. */
+static gboolean was_resized (Check *check, const char *name, const LvDisk *disk)
+{
+    g_autoptr (Checkpoint) record = checkpoint_exists (check->guest->dir, name) ? checkpoint_load (check->guest->dir, name, NULL) : NULL;
+    for (guint i = 0; record && i < record->disks->len; i++) {
+        const CheckpointDisk *then = record->disks->pdata[i];
+        if (g_str_equal (then->disk, disk->target))
+            return then->shrunk || (then->size && disk->capacity && then->size != disk->capacity);
+    }
+    return FALSE;
+}
+
+/* Returns whether no increment of the disk starts from it any more. */
 static gboolean check_disk (Check *check, const LvPicture *picture, const LvCheckpoint *checkpoint, const LvCheckpointDisk *recorded)
 {
-    if (!lv_picture_disk (picture, recorded->disk, NULL)) {
+    const char *repair = _("take the disk out of the checkpoint; the next backup of it must be full");
+    const LvDisk *disk = lv_picture_disk (picture, recorded->disk, NULL);
+    if (!disk) {
         found (check, "absent", recorded->disk, checkpoint->name, _("the disk is not in the guest now"), _("nothing: it counts again when the disk is back"));
         return FALSE;
     }
-    if (recorded->has_size)
-        return FALSE;
-    found (check, "lost", recorded->disk, checkpoint->name, _("no increment from it is exact: libvirt finds its bitmap missing, inconsistent (QEMU was killed), or with a gap in the image chain"),
-           _("take the disk out of the checkpoint; the next backup of it must be full"));
-    return TRUE;
+    gboolean resized = was_resized (check, checkpoint->name, disk);
+    if (resized)
+        found (check, "resized", recorded->disk, checkpoint->name, _("no increment from it is exact: the disk was resized"), repair);
+    else if (!recorded->has_size)
+        found (check, "lost", recorded->disk, checkpoint->name,
+               _("no increment from it is exact: libvirt finds its bitmap missing, inconsistent (QEMU was killed or crashed), or with a gap in the image chain"), repair);
+    return resized || !recorded->has_size;
 }
 
 static void check_checkpoint (Check *check, const LvPicture *picture, const LvCheckpoint *checkpoint)
@@ -409,7 +450,7 @@ static void check_checkpoint (Check *check, const LvPicture *picture, const LvCh
     gboolean whole = lost == checkpoint->disks->len, ok = !whole || remove_whole (check, checkpoint->name, &failure);
     for (guint i = first; i < check->findings->len; i++) {
         bak_finding *finding = &g_array_index (check->findings, bak_finding, i);
-        if (!g_str_equal (finding->kind, "lost"))
+        if (g_str_equal (finding->kind, "absent"))
             continue;
         if (!whole) {
             g_clear_error (&failure);
@@ -432,6 +473,18 @@ static gboolean check_checkpoints (Check *check, const LvPicture *picture, GPtrA
             check_checkpoint (check, picture, parsed);
     }
     return TRUE;
+}
+
+/* Ours alone: libvirt has the checkpoint still. */
+static void check_record (Check *check, const char *name)
+{
+    g_autoptr (GError) why = NULL, failure = NULL;
+    g_autoptr (Checkpoint) record = checkpoint_exists (check->guest->dir, name) ? checkpoint_load (check->guest->dir, name, &why) : NULL;
+    if (!why)
+        return;
+    bak_finding *finding = found (check, "damaged", "", name, why->message, _("set the record aside; the checkpoint and its bitmaps stay"));
+    if (check->args->flags & CHECK_REPAIR)
+        repaired (finding, checkpoint_set_aside (check->guest->dir, name, &failure), failure);
 }
 
 static gboolean is_named (const Check *check, const char *bitmap)
@@ -495,16 +548,20 @@ gboolean lv_local_checkpoint_check (LvGuest *guest, const void *data, void *ret,
     const bak_check_args *args = data;
     bak_check_ret *out = ret;
     g_autoptr (virDomain) domain = check_flags (args->flags, CHECK_REPAIR, error) ? lv_guest_domain (guest, error) : NULL;
-    g_autoptr (LvPicture) picture = domain ? lv_picture_load (domain, FALSE, error) : NULL;
+    g_autoptr (LvPicture) picture = domain ? lv_picture_load (domain, TRUE, error) : NULL;
     g_autoptr (GPtrArray) names = picture ? lv_checkpoint_names (domain, error) : NULL;
 
-    if (!names || ((args->flags & CHECK_REPAIR) && !refuse_while_job (guest, _("repair checkpoints"), error)))
+    if (!names || ((args->flags & CHECK_REPAIR) && !refuse_while_job (guest, _("repair checkpoints"), error)) || !lv_checkpoints_sync (guest, domain, error))
         return FALSE;
-    forget_deleted (guest, domain);
     if (!picture->active)
         return lv_offline_checkpoint_check (guest, domain, args, ret, error);
+    g_autoptr (GPtrArray) records = checkpoint_load_all (guest->dir, NULL);
+    if (!checkpoints_see_sizes (guest->dir, records, lv_size_in_picture, picture, error))
+        return FALSE;
     Check check = { guest, domain, args, g_array_new (FALSE, TRUE, sizeof (bak_finding)) };
     gboolean ok = check_checkpoints (&check, picture, names, error);
+    for (guint i = 0; ok && i < names->len; i++)
+        check_record (&check, names->pdata[i]);
     for (guint i = 0; ok && guest->lv->local && i < picture->disks->len; i++)
         check_image (&check, picture->disks->pdata[i], names);
     out->findings.findings_len = MIN (check.findings->len, BAK_FINDINGS_MAX);

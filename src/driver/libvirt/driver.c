@@ -210,11 +210,31 @@ static const struct {
     [CALL_ID_checkpoint_lookup] = { lv_local_checkpoint_lookup, FREE | NO_JOB },
 };
 
+/* What an owner before left, or this one itself when it could not undo all. */
+static void recover_online (LvGuest *guest)
+{
+    g_autoptr (GError) failure = NULL;
+
+    if (!journal_exists (guest->online))
+        return;
+    g_rec_mutex_lock (&guest->busy);
+    if (!guest->job && lv_guest_lock (guest, &failure)) {
+        lv_job_recover (guest, &failure);
+        if (!guest->job)
+            lv_guest_unlock (guest);
+    }
+    g_rec_mutex_unlock (&guest->busy);
+    if (failure)
+        g_warning ("guest '%s': %s", guest->name, failure->message);
+}
+
 static gboolean call_here (LvGuest *guest, CallId id, const void *args, void *ret, GError **error)
 {
     if (local_calls[id].how & FREE)
         return local_calls[id].func (guest, args, ret, error);
     g_rec_mutex_lock (&guest->busy);
+    if (guest->lv->role != DRIVER_ROLE_CLIENT)
+        recover_online (guest);
     gboolean ok = local_calls[id].func (guest, args, ret, error);
     g_rec_mutex_unlock (&guest->busy);
     return ok;
@@ -322,19 +342,8 @@ static gboolean event_deregister (DriverConn *conn, const bak_deregister_args *a
 static void recover_guest (LvConn *lv, const char *name)
 {
     LvGuest *guest = lv_guest_get (lv, name, NULL);
-    g_autoptr (GError) failure = NULL;
-
-    if (guest && journal_exists (guest->online)) {
-        g_rec_mutex_lock (&guest->busy);
-        if (!guest->job && lv_guest_lock (guest, &failure)) {
-            lv_job_recover (guest, &failure);
-            if (!guest->job)
-                lv_guest_unlock (guest);
-        }
-        g_rec_mutex_unlock (&guest->busy);
-        if (failure)
-            g_warning ("guest '%s': %s", name, failure->message);
-    }
+    if (guest)
+        recover_online (guest);
     lv_offline_recover (lv, name);
     lv_guest_unref (guest);
 }

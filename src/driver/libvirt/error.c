@@ -48,6 +48,7 @@ static const struct { int number; const char *text; BakErrorCode code; } texts[]
     { VIR_ERR_INTERNAL_ERROR, "client socket is closed", BAK_ERROR_CONNECTION },
     { VIR_ERR_INTERNAL_ERROR, "connection closed", BAK_ERROR_CONNECTION },
     { VIR_ERR_INTERNAL_ERROR, "unable to execute QEMU agent command", BAK_ERROR_AGENT },
+    { VIR_ERR_INTERNAL_ERROR, "agent socket", BAK_ERROR_CONNECTION },
 };
 
 BakErrorCode lv_error_code (const virError *error)

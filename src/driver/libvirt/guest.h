@@ -3,7 +3,7 @@
 #pragma once
 #include "driver/libvirt/lv.h"
 #include "driver/libvirt/plan.h"
-#include "driver/qemu/run.h"
+#include "driver/qemu/job-record.h"
 
 typedef enum { NOTE_WAKE, NOTE_JOB_COMPLETED, NOTE_BLOCK_JOB, NOTE_LIFECYCLE, NOTE_IO_ERROR, NOTE_THRESHOLD } LvNoteKind;
 
@@ -57,7 +57,7 @@ typedef struct {
     gboolean urgent;            /* little space is left: look often */
     guint64 scratch_limit;      /* bytes; 0: none */
     gint64 last_reader;         /* monotonic: when somebody was last connected to the export */
-    guint64 last_bytes; gint64 last_time;
+    JobPace pace;
 } LvJob;
 
 struct _LvGuest {
@@ -99,6 +99,8 @@ gboolean lv_guest_make_dirs (LvGuest *guest, const LvPicture *picture, GError **
 
 /* verbs.c: the steps that are calls of libvirt; run->data is the LvGuest */
 extern const RunVerb lv_verbs[];
+/* To a failure, when the guest could not be thawed. */
+void lv_note_frozen (const Run *run, GError **error);
 /* Deletes a checkpoint, whatever became of its bitmaps and of the guest. Absent: TRUE. disks: of the plan that made it; NULL. */
 gboolean lv_checkpoint_remove (LvGuest *guest, const char *name, JsonArray *disks, GError **error);
 /* The running backup, as libvirt prints it; NULL without error: none runs. */
@@ -147,6 +149,9 @@ void lv_request_clear (LvRequest *request);
 gboolean lv_request_learn (LvRequest *request, const GError *failure);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (LvRequest, lv_request_clear)
 
+/* libvirt and our records know of the same checkpoints: those that were deleted past us are kept aside, and are back when they are
+ * defined again. */
+gboolean lv_checkpoints_sync (LvGuest *guest, virDomainPtr domain, GError **error);
 /* Names of the checkpoints that libvirt has (char*), in its topological order. */
 GPtrArray *lv_checkpoint_names (virDomainPtr domain, GError **error);
 /* The name of a checkpoint that is not promoted yet (of a running job or of one to be recovered); NULL. Caller frees. */

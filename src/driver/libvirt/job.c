@@ -7,7 +7,7 @@
 #include "driver/libvirt/local.h"
 #include "driver/libvirt/offline.h"
 #include "driver/qemu/build.h"
-#include "driver/qemu/job.h"
+#include "driver/qemu/job-record.h"
 #include "driver/qemu/probe.h"
 #include "util/config.h"
 #include "util/json.h"
@@ -15,13 +15,6 @@
 enum { TICK_MS = 1000, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, SETTLE_MS = 3000, WAIT_SLICE_MS = 100, MISSING_MS = 1000 };
 
 /* ---- record and snapshot ---- */
-
-static void set_text (char **field, const char *text)
-{
-    free (*field);
-    g_autofree char *clean = text_sanitize (text, BAK_MESSAGE_MAX - 8);
-    *field = ret_string (clean);
-}
 
 static void publish (LvJob *job)
 {
@@ -36,7 +29,7 @@ static void publish (LvJob *job)
 
 static void warn (LvJob *job, const char *text)
 {
-    bak_event event = { .kind = EVENT_WARNING, .job = ret_string (job->record.id), .text = ret_string (text) };
+    bak_event event = job_event_warning (&job->record, text);
     lv_guest_emit (job->guest, &event);
 }
 
@@ -50,63 +43,16 @@ static void save_record (LvJob *job)
     }
 }
 
-static void add_note (LvJob *job, const char *text)
-{
-    guint count = job->record.notes.notes_len;
-    if (count >= BAK_NAMES_MAX)
-        return;
-    job->record.notes.notes_val = realloc (job->record.notes.notes_val, (count + 1) * sizeof *job->record.notes.notes_val);
-    job->record.notes.notes_val[count] = ret_string (text);
-    job->record.notes.notes_len = count + 1;
-}
-
 static void emit_state (LvJob *job)
 {
-    bak_event event = { .kind = EVENT_JOB_STATE, .state = job->record.state, .job = ret_string (job->record.id), .text = ret_string (job->record.error) };
+    bak_event event = job_event_state (&job->record);
     lv_guest_emit (job->guest, &event);
 }
 
 static void emit_disk (LvJob *job, const bak_job_disk *disk)
 {
-    bak_event event = { .kind = EVENT_JOB_DISK, .state = disk->state, .job = ret_string (job->record.id), .disk = ret_string (disk->target),
-                        .text = ret_string (*disk->error ? disk->error : disk->reason), .bytes = disk->bytes, .total = disk->total };
+    bak_event event = job_event_disk (&job->record, disk);
     lv_guest_emit (job->guest, &event);
-}
-
-static gboolean move (LvJob *job, JobEvent event)
-{
-    int next = job_next_state (job->record.state, event);
-    if (next < 0) {
-        g_critical ("job %s: no move from %s by event %d", job->record.id, job_state_to_string (job->record.state), event);
-        return FALSE;
-    }
-    job->record.state = next;
-    return TRUE;
-}
-
-static void record_from_plan (bak_job *record, const Plan *plan, const char *domain)
-{
-    const bak_job empty = { .id = plan->job, .domain = (char *) domain, .error = (char *) "", .checkpoint = (char *) (plan->checkpoint ? plan->checkpoint : ""),
-                            .server = (char *) (plan->server ? plan->server : ""), .consistency = (char *) "crash-consistent", .owner = (char *) "" };
-    bak_job_copy (&empty, record);
-    record->mode = plan->mode == BACKUP_MODE_PULL ? JOB_MODE_PULL : JOB_MODE_PUSH;
-    record->state = JOB_STATE_PREPARING;
-    record->started = g_get_real_time ();
-    guint notes = MIN (plan->notes->len, BAK_NAMES_MAX);
-    record->notes.notes_len = notes;
-    record->notes.notes_val = ret_array (notes, sizeof *record->notes.notes_val);
-    for (guint i = 0; i < notes; i++)
-        record->notes.notes_val[i] = ret_string (plan->notes->pdata[i]);
-    record->disks.disks_len = plan->disks->len;
-    record->disks.disks_val = ret_array (plan->disks->len, sizeof *record->disks.disks_val);
-    for (guint i = 0; i < plan->disks->len; i++) {
-        const PlanDisk *from = plan->disks->pdata[i];
-        record->disks.disks_val[i] = (bak_job_disk) {
-            .target = ret_string (from->target), .state = JOB_STATE_PREPARING, .type = ret_string (from->type), .reason = ret_string (from->reason),
-            .total = from->size, .error = ret_string (""), .path = ret_string (from->path), .scratch = ret_string (from->scratch),
-            .format = ret_string (from->format), .export_name = ret_string (from->export_name), .bitmap = ret_string (from->bitmap),
-            .limit = from->limit, .protection = ret_string (from->protection), .since = ret_string (from->since) };
-    }
 }
 
 static void set_disk_states (LvJob *job, int state)
@@ -358,7 +304,7 @@ static void note_connection (LvJob *job, gboolean connected, const char *why)
     g_autoptr (GDateTime) now = g_date_time_new_now_utc ();
     g_autofree char *when = g_date_time_format (now, "%FT%TZ");
     g_autofree char *text = connected ? g_strdup_printf (_("%s: connected to libvirt again"), when) : g_strdup_printf (_("%s: libvirt is not reachable: %s"), when, why);
-    add_note (job, text);
+    job_record_note (&job->record, text);
     warn (job, text);
 }
 
@@ -459,24 +405,17 @@ static void resume_guest (LvJob *job)
     if (!domain || virDomainGetState (domain, &state, &reason, 0) != 0 || state != VIR_DOMAIN_PAUSED || reason != VIR_DOMAIN_PAUSED_IOERROR)
         return;
     if (virDomainResume (domain) == 0) {
-        add_note (job, _("the guest was paused by an I/O error during the backup and was resumed"));
+        job_record_note (&job->record, _("the guest was paused by an I/O error during the backup and was resumed"));
         warn (job, _("the guest was paused by an I/O error during the backup and was resumed"));
     } else {
-        add_note (job, _("the guest was paused by an I/O error during the backup and could not be resumed"));
+        job_record_note (&job->record, _("the guest was paused by an I/O error during the backup and could not be resumed"));
     }
 }
 
 static void write_end (LvJob *job, JobEvent event, const GError *failure)
 {
-    if (failure && !*job->record.error) {
-        set_text (&job->record.error, failure->message);
-        job->record.error_code = error_code (failure);
-    }
-    move (job, event);
-    if (event == JOB_EVENT_ABORTED)
-        job->record.aborted = TRUE;
+    job_record_end (&job->record, event, failure);
     set_disk_states (job, job->record.state);
-    job->record.ended = g_get_real_time ();
     save_record (job);
     record_prune (job->guest->dir, config_get_int ("keep_jobs", RECORD_KEEP_DEFAULT));
 }
@@ -488,8 +427,7 @@ static void conclude (LvJob *job, JobEvent event, const GError *failure, gboolea
     write_end (job, event, failure);
     if (clean && !job->run.frozen)
         journal_remove (guest->online);
-    bak_event completed = { .kind = EVENT_JOB_COMPLETED, .state = job->record.state, .job = ret_string (job->record.id), .text = ret_string (job->record.error),
-                            .detail = job->record.mode };
+    bak_event completed = job_event_completed (&job->record);
     emit_state (job);
     lv_guest_emit (guest, &completed);
     g_atomic_int_set (&guest->cancel, FALSE);
@@ -567,26 +505,23 @@ static void job_end (LvJob *job, JobEvent outcome, const GError *failure)
     static const int states[JOB_EVENTS] = { [JOB_EVENT_GOOD] = JOB_STATE_COMPLETED, [JOB_EVENT_BAD] = JOB_STATE_FAILED, [JOB_EVENT_ABORTED] = JOB_STATE_ABORTED };
     g_autoptr (GError) bad = NULL, undo_failure = NULL;
 
-    if (!move (job, JOB_EVENT_END))
+    if (!job_record_move (&job->record, JOB_EVENT_END))
         return;
-    if (failure) {
-        set_text (&job->record.error, failure->message);
-        job->record.error_code = error_code (failure);
-    }
+    if (failure)
+        job_record_set_error (&job->record, failure);
     if (job->run.journal)
         journal_phase (job->run.journal, "stopping", states[outcome], job->record.error_code, job->record.error, NULL);
     save_record (job);
     emit_state (job);
     if (outcome == JOB_EVENT_GOOD && !verify_and_finish (job, &bad)) {
         outcome = JOB_EVENT_BAD;
-        set_text (&job->record.error, bad->message);
-        job->record.error_code = error_code (bad);
+        job_record_set_error (&job->record, bad);
         journal_phase (job->run.journal, "stopping", JOB_STATE_FAILED, job->record.error_code, job->record.error, NULL);
     }
     gboolean clean = run_undo (&job->run, outcome == JOB_EVENT_GOOD, &undo_failure);
     if (!clean) {
         g_autofree char *text = g_strdup_printf (_("not everything could be undone, the next command tries again: %s"), undo_failure->message);
-        add_note (job, text);
+        job_record_note (&job->record, text);
         warn (job, text);
     }
     if (outcome != JOB_EVENT_GOOD)
@@ -598,16 +533,7 @@ static void job_end (LvJob *job, JobEvent outcome, const GError *failure)
 
 static void emit_progress (LvJob *job)
 {
-    guint64 bytes = 0, total = 0;
-    for (guint i = 0; i < job->record.disks.disks_len; i++) {
-        bytes += job->record.disks.disks_val[i].bytes;
-        total += job->record.disks.disks_val[i].total;
-    }
-    gint64 now = g_get_monotonic_time ();
-    guint64 rate = job->last_time && now > job->last_time && bytes >= job->last_bytes ? (bytes - job->last_bytes) * G_USEC_PER_SEC / (now - job->last_time) : 0;
-    job->last_bytes = bytes;
-    job->last_time = now;
-    bak_event event = { .kind = EVENT_PROGRESS, .state = job->record.state, .job = ret_string (job->record.id), .bytes = bytes, .total = total, .rate = rate };
+    bak_event event = job_event_progress (&job->record, &job->pace);
     lv_guest_emit (job->guest, &event);
 }
 
@@ -626,7 +552,7 @@ static guint root_disk (const LvJob *job)
 static void mark_failed (LvJob *job, guint root, const char *text)
 {
     bak_job_disk *disk = &job->record.disks.disks_val[root];
-    set_text (&disk->error, text);
+    job_record_set_text (&disk->error, text);
     disk->state = JOB_STATE_FAILED;
     emit_disk (job, disk);
     for (guint i = 0; i < job->record.disks.disks_len; i++) {
@@ -635,7 +561,7 @@ static void mark_failed (LvJob *job, guint root, const char *text)
             continue;
         gboolean done = job->disks[i].end == DISK_COMPLETED;
         g_autofree char *reason = g_strdup_printf (done ? _("copied, but removed because disk '%s' failed") : _("cancelled because disk '%s' failed"), disk->target);
-        set_text (&other->error, reason);
+        job_record_set_text (&other->error, reason);
         other->state = JOB_STATE_ABORTED;
         emit_disk (job, other);
     }
@@ -817,39 +743,15 @@ static JsonObject *journal_meta (const LvJob *job, const bak_begin_args *args)
                 "was-running", "b", job->was_running, "protect", "b", job->protect, "scratch-limit", "i", (gint64) job->scratch_limit, NULL);
 }
 
-static void note_freeze (LvJob *job)
-{
-    const Run *run = &job->run;
-    if (run->froze < 0)
-        return;
-    job->record.frozen = run->frozen_for;
-    if (run->thawed >= 0 && run->thawed < run->froze) {
-        g_autofree char *text = g_strdup_printf (_("thawed %d of %d frozen file systems: something in the guest had thawed the rest before; crash-consistent only"), run->thawed, run->froze);
-        add_note (job, text);
-    } else if (run->froze > 0 && run->thawed == run->froze) {
-        set_text (&job->record.consistency, "quiesced");
-    }
-}
-
 static void begun (LvJob *job)
 {
-    note_freeze (job);
+    job_record_freeze (&job->record, &job->run);
     journal_phase (job->run.journal, "running", 0, 0, NULL, NULL);
-    move (job, job->plan->mode == BACKUP_MODE_PULL ? JOB_EVENT_BEGUN_PULL : JOB_EVENT_BEGUN_PUSH);
+    job_record_move (&job->record, job->plan->mode == BACKUP_MODE_PULL ? JOB_EVENT_BEGUN_PULL : JOB_EVENT_BEGUN_PUSH);
     job->next_probe = g_get_monotonic_time () + PROBE_MS * 1000LL;
     set_disk_states (job, job->record.state);
     save_record (job);
     emit_state (job);
-}
-
-static void fill_begin_ret (const LvJob *job, bak_begin_ret *ret)
-{
-    guint notes = job->record.notes.notes_len;
-    ret->job = ret_string (job->record.id);
-    ret->notes.notes_len = notes;
-    ret->notes.notes_val = ret_array (notes, sizeof *ret->notes.notes_val);
-    for (guint i = 0; i < notes; i++)
-        ret->notes.notes_val[i] = ret_string (job->record.notes.notes_val[i]);
 }
 
 static void note_space (LvGuest *guest, Plan *plan)
@@ -899,7 +801,7 @@ static gboolean try_begin (LvGuest *guest, const bak_begin_args *args, LvRequest
     job->protect = request->def->protect != PROTECT_NO;
     job->scratch_limit = request->def->scratch_limit;
     job->connection = lv_connection_number (guest->lv);
-    record_from_plan (&job->record, plan, guest->name);
+    job_record_init (&job->record, plan, guest->name);
     job->run.journal = journal_create (guest->online, plan, journal_meta (job, args), error);
     if (!job->run.journal || !record_save (guest->dir, &job->record, error)) {
         journal_remove (guest->online);
@@ -917,7 +819,7 @@ static gboolean try_begin (LvGuest *guest, const bak_begin_args *args, LvRequest
     if (ok) {
         job->deadline = args->timeout ? job->began + (gint64) args->timeout : 0;
         begun (job);
-        fill_begin_ret (job, ret);
+        job_record_begin_ret (&job->record, ret);
         lv_guest_start_thread (guest);
         return TRUE;
     }
@@ -929,6 +831,7 @@ static gboolean try_begin (LvGuest *guest, const bak_begin_args *args, LvRequest
         return FALSE;
     }
     resume_guest (job);
+    lv_note_frozen (&job->run, &failure);
     conclude (job, error_code (failure) == BAK_ERROR_ABORTED ? JOB_EVENT_ABORTED : JOB_EVENT_BAD, failure, !job->run.frozen);
     g_propagate_error (error, g_steal_pointer (&failure));
     return FALSE;
@@ -1073,7 +976,7 @@ static LvJob *job_from_journal (LvGuest *guest, JournalState *state)
         job->run.frozen_since = g_get_monotonic_time ();
     job->run.journal = journal_open (guest->online, NULL);
     if (!record_load (guest->dir, job->plan->job, &job->record, NULL))
-        record_from_plan (&job->record, job->plan, guest->name);
+        job_record_init (&job->record, job->plan, guest->name);
     gint64 started = json_get_int (state->meta, "started", 0), timeout = json_get_int (state->meta, "timeout", 0);
     if (started)
         job->record.started = started;
@@ -1096,7 +999,7 @@ static gboolean recover_damaged (LvGuest *guest)
             job->state = JOB_STATE_FAILED;
             job->ended = g_get_real_time ();
             job->error_code = BAK_ERROR_IO;
-            set_text (&job->error, _("the journal of the job was damaged: look for a job of libvirt (domjobinfo), files and a checkpoint that it made"));
+            job_record_set_text (&job->error, _("the journal of the job was damaged: look for a job of libvirt (domjobinfo), files and a checkpoint that it made"));
             record_save (guest->dir, job, NULL);
         }
         bak_job_clear (job);

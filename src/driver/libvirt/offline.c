@@ -4,12 +4,11 @@
 #include "conf/guest_def.h"
 #include "driver/libvirt/offline.h"
 #include "driver/qemu/attach.h"
+#include "driver/qemu/image.h"
 #include "driver/qemu/journal.h"
 #include "util/files.h"
 
 /* ---- the qemu driver, in this process ---- */
-
-static gboolean tell_libvirt (LvGuest *guest, GError **error);
 
 static void on_event (DriverConn *engine, const bak_event *event, gpointer data)
 {
@@ -17,7 +16,7 @@ static void on_event (DriverConn *engine, const bak_event *event, gpointer data)
     if (event->kind == EVENT_JOB_COMPLETED && event->state == JOB_STATE_COMPLETED) {
         g_autoptr (GError) failure = NULL;
         LvGuest *guest = lv_guest_get (lv, event->domain, NULL);
-        if (guest && !tell_libvirt (guest, &failure))
+        if (guest && !lv_offline_tell (guest, &failure))
             g_warning ("guest '%s': %s", event->domain, failure->message);
         lv_guest_unref (guest);
     }
@@ -101,6 +100,14 @@ static LvCheckpoint *describe (virDomainPtr domain, const char *name)
     return parsed;
 }
 
+static const CheckpointDisk *recorded_disk (const Checkpoint *checkpoint, const char *target)
+{
+    for (guint i = 0; i < checkpoint->disks->len; i++)
+        if (g_str_equal (((CheckpointDisk *) checkpoint->disks->pdata[i])->disk, target))
+            return checkpoint->disks->pdata[i];
+    return NULL;
+}
+
 static gboolean record_from_libvirt (LvGuest *guest, const LvCheckpoint *from, gint64 sequence, GError **error)
 {
     g_autoptr (Checkpoint) known = checkpoint_exists (guest->dir, from->name) ? checkpoint_load (guest->dir, from->name, NULL) : NULL;
@@ -115,17 +122,15 @@ static gboolean record_from_libvirt (LvGuest *guest, const LvCheckpoint *from, g
     checkpoint->series = same ? g_strdup (known->series) : NULL;
     for (guint i = 0; i < from->disks->len; i++) {
         const LvCheckpointDisk *in = from->disks->pdata[i];
-        CheckpointDisk *disk = checkpoint_disk_new (in->disk);
-        disk->file = g_strdup (g_hash_table_lookup (from->sources, in->disk));
+        const CheckpointDisk *before = same ? recorded_disk (known, in->disk) : NULL;
+        CheckpointDisk *disk = before ? checkpoint_disk_copy (before) : checkpoint_disk_new (in->disk);
+        g_clear_pointer (&disk->node, g_free);
+        g_free (disk->bitmap);
         disk->bitmap = g_strdup (in->bitmap ? in->bitmap : from->name);
         disk->persistent = TRUE;
-        for (guint k = 0; same && k < known->disks->len; k++) {
-            const CheckpointDisk *before = known->disks->pdata[k];
-            if (g_str_equal (before->disk, in->disk)) {
-                disk->size = before->size;
-                if (!disk->file)
-                    disk->file = g_strdup (before->file);
-            }
+        if (g_hash_table_lookup (from->sources, in->disk)) {
+            g_free (disk->file);
+            disk->file = g_strdup (g_hash_table_lookup (from->sources, in->disk));
         }
         g_ptr_array_add (checkpoint->disks, disk);
     }
@@ -136,13 +141,6 @@ static gboolean record_from_libvirt (LvGuest *guest, const LvCheckpoint *from, g
 static gboolean learn_from_libvirt (LvGuest *guest, virDomainPtr domain, GError **error)
 {
     g_autoptr (GPtrArray) names = lv_checkpoint_names (domain, error);
-    g_autoptr (GPtrArray) records = checkpoint_load_all (guest->dir, NULL);
-
-    for (guint i = 0; names && i < records->len; i++) {
-        const char *name = ((Checkpoint *) records->pdata[i])->name;
-        if (!g_ptr_array_find_with_equal_func (names, name, g_str_equal, NULL))
-            checkpoint_remove (guest->dir, name, NULL);
-    }
     for (guint i = 0; names && i < names->len; i++) {
         g_autoptr (LvCheckpoint) from = describe (domain, names->pdata[i]);
         if (from && !record_from_libvirt (guest, from, i + 1, error))
@@ -179,18 +177,34 @@ static gboolean made_offline (const Checkpoint *checkpoint)
     return FALSE;
 }
 
-/* After: checkpoints that the qemu driver made are redefined in libvirt. */
-static gboolean tell_libvirt (LvGuest *guest, GError **error)
+static gboolean told (LvGuest *guest, Checkpoint *checkpoint, GError **error)
 {
+    for (guint i = 0; i < checkpoint->disks->len; i++)
+        g_clear_pointer (&((CheckpointDisk *) checkpoint->disks->pdata[i])->node, g_free);
+    return checkpoint_save (guest->dir, checkpoint, error);
+}
+
+/* After: checkpoints that the qemu driver made are redefined in libvirt. */
+gboolean lv_offline_tell (LvGuest *guest, GError **error)
+{
+    g_autoptr (GPtrArray) records = checkpoint_load_all (guest->dir, NULL);
+    gboolean any = FALSE;
+    for (guint i = 0; i < records->len; i++)
+        any = any || made_offline (records->pdata[i]);
+    if (!any)
+        return TRUE;
     g_autoptr (virDomain) domain = lv_guest_domain (guest, error);
     g_autoptr (GPtrArray) names = domain ? lv_checkpoint_names (domain, error) : NULL;
     g_autoptr (LvPicture) picture = names ? lv_picture_load (domain, FALSE, error) : NULL;
-    g_autoptr (GPtrArray) records = checkpoint_load_all (guest->dir, NULL);
-
     for (guint i = 0; picture && i < records->len; i++) {
         Checkpoint *checkpoint = records->pdata[i];
-        if (!made_offline (checkpoint) || g_ptr_array_find_with_equal_func (names, checkpoint->name, g_str_equal, NULL))
+        if (!made_offline (checkpoint))
             continue;
+        if (g_ptr_array_find_with_equal_func (names, checkpoint->name, g_str_equal, NULL)) {
+            if (!told (guest, checkpoint, error))
+                return FALSE;
+            continue;
+        }
         gboolean with_parent = checkpoint->parent && g_ptr_array_find_with_equal_func (names, checkpoint->parent, g_str_equal, NULL);
         g_autofree char *xml = redefinition (checkpoint, picture, with_parent);
         g_autoptr (virDomainCheckpoint) made = virDomainCheckpointCreateXML (domain, xml, VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE);
@@ -199,6 +213,8 @@ static gboolean tell_libvirt (LvGuest *guest, GError **error)
             return error_note (error, _("checkpoint '%s' was made, but libvirt does not take it"), checkpoint->name);
         }
         g_ptr_array_add (names, g_strdup (checkpoint->name));
+        if (!told (guest, checkpoint, error))
+            return FALSE;
     }
     return picture != NULL;
 }
@@ -210,7 +226,7 @@ static gboolean prepare (LvGuest *guest, virDomainPtr domain, const LvPicture *p
     if (lv_offline_has_job (guest))
         return TRUE;            /* its begin did this; the qemu driver says that it is busy */
     return files_make_dir (guest->dir, 0700, error) && define_images (guest, picture, error)
-        && tell_libvirt (guest, error) && learn_from_libvirt (guest, domain, error);
+        && lv_checkpoints_sync (guest, domain, error) && learn_from_libvirt (guest, domain, error);
 }
 
 gboolean lv_offline_begin (LvGuest *guest, const LvPicture *picture, CallId id, const bak_begin_args *args, void *ret, GError **error)
@@ -231,14 +247,44 @@ gboolean lv_offline_checkpoint_create (LvGuest *guest, const LvRequest *request,
         return FALSE;
     *ret_note = g_strdup (ret.checkpoint.note);
     call_clear_ret (CALL_ID_checkpoint_create, &ret);
-    return tell_libvirt (guest, error);
+    return lv_offline_tell (guest, error);
+}
+
+static gboolean is_missing (const LvDisk *disk)
+{
+    return !lv_disk_excluded (disk) && g_path_is_absolute (disk->source) && !g_file_test (disk->source, G_FILE_TEST_EXISTS);
+}
+
+static gboolean any_missing (const LvPicture *picture)
+{
+    gboolean any = FALSE;
+    for (guint i = 0; i < picture->disks->len; i++)
+        any = any || is_missing (picture->disks->pdata[i]);
+    return any;
+}
+
+/* With an image gone the engine cannot work; the bitmaps in the others can be taken out all the same. */
+static gboolean delete_from_the_rest (virDomainPtr domain, const LvPicture *picture, const bak_checkpoint_arg *args, GError **error)
+{
+    g_autoptr (LvCheckpoint) checkpoint = describe (domain, args->name);
+    if (args->flags)
+        return error_set (error, BAK_ERROR_IO, _("an image of the guest is gone: its checkpoints can be deleted one by one, or with --metadata"));
+    for (guint i = 0; checkpoint && i < checkpoint->disks->len; i++) {
+        const LvDisk *disk = lv_picture_disk (picture, ((LvCheckpointDisk *) checkpoint->disks->pdata[i])->disk, NULL);
+        if (disk && !is_missing (disk) && !offline_bitmap_remove (disk->source, disk->format, args->name, error))
+            return FALSE;
+    }
+    return TRUE;
 }
 
 gboolean lv_offline_checkpoint_delete (LvGuest *guest, virDomainPtr domain, const bak_checkpoint_arg *args, GError **error)
 {
     g_autoptr (LvPicture) picture = lv_picture_load (domain, FALSE, error);
     bak_none none = { 0 };
-    if (!picture || !prepare (guest, domain, picture, error) || !lv_offline_call (guest, CALL_ID_checkpoint_delete, args, &none, error))
+    if (!picture)
+        return FALSE;
+    if (any_missing (picture) ? !delete_from_the_rest (domain, picture, args, error)
+        : !prepare (guest, domain, picture, error) || !lv_offline_call (guest, CALL_ID_checkpoint_delete, args, &none, error))
         return FALSE;
     g_autoptr (virDomainCheckpoint) checkpoint = virDomainCheckpointLookupByName (domain, args->name, 0);
     return !checkpoint || virDomainCheckpointDelete (checkpoint, args->flags | VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) == 0 || lv_error (error);
@@ -256,12 +302,36 @@ static gboolean forget_repaired (LvGuest *guest, virDomainPtr domain, GError **e
             && virDomainCheckpointDelete (checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) != 0)
             return lv_error (error);
     }
-    return names && tell_libvirt (guest, error);
+    return names && lv_offline_tell (guest, error);
+}
+
+static gboolean report_missing (LvGuest *guest, virDomainPtr domain, const LvPicture *picture, bak_check_ret *ret, GError **error)
+{
+    g_autoptr (GPtrArray) names = lv_checkpoint_names (domain, error);
+    g_autoptr (GArray) findings = g_array_new (FALSE, TRUE, sizeof (bak_finding));
+    for (guint i = 0; names && i < names->len; i++) {
+        g_autoptr (LvCheckpoint) checkpoint = describe (domain, names->pdata[i]);
+        for (guint k = 0; checkpoint && k < checkpoint->disks->len && findings->len < BAK_FINDINGS_MAX; k++) {
+            const LvDisk *disk = lv_picture_disk (picture, ((LvCheckpointDisk *) checkpoint->disks->pdata[k])->disk, NULL);
+            g_autofree char *meaning = disk && is_missing (disk) ? g_strdup_printf (_("its image '%s' cannot be opened: No such file or directory"), disk->source) : NULL;
+            if (!meaning)
+                continue;
+            bak_finding finding = { .kind = ret_string ("absent"), .disk = ret_string (disk->target), .bitmap = ret_string (checkpoint->name),
+                                    .meaning = ret_string (meaning), .repair = ret_string (_("nothing: it counts again when the image is back; checkpoint-delete takes it out of the others")) };
+            g_array_append_val (findings, finding);
+        }
+    }
+    ret->findings.findings_len = findings->len;
+    ret->findings.findings_val = ret_array (findings->len, sizeof (bak_finding));
+    memcpy (ret->findings.findings_val, findings->data, findings->len * sizeof (bak_finding));
+    return names != NULL;
 }
 
 gboolean lv_offline_checkpoint_check (LvGuest *guest, virDomainPtr domain, const bak_check_args *args, bak_check_ret *ret, GError **error)
 {
     g_autoptr (LvPicture) picture = lv_picture_load (domain, FALSE, error);
+    if (picture && any_missing (picture))
+        return report_missing (guest, domain, picture, ret, error);
     if (!picture || !prepare (guest, domain, picture, error) || !lv_offline_call (guest, CALL_ID_checkpoint_check, args, ret, error))
         return FALSE;
     if (!(args->flags & CHECK_REPAIR) || forget_repaired (guest, domain, error))

@@ -12,5 +12,7 @@ gboolean lv_offline_begin (LvGuest *guest, const LvPicture *picture, CallId id, 
 gboolean lv_offline_checkpoint_create (LvGuest *guest, const LvRequest *request, const bak_checkpoint_create_args *args, char **ret_note, GError **error);
 gboolean lv_offline_checkpoint_delete (LvGuest *guest, virDomainPtr domain, const bak_checkpoint_arg *args, GError **error);
 gboolean lv_offline_checkpoint_check (LvGuest *guest, virDomainPtr domain, const bak_check_args *args, bak_check_ret *ret, GError **error);
+/* Checkpoints that the qemu driver made and libvirt does not know yet. */
+gboolean lv_offline_tell (LvGuest *guest, GError **error);
 void lv_offline_recover (LvConn *lv, const char *name);
 void lv_offline_close (LvConn *lv);

@@ -300,6 +300,12 @@ LvCheckpoint *lv_checkpoint_parse (const char *xml, GError **error)
     return checkpoint;
 }
 
+guint64 lv_size_in_picture (const char *name, gconstpointer picture)
+{
+    const LvDisk *disk = lv_picture_disk (picture, name, NULL);
+    return disk ? disk->capacity : 0;
+}
+
 void lv_checkpoint_free_parsed (LvCheckpoint *checkpoint)
 {
     if (!checkpoint)
@@ -307,6 +313,7 @@ void lv_checkpoint_free_parsed (LvCheckpoint *checkpoint)
     g_free (checkpoint->name);
     g_free (checkpoint->parent);
     g_free (checkpoint->description);
+    g_free (checkpoint->doubt);
     g_ptr_array_unref (checkpoint->disks);
     g_hash_table_unref (checkpoint->sources);
     g_free (checkpoint);

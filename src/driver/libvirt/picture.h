@@ -29,6 +29,7 @@ typedef struct {
     gint64 created;
     GPtrArray *disks;           /* LvCheckpointDisk*: only those with a bitmap */
     GHashTable *sources;        /* target -> path of the image then; empty without <domain> */
+    char *doubt;                /* why nothing may start from it; NULL: nothing is known against it. Not from the document */
 } LvCheckpoint;
 
 typedef struct {
@@ -48,6 +49,9 @@ void lv_picture_free (LvPicture *picture);
 const LvDisk *lv_picture_disk (const LvPicture *picture, const char *name, GError **error);
 /* The rule that leaves a disk out of the default selection ("is read-only"), or NULL. */
 const char *lv_disk_excluded (const LvDisk *disk);
+
+/* For checkpoints_see_sizes (); 0: not in it. */
+guint64 lv_size_in_picture (const char *disk, gconstpointer picture);
 
 LvCheckpoint *lv_checkpoint_parse (const char *xml, GError **error);
 void lv_checkpoint_free_parsed (LvCheckpoint *checkpoint);

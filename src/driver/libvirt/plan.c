@@ -151,14 +151,22 @@ static const LvCheckpoint *find_base (const LvPlanInput *in, const char *name)
     return NULL;
 }
 
-static const CheckpointDisk *find_record (const LvPlanInput *in, const char *name, const char *target)
+static const Checkpoint *find_record (const LvPlanInput *in, const char *name)
 {
     for (guint i = 0; in->records && i < in->records->len; i++) {
         const Checkpoint *record = in->records->pdata[i];
-        for (guint k = 0; g_str_equal (record->name, name) && k < record->disks->len; k++)
-            if (g_str_equal (((CheckpointDisk *) record->disks->pdata[k])->disk, target))
-                return record->disks->pdata[k];
+        if (g_str_equal (record->name, name))
+            return record;
     }
+    return NULL;
+}
+
+static const CheckpointDisk *find_disk_record (const LvPlanInput *in, const char *name, const char *target)
+{
+    const Checkpoint *record = find_record (in, name);
+    for (guint i = 0; record && i < record->disks->len; i++)
+        if (g_str_equal (((CheckpointDisk *) record->disks->pdata[i])->disk, target))
+            return record->disks->pdata[i];
     return NULL;
 }
 
@@ -166,7 +174,7 @@ static const CheckpointDisk *find_record (const LvPlanInput *in, const char *nam
 static char *why_not (Planner *p, const LvDisk *disk, const LvCheckpoint *base)
 {
     const LvCheckpointDisk *in_base = lv_checkpoint_disk (base, disk->target);
-    const CheckpointDisk *record = find_record (p->in, base->name, disk->target);
+    const CheckpointDisk *record = find_disk_record (p->in, base->name, disk->target);
     const char *refused = p->in->refused ? g_hash_table_lookup (p->in->refused, disk->target) : NULL;
     const char *then = g_hash_table_lookup (base->sources, disk->target);
 
@@ -174,6 +182,8 @@ static char *why_not (Planner *p, const LvDisk *disk, const LvCheckpoint *base)
         return g_strdup (refused);
     if (!in_base)
         return g_strdup (_("disk not in the checkpoint"));
+    if (base->doubt)
+        return g_strdup (base->doubt);
     if (record && record->shrunk)
         return g_strdup (_("disk was resized: it has been smaller since, and what was cut off is in no bitmap"));
     if (record && record->size && record->size != disk->capacity)
@@ -292,6 +302,13 @@ static gboolean refuse (const char *disk, const char *feature, const char *reaso
     return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': %s: %s"), disk, feature, reason);
 }
 
+/* A coarser or finer increment is as exact. */
+static void note_granularity (Planner *p, const char *disk, guint64 granularity)
+{
+    if (granularity)
+        note (p, _("disk '%s': its bitmap has QEMU's default granularity, not %" G_GUINT64_FORMAT ": libvirt has no word for it"), disk, granularity);
+}
+
 static gboolean check_features (Planner *p, const Item *item, GError **error)
 {
     const BackupDiskDef *def = item->def;
@@ -303,14 +320,28 @@ static gboolean check_features (Planner *p, const Item *item, GError **error)
         return refuse (disk, def->sync == SYNC_TOP ? "sync='top'" : "sync='none'", _("libvirt copies a whole disk or an increment since a checkpoint; it has no other mode"), error);
     if (def->compression && !g_str_equal (def->compression, "none"))
         return refuse (disk, _("compression at push"), _("libvirt does not let QEMU compress what a backup writes; compress the finished copy (qemu-img convert -c)"), error);
-    if (def->granularity)
-        return refuse (disk, "<bitmap granularity>", _("libvirt makes bitmaps with QEMU's default granularity"), error);
+    note_granularity (p, disk, def->granularity);
     if (item->store->encryption && item->incremental && !p->pull)
         return refuse (disk, _("an encrypted increment"), _("libvirt would name the live image as its backing file, and an encrypted image cannot be re-based without its secret"), error);
     if (def->backing && item->store->encryption)
         return refuse (disk, "<backing>", _("an encrypted image cannot be laid on a previous backup"), error);
     if (def->cluster_size && (p->pull || item->store->encryption || !p->in->local))
         return refuse (disk, "cluster_size=", _("libvirt formats this image and has no word for it"), error);
+    return TRUE;
+}
+
+/* On anything but the backup of the checkpoint's instant an increment makes a disk that never was. */
+static gboolean check_previous (Planner *p, const Item *item, GError **error)
+{
+    const char *backing = item->def->backing, *disk = item->disk->target;
+    const Checkpoint *since = find_record (p->in, item->base);
+    const CheckpointDisk *recorded = find_disk_record (p->in, item->base, disk);
+    const Checkpoint *later = p->in->records ? checkpoint_later_in_file (p->in->records, since ? since->sequence : 0, backing) : NULL;
+
+    if (later)
+        return error_set (error, BAK_ERROR_INEXACT, _("disk '%s': '%s' holds the backup of checkpoint '%s', not that of '%s'"), disk, backing, later->name, item->base);
+    if (!recorded || !recorded->backup)
+        note (p, _("disk '%s': nothing is recorded of the file that holds the backup of checkpoint '%s'; that it is '%s' is taken on trust"), disk, item->base, backing);
     return TRUE;
 }
 
@@ -328,7 +359,7 @@ static gboolean check_backing (Planner *p, const Item *item, GError **error)
         if (g_ptr_array_find_with_equal_func (own->chain, backing, g_str_equal, NULL))
             return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': '%s' is an image of the running guest, not a previous backup"), disk, backing);
     }
-    return TRUE;
+    return !item->incremental || check_previous (p, item, error);
 }
 
 static JsonArray *images_of_guest (const Planner *p)
@@ -499,8 +530,7 @@ static gboolean checkpoint_disk (Planner *p, const LvDisk *disk, gboolean *ret_t
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': the bitmap is named like its checkpoint, '%s', not '%s'"), disk->target, checkpoint->name, def->bitmap);
     if (def && def->persistent == TRISTATE_NO)
         return refuse (disk->target, _("a bitmap in memory (persistent='no')"), _("libvirt keeps checkpoints in qcow2 images only"), error);
-    if (def && def->granularity)
-        return refuse (disk->target, _("a bitmap's granularity"), _("libvirt makes bitmaps with QEMU's default granularity"), error);
+    note_granularity (p, disk->target, def ? def->granularity : 0);
     if (!g_str_equal (disk->format, "qcow2")) {
         if (def)
             return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': an image in format '%s' cannot keep a checkpoint; libvirt keeps them in qcow2 images only"), disk->target, disk->format);
@@ -595,9 +625,9 @@ static void add_made_target (Planner *p, const Item *item)
     const BackupDiskDef *def = item->def;
     gboolean reuse = (p->in->flags & BEGIN_REUSE_EXTERNAL) && !item->generated, is_file = item->store->type == STORE_FILE;
     const char *backing = def && def->backing && item->incremental ? def->backing : NULL;
-    g_autofree char *title = NULL;
+    g_autofree char *title = NULL, *backing_name = backing ? plan_backing_name (path, backing) : NULL;
 
-    const CheckpointDisk *record = backing ? find_record (p->in, item->base, target) : NULL;
+    const CheckpointDisk *record = backing ? find_disk_record (p->in, item->base, target) : NULL;
     if (backing)
         plan_add (p->plan, _("check the previous backup"), target, own_action ("backing-check", obj ("path", "s", backing, "size", "i", (gint64) item->disk->capacity,
                   "checkpoint", "s", item->base, "backup", "s", record ? record->backup : NULL, "backup-id", "s", record ? record->backup_id : NULL,
@@ -613,7 +643,7 @@ static void add_made_target (Planner *p, const Item *item)
                   "size", "i", (gint64) item->disk->capacity, "at-least", "b", g_str_equal (format, "raw"), NULL)), NULL);
     else
         plan_add (p->plan, _("format it"), target, own_action ("image-create", obj ("path", "s", path, "format", "s", format, "size", "i", (gint64) item->disk->capacity,
-                  "cluster-size", "i", (gint64) (def ? def->cluster_size : 0), "backing", "s", backing, NULL)), NULL);
+                  "cluster-size", "i", (gint64) (def ? def->cluster_size : 0), "backing", "s", backing_name, NULL)), NULL);
     if (is_file && !reuse)
         plan_add (p->plan, _("let QEMU write to it"), target, file_give (p, path), NULL);
 }

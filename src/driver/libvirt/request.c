@@ -1,9 +1,6 @@
 /* What a begin needs to know before it can be planned: the documents, the guest, its checkpoints, the places. */
 #include <stdlib.h>
 #include <string.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
 #include <glib/gi18n-lib.h>
 #include "driver/libvirt/guest.h"
 #include "util/config.h"
@@ -62,17 +59,19 @@ static LvCheckpoint *load_base (virDomainPtr domain, const char *name, gboolean 
     return parsed;
 }
 
-static guint64 size_in_picture (const char *name, gconstpointer picture)
+/* What is known of it beyond libvirt's word cannot be read: then nothing starts from it. */
+static LvCheckpoint *doubt (LvGuest *guest, LvCheckpoint *base)
 {
-    const LvDisk *disk = lv_picture_disk (picture, name, NULL);
-    return disk ? disk->capacity : 0;
+    g_autoptr (GError) why = NULL;
+    g_autoptr (Checkpoint) record = checkpoint_exists (guest->dir, base->name) ? checkpoint_load (guest->dir, base->name, &why) : NULL;
+    base->doubt = why ? g_strdup (why->message) : NULL;
+    return base;
 }
 
 static gboolean load_checkpoints (LvGuest *guest, virDomainPtr domain, LvRequest *request, GError **error)
 {
     g_autofree char *provisional = lv_provisional (guest);
-    request->names = lv_checkpoint_names (domain, error);
-    if (!request->names)
+    if (!lv_checkpoints_sync (guest, domain, error) || !(request->names = lv_checkpoint_names (domain, error)))
         return FALSE;
     guint index;
     if (provisional && g_ptr_array_find_with_equal_func (request->names, provisional, g_str_equal, &index))
@@ -84,49 +83,31 @@ static gboolean load_checkpoints (LvGuest *guest, virDomainPtr domain, LvRequest
         LvCheckpoint *base = g_ptr_array_find_with_equal_func (request->names, wanted->pdata[i], g_str_equal, NULL)
             ? load_base (domain, wanted->pdata[i], request->picture->active) : NULL;
         if (base)
-            g_ptr_array_add (request->bases, base);
+            g_ptr_array_add (request->bases, doubt (guest, base));
         for (guint k = request->records->len; base && k-- > 0;) {
             const Checkpoint *record = request->records->pdata[k];
             if (g_str_equal (record->name, base->name) && record->created != base->created)
                 g_ptr_array_remove_index (request->records, k);         /* of another checkpoint that had this name */
         }
     }
-    return checkpoints_see_sizes (guest->dir, request->records, size_in_picture, request->picture, error);
+    return checkpoints_see_sizes (guest->dir, request->records, lv_size_in_picture, request->picture, error);
 }
 
 /* The 2016 <branch> names a series: each of its backups makes the series' next checkpoint. */
 static void series_checkpoint (LvRequest *request)
 {
-    gint64 last = 0;
-    for (guint i = 0; i < request->records->len; i++) {
-        const Checkpoint *record = request->records->pdata[i];
-        if (g_strcmp0 (record->series, request->def->series) == 0)
-            last = MAX (last, record->sequence);
-    }
     request->checkpoint = checkpoint_def_new ();
-    request->checkpoint->name = g_strdup_printf ("%s.%" G_GINT64_FORMAT, request->def->series, last + 1);
+    request->checkpoint->name = checkpoint_next_in_series (request->records, request->def->series);
 }
 
 /* ---- places ---- */
-
-static guint find_free_port (void)
-{
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl (INADDR_LOOPBACK) };
-    socklen_t length = sizeof address;
-    int fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    guint port = fd >= 0 && bind (fd, (struct sockaddr *) &address, sizeof address) == 0
-        && getsockname (fd, (struct sockaddr *) &address, &length) == 0 ? ntohs (address.sin_port) : 0;
-    if (fd >= 0)
-        close (fd);
-    return port;
-}
 
 static gboolean find_places (LvGuest *guest, LvRequest *request, GError **error)
 {
     request->job_dir = g_build_filename (guest->dir, "run", NULL);
     request->target_dir = config_get_string ("target_dir");
     request->tls_dir = config_get_string ("tls_x509_dir");
-    request->port = find_free_port ();
+    request->port = job_free_port ();
     request->scratch_dir = request->def->scratch_dir ? g_strdup (request->def->scratch_dir) : config_get_string ("scratch_dir");
     if (!request->scratch_dir && guest->lv->local)
         request->scratch_dir = g_build_filename (guest->dir, "scratch", NULL);

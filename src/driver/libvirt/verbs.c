@@ -13,7 +13,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { END_TIMEOUT_MS = 60000, RELEASE_TIMEOUT_MS = 60000, LOOK_MS = 10, NOTICE_MS = 3000, DEFAULT_AGENT_SECONDS = VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK };
+enum { END_TIMEOUT_MS = 60000, RELEASE_TIMEOUT_MS = 60000, LOOK_MS = 10, NOTICE_MS = 3000, THAW_TRIES = 3, DEFAULT_AGENT_SECONDS = VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK };
 
 /* ---- what runs ---- */
 
@@ -166,8 +166,14 @@ static gboolean verb_begin (Run *run, const Action *action, GError **error)
 
     if (!domain || !check_idle (guest, domain, error) || !forget_result (domain, error))
         return FALSE;
-    if (virDomainBackupBegin (domain, backup, checkpoint, flags_of (json_get_array (action->args, "flags"))) != 0)
-        return lv_error (error);
+    if (virDomainBackupBegin (domain, backup, checkpoint, flags_of (json_get_array (action->args, "flags"))) != 0) {
+        g_autoptr (GError) failure = NULL;
+        lv_error (&failure);
+        if (strstr (failure->message, "nbd-server"))
+            error_note (&failure, _("export at '%s'"), run->plan->server);
+        g_propagate_error (error, g_steal_pointer (&failure));
+        return FALSE;
+    }
     return check_same_files (guest->job, domain, error);
 }
 
@@ -280,18 +286,30 @@ static gboolean verb_freeze (Run *run, const Action *action, GError **error)
     return FALSE;
 }
 
+/* A thaw whose reply got lost is repeated, and then counts 0. */
+static int thaw (virDomainPtr domain, GError **error)
+{
+    int count = -1;
+    virDomainAgentSetResponseTimeout (domain, LV_THAW_SECONDS, 0);
+    for (guint i = 0; count < 0 && i < THAW_TRIES; i++) {
+        g_clear_error (error);
+        count = virDomainFSThaw (domain, NULL, 0, 0);
+        if (count < 0)
+            lv_error (error);
+        if (count < 0 && virGetLastErrorCode () != VIR_ERR_AGENT_UNRESPONSIVE)
+            break;
+    }
+    virDomainAgentSetResponseTimeout (domain, DEFAULT_AGENT_SECONDS, 0);
+    return count;
+}
+
 static gboolean verb_thaw (Run *run, const Action *action, GError **error)
 {
     g_autoptr (GError) failure = NULL;
     if (!run->frozen)
         return TRUE;
     g_autoptr (virDomain) domain = lv_guest_domain (run->data, &failure);
-    gboolean active = domain && virDomainIsActive (domain) == 1;
-    int count = active ? virDomainFSThaw (domain, NULL, 0, 0) : 0;
-    if (active && count < 0)
-        lv_error (&failure);
-    if (active)
-        virDomainAgentSetResponseTimeout (domain, DEFAULT_AGENT_SECONDS, 0);
+    int count = domain && virDomainIsActive (domain) == 1 ? thaw (domain, &failure) : 0;
     if (failure && error_code (failure) != BAK_ERROR_NO_DOMAIN) {
         g_free (run->thaw_problem);
         run->thaw_problem = g_strdup (failure->message);
@@ -303,6 +321,12 @@ static gboolean verb_thaw (Run *run, const Action *action, GError **error)
     run->frozen = FALSE;
     g_clear_pointer (&run->thaw_problem, g_free);
     return !run->journal || journal_frozen (run->journal, FALSE, error);
+}
+
+void lv_note_frozen (const Run *run, GError **error)
+{
+    if (run->frozen)
+        error_note (error, _("the guest's file systems may still be frozen (%s); domfsthaw thaws them"), run->thaw_problem ? run->thaw_problem : "?");
 }
 
 /* ---- while it runs ---- */

@@ -409,19 +409,12 @@ static gboolean redefine_disk (const Graph *graph, const Checkpoint *before, Che
     if (graph && !disk)
         return FALSE;
     const CheckpointDisk *known = recorded_disk (before, disk ? disk->target : name);
-    CheckpointDisk *out = checkpoint_disk_new (disk ? disk->target : name);
-    out->bitmap = g_strdup (checkpoint->name);
-    out->persistent = known ? known->persistent : !def || def->persistent != TRISTATE_NO;
-    if (known) {
-        out->node = g_strdup (known->node);
-        out->file = g_strdup (known->file);
-        out->size = known->size;
-        out->granularity = known->granularity;
-        out->shrunk = known->shrunk;
-        out->backup = g_strdup (known->backup);
-        out->backup_id = g_strdup (known->backup_id);
-    } else if (disk) {
-        fill_from_graph (graph, disk, out);
+    CheckpointDisk *out = known ? checkpoint_disk_copy (known) : checkpoint_disk_new (disk ? disk->target : name);
+    if (!known) {
+        out->bitmap = g_strdup (checkpoint->name);
+        out->persistent = !def || def->persistent != TRISTATE_NO;
+        if (disk)
+            fill_from_graph (graph, disk, out);
     }
     g_ptr_array_add (checkpoint->disks, out);
     return TRUE;

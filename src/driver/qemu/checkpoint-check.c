@@ -26,7 +26,7 @@ typedef struct {
     const char *kind;
     char *disk, *bitmap, *meaning, *repair;
     RepairKind how;
-    char *node, *file;          /* of the bitmap that goes; file of the record that is set aside */
+    char *node, *file;          /* of the bitmap that goes */
     gboolean repaired;
 } Finding;
 
@@ -266,7 +266,6 @@ static gboolean remove_recorded (Check *check, const Finding *finding, GError **
 
 static gboolean repair (Check *check, const Finding *finding, GError **error)
 {
-    g_autofree char *aside = NULL;
     switch (finding->how) {
     case REPAIR_FORGET:
         return forget_disk (check, finding->bitmap, finding->disk, error);
@@ -277,8 +276,7 @@ static gboolean repair (Check *check, const Finding *finding, GError **error)
             return checkpoint_remove_bitmap (check->guest, graph_node (check->graph, finding->node), finding->bitmap, error);
         return offline_bitmap_remove (finding->file, NULL, finding->bitmap, error);
     case REPAIR_SET_ASIDE:
-        aside = g_strconcat (finding->file, ".damaged", NULL);
-        return g_rename (finding->file, aside) == 0 || error_set (error, BAK_ERROR_IO, _("cannot rename '%s'"), finding->file);
+        return checkpoint_set_aside (check->guest->dir, finding->bitmap, error);
     default:
         return FALSE;
     }
@@ -315,8 +313,7 @@ static void check_damaged (Check *check, GPtrArray *damaged)
         g_autoptr (Checkpoint) loaded = checkpoint_load (check->guest->dir, name, &why);
         if (loaded)
             continue;
-        Finding *finding = found (check, "damaged", "", name, REPAIR_SET_ASIDE, why->message, _("set the record aside; its bitmaps stay"));
-        finding->file = g_build_filename (folder, entry, NULL);
+        found (check, "damaged", "", name, REPAIR_SET_ASIDE, why->message, _("set the record aside; its bitmaps stay"));
     }
 }
 

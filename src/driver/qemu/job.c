@@ -3,10 +3,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <netinet/in.h>
 #include <unistd.h>
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/build.h"
@@ -20,35 +18,7 @@
 enum { TICK_MS = 1000, LEFTOVER_MS = 1000, LIMIT_TIMEOUT_MS = 10000, GENTLE_MS = 5000, BRIEF_MS = 300, PROBE_MS = 2000, PROBE_TIMEOUT_MS = 10000, HUNG_TARGET_S = 60, RESULT_MS = 1500, MUTE_MS = 5000, LOST_MONITOR_TRIES = 5 };
 enum { KNOWN_FLAGS = BEGIN_REUSE_EXTERNAL | BEGIN_QUIESCE | BEGIN_ALLOW_UNPROVED };
 
-/* ---- the table of moves ---- */
-
-static const gint8 moves[][JOB_EVENTS] = {
-    /*                         BEGUN_PUSH          BEGUN_PULL       END                 GOOD                 BAD                ABORTED */
-    [JOB_STATE_NONE]      = { -1,                 -1,              -1,                 -1,                  -1,                -1 },
-    [JOB_STATE_PREPARING] = { JOB_STATE_RUNNING,  JOB_STATE_READY, JOB_STATE_STOPPING, -1,                  JOB_STATE_FAILED,  JOB_STATE_ABORTED },
-    [JOB_STATE_RUNNING]   = { -1,                 -1,              JOB_STATE_STOPPING, -1,                  -1,                -1 },
-    [JOB_STATE_READY]     = { -1,                 -1,              JOB_STATE_STOPPING, -1,                  -1,                -1 },
-    [JOB_STATE_STOPPING]  = { -1,                 -1,              JOB_STATE_STOPPING, JOB_STATE_COMPLETED, JOB_STATE_FAILED,  JOB_STATE_ABORTED },
-    [JOB_STATE_COMPLETED] = { -1,                 -1,              -1,                 -1,                  -1,                -1 },
-    [JOB_STATE_FAILED]    = { -1,                 -1,              -1,                 -1,                  -1,                -1 },
-    [JOB_STATE_ABORTED]   = { -1,                 -1,              -1,                 -1,                  -1,                -1 },
-};
-
-int job_next_state (int state, JobEvent event)
-{
-    if (state < 0 || state >= (int) G_N_ELEMENTS (moves) || event >= JOB_EVENTS)
-        return -1;
-    return moves[state][event];
-}
-
 /* ---- record and snapshot ---- */
-
-static void set_text (char **field, const char *text)
-{
-    free (*field);
-    g_autofree char *clean = text_sanitize (text, BAK_MESSAGE_MAX - 8);
-    *field = ret_string (clean);
-}
 
 static void publish (Job *job)
 {
@@ -67,7 +37,7 @@ static gboolean save_record (Job *job)
     publish (job);
     if (record_save (job->guest->dir, &job->record, &error))
         return TRUE;
-    bak_event event = { .kind = EVENT_WARNING, .job = ret_string (job->record.id), .text = ret_string (error->message) };
+    bak_event event = job_event_warning (&job->record, error->message);
     g_warning ("job %s: %s", job->record.id, error->message);
     guest_emit (job->guest, &event);
     return FALSE;
@@ -75,56 +45,14 @@ static gboolean save_record (Job *job)
 
 static void emit_state (Job *job)
 {
-    bak_event event = { .kind = EVENT_JOB_STATE, .state = job->record.state, .job = ret_string (job->record.id), .text = ret_string (job->record.error) };
+    bak_event event = job_event_state (&job->record);
     guest_emit (job->guest, &event);
 }
 
 static void emit_disk (Job *job, const bak_job_disk *disk)
 {
-    bak_event event = { .kind = EVENT_JOB_DISK, .state = disk->state, .job = ret_string (job->record.id), .disk = ret_string (disk->target),
-                        .text = ret_string (*disk->error ? disk->error : disk->reason), .bytes = disk->bytes, .total = disk->total };
+    bak_event event = job_event_disk (&job->record, disk);
     guest_emit (job->guest, &event);
-}
-
-static gboolean move (Job *job, JobEvent event)
-{
-    int next = job_next_state (job->record.state, event);
-    if (next < 0) {
-        g_critical ("job %s: no move from %s by event %d", job->record.id, job_state_to_string (job->record.state), event);
-        return FALSE;
-    }
-    job->record.state = next;
-    return TRUE;
-}
-
-static void record_from_plan (bak_job *record, const Plan *plan, const char *domain)
-{
-    record->id = ret_string (plan->job);
-    record->domain = ret_string (domain);
-    record->mode = plan->mode == BACKUP_MODE_PULL ? JOB_MODE_PULL : JOB_MODE_PUSH;
-    record->state = JOB_STATE_PREPARING;
-    record->started = g_get_real_time ();
-    record->error = ret_string ("");
-    record->partial = plan->partial;
-    record->checkpoint = ret_string (plan->checkpoint);
-    record->server = ret_string (plan->server);
-    record->consistency = ret_string ("crash-consistent");
-    record->owner = ret_string ("");
-    guint notes = MIN (plan->notes->len, BAK_NAMES_MAX);
-    record->notes.notes_len = notes;
-    record->notes.notes_val = ret_array (notes, sizeof *record->notes.notes_val);
-    for (guint i = 0; i < notes; i++)
-        record->notes.notes_val[i] = ret_string (plan->notes->pdata[i]);
-    record->disks.disks_len = plan->disks->len;
-    record->disks.disks_val = ret_array (plan->disks->len, sizeof *record->disks.disks_val);
-    for (guint i = 0; i < plan->disks->len; i++) {
-        const PlanDisk *from = plan->disks->pdata[i];
-        record->disks.disks_val[i] = (bak_job_disk) {
-            .target = ret_string (from->target), .state = JOB_STATE_PREPARING, .type = ret_string (from->type), .reason = ret_string (from->reason),
-            .total = from->size, .error = ret_string (""), .path = ret_string (from->path), .scratch = ret_string (from->scratch),
-            .format = ret_string (from->format), .export_name = ret_string (from->export_name), .bitmap = ret_string (from->bitmap),
-            .limit = from->limit, .protection = ret_string (from->protection), .since = ret_string (from->since) };
-    }
 }
 
 static void set_disk_states (Job *job, int state)
@@ -176,18 +104,6 @@ void job_free (Job *job)
 
 /* ---- begin ---- */
 
-static guint find_free_port (void)
-{
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl (INADDR_LOOPBACK) };
-    socklen_t length = sizeof address;
-    int fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    guint port = fd >= 0 && bind (fd, (struct sockaddr *) &address, sizeof address) == 0
-        && getsockname (fd, (struct sockaddr *) &address, &length) == 0 ? ntohs (address.sin_port) : 0;
-    if (fd >= 0)
-        close (fd);
-    return port;
-}
-
 static char *scratch_directory (Guest *guest, const BackupDef *def, gboolean dry, GError **error)
 {
     char *dir = def->scratch_dir ? g_strdup (def->scratch_dir) : config_get_string ("scratch_dir");
@@ -228,14 +144,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Request, request_clear)
 /* The 2016 <branch> names a series: each of its backups makes the series' next checkpoint. */
 static void series_checkpoint (Request *request)
 {
-    gint64 last = 0;
-    for (guint i = 0; i < request->checkpoints->len; i++) {
-        const Checkpoint *checkpoint = request->checkpoints->pdata[i];
-        if (g_strcmp0 (checkpoint->series, request->def->series) == 0)
-            last = MAX (last, checkpoint->sequence);
-    }
     request->checkpoint = checkpoint_def_new ();
-    request->checkpoint->name = g_strdup_printf ("%s.%" G_GINT64_FORMAT, request->def->series, last + 1);
+    request->checkpoint->name = checkpoint_next_in_series (request->checkpoints, request->def->series);
     request->checkpoint->creation_time = g_get_real_time () / G_USEC_PER_SEC;
 }
 
@@ -283,7 +193,7 @@ static Plan *make_plan (Guest *guest, const bak_begin_args *args, gboolean dry, 
         .job = request->id, .domain = guest->def->name, .def = request->def, .checkpoint = request->checkpoint, .graph = request->graph,
         .caps = guest->caps, .checkpoints = request->checkpoints, .flags = args->flags, .job_dir = guest->dir, .scratch_dir = request->scratch_dir,
         .target_dir = request->target_dir, .tls_dir = request->tls_dir, .now = g_get_real_time () / G_USEC_PER_SEC,
-        .offline = guest_is_offline (guest), .free_port = find_free_port (), .agent = guest->def->agent && *guest->def->agent };
+        .offline = guest_is_offline (guest), .free_port = job_free_port (), .agent = guest->def->agent && *guest->def->agent };
     Plan *plan = plan_backup (&input, error);
     if (plan)
         note_free_space (plan, request->def);
@@ -322,33 +232,12 @@ static JsonObject *journal_meta (Guest *guest, const Job *job, const bak_begin_a
                 "series", "s", NULL, NULL);
 }
 
-static void note_freeze (Job *job)
-{
-    const Run *run = &job->run;
-    if (run->froze < 0)
-        return;
-    job->record.frozen = run->frozen_for;
-    if (run->thawed >= 0 && run->thawed < run->froze) {
-        g_autofree char *text = g_strdup_printf (_("thawed %d of %d frozen file systems: something in the guest had thawed the rest before; crash-consistent only"), run->thawed, run->froze);
-        guint count = job->record.notes.notes_len;
-        bak_message *notes = count < BAK_NAMES_MAX ? realloc (job->record.notes.notes_val, (count + 1) * sizeof *notes) : NULL;
-        if (notes) {
-            notes[count] = ret_string (text);
-            job->record.notes.notes_val = notes;
-            job->record.notes.notes_len = count + 1;
-        }
-        g_ptr_array_add (job->plan->notes, g_steal_pointer (&text));
-    } else if (run->froze > 0 && run->thawed == run->froze) {
-        set_text (&job->record.consistency, "quiesced");
-    }
-}
-
 static void begun (Job *job, const BackupDef *def)
 {
     gboolean pull = job->plan->mode == BACKUP_MODE_PULL;
-    note_freeze (job);
+    job_record_freeze (&job->record, &job->run);
     journal_phase (job->run.journal, "running", 0, 0, NULL, NULL);
-    move (job, pull ? JOB_EVENT_BEGUN_PULL : JOB_EVENT_BEGUN_PUSH);
+    job_record_move (&job->record, pull ? JOB_EVENT_BEGUN_PULL : JOB_EVENT_BEGUN_PUSH);
     gint64 now = g_get_monotonic_time ();
     job->next_probe = now + PROBE_MS * 1000;
     job->next_tick = now + TICK_MS * 1000;
@@ -356,16 +245,6 @@ static void begun (Job *job, const BackupDef *def)
     set_disk_states (job, job->record.state);
     save_record (job);
     emit_state (job);
-}
-
-static void fill_begin_ret (const Job *job, bak_begin_ret *ret)
-{
-    guint notes = MIN (job->plan->notes->len, BAK_NAMES_MAX);
-    ret->job = ret_string (job->record.id);
-    ret->notes.notes_len = notes;
-    ret->notes.notes_val = ret_array (notes, sizeof *ret->notes.notes_val);
-    for (guint i = 0; i < notes; i++)
-        ret->notes.notes_val[i] = ret_string (job->plan->notes->pdata[i]);
 }
 
 static void conclude (Job *job, JobEvent event, const GError *failure);
@@ -385,7 +264,7 @@ gboolean job_begin (Guest *guest, const bak_begin_args *args, bak_begin_ret *ret
     }
     Job *job = job_new (guest, plan, NULL, NULL);
     job->scratch_limit = request.def->scratch_limit;
-    record_from_plan (&job->record, plan, guest->def->name);
+    job_record_init (&job->record, plan, guest->def->name);
     g_autofree char *xml = backup_def_format (request.def);
     job->run.journal = journal_create (guest->dir, plan, journal_meta (guest, job, args, xml), error);
     if (!job->run.journal || !record_save (guest->dir, &job->record, error)) {
@@ -403,7 +282,7 @@ gboolean job_begin (Guest *guest, const bak_begin_args *args, bak_begin_ret *ret
     if (ok) {
         job->deadline = args->timeout ? job->began + (gint64) args->timeout : 0;
         begun (job, request.def);
-        fill_begin_ret (job, ret);
+        job_record_begin_ret (&job->record, ret);
         return TRUE;
     }
     conclude (job, error_code (failure) == BAK_ERROR_ABORTED ? JOB_EVENT_ABORTED : JOB_EVENT_BAD, failure);
@@ -426,16 +305,8 @@ static gboolean qemu_is_gone (Guest *guest)
 
 static gboolean write_end (Job *job, JobEvent event, const GError *failure)
 {
-    if (failure && !*job->record.error) {
-        set_text (&job->record.error, failure->message);
-        job->record.error_code = error_code (failure);
-    }
-    move (job, event);
-    if (event == JOB_EVENT_ABORTED)
-        job->record.aborted = TRUE;
+    job_record_end (&job->record, event, failure);
     set_disk_states (job, job->record.state);
-    job->record.ended = g_get_real_time ();
-    set_text (&job->record.owner, "");
     gboolean saved = save_record (job);
     record_prune (job->guest->dir, config_get_int ("keep_jobs", RECORD_KEEP_DEFAULT));
     return saved;
@@ -476,7 +347,7 @@ static void note_hung (Job *job, const GError *failure)
                                              *job->record.error ? job->record.error : failure ? failure->message : "?");
     if (!*job->record.error)
         job->record.error_code = error_code (failure);
-    set_text (&job->record.error, text);
+    job_record_set_text (&job->record.error, text);
 }
 
 /* The very last: nothing of ours is in QEMU any more (or the journal stays for the next owner), the record says how it ended. */
@@ -509,8 +380,7 @@ static void conclude (Job *job, JobEvent event, const GError *failure)
         g_warning ("job %s: its record could not be written; the next owner does it", job->record.id);
     else if (!later)
         g_warning ("job %s: %s", job->record.id, left ? left->message : "QEMU could not be cleaned up; the next owner does it");
-    bak_event completed = { .kind = EVENT_JOB_COMPLETED, .state = job->record.state, .job = ret_string (job->record.id), .text = ret_string (job->record.error),
-                            .detail = job->record.mode };
+    bak_event completed = job_event_completed (&job->record);
     emit_state (job);
     guest_emit (guest, &completed);
     g_atomic_int_set (&guest->cancel, FALSE);
@@ -693,10 +563,8 @@ static void job_end (Job *job, JobEvent outcome, const GError *failure)
     g_autoptr (GError) bad = NULL, undo_failure = NULL;
     static const int states[JOB_EVENTS] = { [JOB_EVENT_GOOD] = JOB_STATE_COMPLETED, [JOB_EVENT_BAD] = JOB_STATE_FAILED, [JOB_EVENT_ABORTED] = JOB_STATE_ABORTED };
 
-    if (failure) {
-        set_text (&job->record.error, failure->message);
-        job->record.error_code = error_code (failure);
-    }
+    if (failure)
+        job_record_set_error (&job->record, failure);
     if (job->run.journal && !job->finished)     /* first: whoever finds copies that were paused to be cancelled has to know that they were */
         journal_phase (job->run.journal, "stopping", states[outcome], job->record.error_code, job->record.error, NULL);
     if (outcome != JOB_EVENT_GOOD && !job->mute)
@@ -706,7 +574,7 @@ static void job_end (Job *job, JobEvent outcome, const GError *failure)
     if (outcome != JOB_EVENT_GOOD || job->guest->recovering)     /* what is called good has just been looked at */
         job_refresh (job->guest);
     job->run.hung = outcome != JOB_EVENT_GOOD && job->mute;
-    if (!move (job, JOB_EVENT_END))
+    if (!job_record_move (&job->record, JOB_EVENT_END))
         return;
     save_record (job);
     emit_state (job);
@@ -715,8 +583,7 @@ static void job_end (Job *job, JobEvent outcome, const GError *failure)
     if (outcome == JOB_EVENT_GOOD)
         count_as_done (job);
     if (bad) {
-        set_text (&job->record.error, bad->message);
-        job->record.error_code = error_code (bad);
+        job_record_set_error (&job->record, bad);
         journal_phase (job->run.journal, "stopping", states[outcome], job->record.error_code, job->record.error, NULL);
     }
     if (!run_undo (&job->run, outcome == JOB_EVENT_GOOD, &undo_failure))
@@ -729,7 +596,7 @@ static void job_end (Job *job, JobEvent outcome, const GError *failure)
 static void fail_disk (Job *job, guint index, const char *text)
 {
     bak_job_disk *disk = &job->record.disks.disks_val[index];
-    set_text (&disk->error, text);
+    job_record_set_text (&disk->error, text);
     disk->state = JOB_STATE_FAILED;
     emit_disk (job, disk);
     for (guint i = 0; i < job->record.disks.disks_len; i++) {
@@ -737,7 +604,7 @@ static void fail_disk (Job *job, guint index, const char *text)
         if (i == index || job_state_ended (other->state))
             continue;
         g_autofree char *reason = g_strdup_printf (_("cancelled because disk '%s' failed"), disk->target);
-        set_text (&other->error, reason);
+        job_record_set_text (&other->error, reason);
         other->state = JOB_STATE_ABORTED;
     }
 }
@@ -897,16 +764,7 @@ void job_refresh (Guest *guest)
 
 static void emit_progress (Job *job)
 {
-    guint64 bytes = 0, total = 0;
-    for (guint i = 0; i < job->record.disks.disks_len; i++) {
-        bytes += job->record.disks.disks_val[i].bytes;
-        total += job->record.disks.disks_val[i].total;
-    }
-    gint64 now = g_get_monotonic_time ();
-    guint64 rate = job->last_time && now > job->last_time && bytes >= job->last_bytes ? (bytes - job->last_bytes) * G_USEC_PER_SEC / (now - job->last_time) : 0;
-    job->last_bytes = bytes;
-    job->last_time = now;
-    bak_event event = { .kind = EVENT_PROGRESS, .state = job->record.state, .job = ret_string (job->record.id), .bytes = bytes, .total = total, .rate = rate };
+    bak_event event = job_event_progress (&job->record, &job->pace);
     guest_emit (job->guest, &event);
 }
 
@@ -1250,7 +1108,7 @@ static Job *job_from_journal (Guest *guest, JournalState *state)
         job->run.frozen_since = g_get_monotonic_time ();
     job->run.journal = journal_open (guest->dir, NULL);
     if (!record_load (guest->dir, job->plan->job, &job->record, NULL))
-        record_from_plan (&job->record, job->plan, guest->def->name);
+        job_record_init (&job->record, job->plan, guest->def->name);
     for (guint i = 0; i < job->plan->disks->len; i++) {
         const char *id = ((PlanDisk *) job->plan->disks->pdata[i])->job, *result = id ? g_hash_table_lookup (state->results, id) : NULL;
         job->disks[i].ended = result != NULL;
@@ -1294,7 +1152,7 @@ static gboolean recover_damaged (Guest *guest, GError **error)
         job->state = JOB_STATE_FAILED;
         job->ended = g_get_real_time ();
         job->error_code = BAK_ERROR_IO;
-        set_text (&job->error, _("the journal of the job was damaged: it was undone by names alone; look for files that it made"));
+        job_record_set_text (&job->error, _("the journal of the job was damaged: it was undone by names alone; look for files that it made"));
         remove_scratches (job);
         record_save (guest->dir, job, NULL);
     }

@@ -1,7 +1,7 @@
 /* One backup of one guest, from begin to its record. Lives on the guest's thread. */
 #pragma once
 #include "driver/qemu/guest.h"
-#include "driver/qemu/run.h"
+#include "driver/qemu/job-record.h"
 
 typedef struct {
     gboolean ended;             /* QEMU's job has concluded */
@@ -24,7 +24,7 @@ struct _Job {
     gboolean shut_down;         /* the guest has been, so QEMU will end */
     gboolean mute;              /* QEMU's main loop did not answer in time */
     guint lost_monitor;         /* attempts to get it back */
-    guint64 last_bytes; gint64 last_time;
+    JobPace pace;
     gint64 last_read;           /* monotonic: when a reader of the export was last seen */
     guint64 scratch_limit;      /* bytes; 0: none */
     gboolean stopped_guest;     /* our filter's failure has stopped the guest: it is resumed after the clean-up */
@@ -43,9 +43,5 @@ gboolean job_recover (Guest *guest, GError **error);
 /* The same for a guest whose QEMU is gone: files only, the record says so. */
 void job_recover_gone (Guest *guest, const char *why);
 void job_free (Job *job);               /* lets go without ending it: QEMU's jobs go on */
-/* The next state by the table of moves; -1: not allowed. */
-typedef enum { JOB_EVENT_BEGUN_PUSH, JOB_EVENT_BEGUN_PULL, JOB_EVENT_END, JOB_EVENT_GOOD, JOB_EVENT_BAD, JOB_EVENT_ABORTED, JOB_EVENTS } JobEvent;
-int job_next_state (int state, JobEvent event);
-
 /* checkpoint.c */
 char *checkpoint_promote (Guest *guest, const Job *job, GError **error);

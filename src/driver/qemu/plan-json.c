@@ -77,6 +77,12 @@ char *plan_notes (const Plan *plan)
     return g_strjoinv ("; ", (char **) lines->pdata);
 }
 
+char *plan_backing_name (const char *target, const char *backing)
+{
+    g_autofree char *target_dir = target ? g_path_get_dirname (target) : NULL, *backing_dir = g_path_get_dirname (backing);
+    return g_strcmp0 (target_dir, backing_dir) == 0 ? g_path_get_basename (backing) : g_strdup (backing);
+}
+
 const char *plan_target_of (const Plan *plan, const char *disk)
 {
     for (guint i = 0; i < plan->disks->len; i++)

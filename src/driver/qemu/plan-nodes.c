@@ -71,10 +71,8 @@ static JsonObject *create_options (Planner *p, const Item *item, const Place *pl
     if (compression && g_str_equal (compression, "zstd"))
         json_object_set_string_member (options, "compression-type", "zstd");
     if (def && def->backing && item->sync == SYNC_INCREMENTAL) {
-        g_autofree char *target_dir = place->store->path ? g_path_get_dirname (place->store->path) : NULL;
-        g_autofree char *backing_dir = g_path_get_dirname (def->backing);
-        g_autofree char *base = g_path_get_basename (def->backing);
-        json_object_set_string_member (options, "backing-file", g_strcmp0 (target_dir, backing_dir) == 0 ? base : def->backing);
+        g_autofree char *name = plan_backing_name (place->store->path, def->backing);
+        json_object_set_string_member (options, "backing-file", name);
         json_object_set_string_member (options, "backing-fmt", "qcow2");
     }
     return options;

@@ -133,25 +133,13 @@ static gboolean check_backing (Planner *p, const Item *item, GError **error)
     return TRUE;
 }
 
-/* A path that a later backup has taken: what lies there now is not what the checkpoint's backup put there. */
-static const Checkpoint *later_backup (Planner *p, const Item *item, const Checkpoint *since, const char *path)
-{
-    for (guint i = 0; i < p->in->checkpoints->len; i++) {
-        const Checkpoint *later = p->in->checkpoints->pdata[i];
-        const CheckpointDisk *recorded = later->sequence > since->sequence ? checkpoint_disk (later, item->disk) : NULL;
-        if (recorded && g_strcmp0 (recorded->backup, path) == 0)
-            return later;
-    }
-    return NULL;
-}
-
 /* The increment holds what changed since the checkpoint: on anything but the backup of that instant it makes a disk that never was. */
 static gboolean add_backing_check (Planner *p, const Item *item, GError **error)
 {
     const char *backing = item->def->backing;
     const Checkpoint *since = find_checkpoint (p->in, item->out->since);
     const CheckpointDisk *recorded = checkpoint_disk (since, item->disk);
-    const Checkpoint *later = later_backup (p, item, since, backing);
+    const Checkpoint *later = checkpoint_later_in_file (p->in->checkpoints, since->sequence, backing);
 
     if (later)
         return error_set (error, BAK_ERROR_INEXACT, _("disk '%s': '%s' holds the backup of checkpoint '%s', not that of '%s'"), item->disk->target, backing, later->name, since->name);

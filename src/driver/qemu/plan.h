@@ -102,6 +102,8 @@ JsonArray *plan_changes_since (const Graph *graph, const GraphDisk *disk, const 
 
 /* Where the backup of that disk goes; NULL: nowhere, as in a pull. */
 const char *plan_target_of (const Plan *plan, const char *disk);
+/* What a target's header says of the previous backup: its bare name where both lie in one directory, which may be moved then. */
+char *plan_backing_name (const char *target, const char *backing);
 JsonNode *plan_to_json (const Plan *plan);
 Plan *plan_from_json (JsonNode *node, GError **error);      /* untrusted: a journal */
 void action_free (Action *action);

@@ -111,7 +111,7 @@ END_TEST
 
 START_TEST (an_increment_never_names_the_live_image)
 {
-    static const struct { const char *inner; const char *backing; } rows[] = { { T, NULL }, { T "<backing file='/t/full'/>", "/t/full" } };
+    static const struct { const char *inner; const char *backing; } rows[] = { { T, NULL }, { T "<backing file='/t/full'/>", "full" }, { T "<backing file='/elsewhere/full'/>", "/elsewhere/full" } };
     Case c;
     g_autofree char *xml = g_strdup_printf (DISK ("incremental='c0'", "%s"), rows[_i].inner);
     begin (&c, xml, NULL);
@@ -120,6 +120,63 @@ START_TEST (an_increment_never_names_the_live_image)
     const char *backing = argument (c.plan, "image-create", "backing");
     ck_assert_msg (g_strcmp0 (backing, rows[_i].backing) == 0, "%s", backing ? backing : "none");
     ck_assert (strstr (argument (c.plan, "virDomainBackupBegin", "backup"), "backupmode='incremental' incremental='c0'") != NULL);
+    end (&c);
+}
+END_TEST
+
+static void add_record (Case *c, const char *name, gint64 sequence, const char *backup)
+{
+    Checkpoint *record = checkpoint_new (name);
+    CheckpointDisk *disk = checkpoint_disk_new ("vda");
+    record->sequence = sequence;
+    disk->size = size_a;
+    disk->backup = g_strdup (backup);
+    g_ptr_array_add (record->disks, disk);
+    g_ptr_array_add (c->in.records, record);
+}
+
+/* What the records say of where c0's backup went and what went there later; whether the plan says so, or refuses. */
+static const struct { const char *of_c0, *of_c1; gboolean trust; const char *refused; } previous[] = {
+    { "/t/full", NULL, FALSE, NULL },
+    { NULL, NULL, TRUE, NULL },
+    { "/t/full", "/t/full", FALSE, "'/t/full' holds the backup of checkpoint 'c1', not that of 'c0'" },
+    { "/t/full", "/t/other", FALSE, NULL },
+    { NULL, "/t/full", FALSE, "holds the backup of checkpoint 'c1'" },
+};
+
+START_TEST (what_an_increment_is_laid_on_is_the_backup_of_its_checkpoint)
+{
+    Case c;
+    begin (&c, DISK ("incremental='c0'", T "<backing file='/t/full'/>"), NULL);
+    if (previous[_i].of_c0)
+        add_record (&c, "c0", 1, previous[_i].of_c0);
+    if (previous[_i].of_c1)
+        add_record (&c, "c1", 2, previous[_i].of_c1);
+    c.plan = lv_plan_backup (&c.in, &c.error);
+    if (previous[_i].refused) {
+        ck_assert_ptr_null (c.plan);
+        ck_assert_int_eq (c.error->code, BAK_ERROR_INEXACT);
+        ck_assert_msg (strstr (c.error->message, previous[_i].refused) != NULL, "%s", c.error->message);
+    } else {
+        ck_assert_msg (c.plan != NULL, "%s", c.error ? c.error->message : "?");
+        gboolean trust = FALSE;
+        for (guint i = 0; i < c.plan->notes->len; i++)
+            trust = trust || strstr (c.plan->notes->pdata[i], "taken on trust");
+        ck_assert_int_eq (trust, previous[_i].trust);
+    }
+    end (&c);
+}
+END_TEST
+
+START_TEST (a_checkpoint_whose_record_is_damaged_starts_nothing)
+{
+    Case c;
+    begin (&c, DISK ("incremental='c0'", T), NULL);
+    ((LvCheckpoint *) c.in.bases->pdata[0])->doubt = g_strdup ("the record is damaged");
+    c.plan = lv_plan_backup (&c.in, &c.error);
+    ck_assert_ptr_null (c.plan);
+    ck_assert_int_eq (c.error->code, BAK_ERROR_INEXACT);
+    ck_assert (strstr (c.error->message, "the record is damaged") != NULL);
     end (&c);
 }
 END_TEST
@@ -257,7 +314,9 @@ int main (void)
 {
     TCase *plans = tcase_create ("plans");
     tcase_add_test (plans, a_target_is_made_before_the_begin_and_goes_after_a_failure);
-    tcase_add_loop_test (plans, an_increment_never_names_the_live_image, 0, 2);
+    tcase_add_loop_test (plans, an_increment_never_names_the_live_image, 0, 3);
+    tcase_add_loop_test (plans, what_an_increment_is_laid_on_is_the_backup_of_its_checkpoint, 0, G_N_ELEMENTS (previous));
+    tcase_add_test (plans, a_checkpoint_whose_record_is_damaged_starts_nothing);
     tcase_add_test (plans, text_from_documents_is_escaped);
     tcase_add_test (plans, limits_are_set_right_after_and_shared_by_the_disks);
     tcase_add_test (plans, a_pull_has_scratch_server_and_names);
