@@ -72,7 +72,7 @@ class Agent:
 
     def perform(self, client, message):
         command = message['execute']
-        if command != 'guest-sync-delimited':
+        if not command.startswith('guest-sync'):
             self.note(command)
         method = getattr(self, command.replace('-', '_'), None)
         answer = method(message.get('arguments', {})) if method else self.error('CommandNotFound', f'The command {command} has not been found')
@@ -89,6 +89,9 @@ class Agent:
 
     def guest_sync_delimited(self, arguments):
         return b'\xff' + json.dumps({'return': arguments['id']}).encode() + b'\n'
+
+    def guest_sync(self, arguments):
+        return {'return': arguments['id']}
 
     def guest_fsfreeze_freeze(self, arguments):
         if 'freeze-fails' in self.faults:

@@ -308,6 +308,8 @@ class Qemu:
         if self.qmp and sig == signal.SIGKILL:
             self.qmp.sock.close()
 
+    die = kill
+
     def quit(self, timeout=30):
         """A clean end, in which persistent bitmaps are written."""
         with contextlib.suppress(AssertionError):
@@ -325,6 +327,10 @@ class Qemu:
             self.process.send_signal(signal.SIGCONT)
 
     # What QEMU holds
+
+    def node(self, disk=0):
+        """The node of a disk of an engine: disk0, disk1, ..."""
+        return f'disk{disk}'
 
     def nodes(self):
         return self.qmp.execute('query-named-block-nodes', **({'flat': True} if version_tuple(self.version) >= (5, 0) else {}))
@@ -420,6 +426,15 @@ class Guest(Qemu):
         device = {'virtio': 'virtio-blk-pci', 'scsi': 'scsi-hd', 'ide': 'ide-hd'}[disk.bus]
         place = {'virtio': ',iothread=bed-iothread' if self.iothread else '', 'scsi': ',bus=bed-scsi.0', 'ide': ''}[disk.bus]
         return out + ['-device', f'{device},drive={disk.node},id={disk.target},serial=bak{number}{place}']
+
+    @contextlib.contextmanager
+    def frozen(self):
+        with Agent(self) as agent:
+            agent.execute('guest-fsfreeze-freeze')
+            try:
+                yield
+            finally:
+                agent.execute('guest-fsfreeze-thaw')
 
     def start(self):
         self.lines = []
@@ -667,6 +682,7 @@ def _be_subreaper():
 class LiveTest(unittest.TestCase):
     maxDiff = None
     folder = None       # where the files of the tests go; None: /tmp
+    prefix = ()         # what baksh is run by
 
     def setUp(self):
         self.version = qemu_version()
@@ -696,6 +712,10 @@ class LiveTest(unittest.TestCase):
 
     def path(self, *names):
         return os.path.join(self.directory, *names)
+
+    def state_dir(self, guest='g'):
+        """The folder of a guest in the state directory."""
+        return self.path('state', 'guests', guest)
 
     # Processes
 
@@ -745,10 +765,10 @@ class LiveTest(unittest.TestCase):
     # baksh
 
     def baksh(self, *arguments, timeout=120, env=None, stdin=None, uri=None):
-        argv = [baksh_path(), *(['-c', uri] if uri else []), *map(str, arguments)]
+        argv = [*self.prefix, baksh_path(), *(['-c', uri] if uri else []), *map(str, arguments)]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout * SLOW, input=stdin,
                               stdin=subprocess.DEVNULL if stdin is None else None, env={**self.environment, **(env or {})})
-        return Result(done.returncode, done.stdout, done.stderr, argv[1:])
+        return Result(done.returncode, done.stdout, done.stderr, argv[len(self.prefix) + 1:])
 
     def must(self, *arguments, rc=0, **kw):
         """baksh that has to end with that exit status."""

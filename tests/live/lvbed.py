@@ -14,8 +14,10 @@ import atexit
 import contextlib
 import functools
 import glob
+import html
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -82,10 +84,17 @@ def host(*argv):
         time.sleep(0.1)
 
 
+def as_user(name):
+    """What a command begins with that a user is to run."""
+    user = pwd.getpwnam(name)
+    return ['setpriv', f'--reuid={user.pw_uid}', f'--regid={user.pw_gid}', '--clear-groups']
+
+
 class Libvirtd:
     """A libvirtd of our own. kill() and start() again: it finds its guests as a restarted one does."""
 
-    def __init__(self, user='root', ownership=0):
+    def __init__(self, user='root', ownership=0, tls=None, session=False):
+        """tls: a folder of certificates for exports. session: a daemon of that user's own, of which root makes one too."""
         self.program = shutil.which('libvirtd') or '/usr/sbin/libvirtd'
         if not os.path.exists(self.program) or not shutil.which('virsh'):
             raise unittest.SkipTest('no libvirtd or no virsh here (packages libvirt-daemon-system, libvirt-clients)')
@@ -93,11 +102,15 @@ class Libvirtd:
         os.chmod(self.directory, 0o755)
         self.pid = None
         self.log = os.path.join(self.directory, 'libvirtd.log')
-        self.as_root = os.geteuid() == 0
+        self.as_root = os.geteuid() == 0 and not session
+        self.prefix = as_user(user) if session and os.geteuid() == 0 else []
+        self.tls = f'backup_tls_x509_cert_dir = "{tls}"\nbackup_tls_x509_verify = 1\n' if tls else ''
         if self.as_root:
             self._configure_root(user, ownership)
         else:
             self._configure_session()
+            if self.prefix:
+                bed.run('chown', '-R', user, self.directory, self.environment['XDG_CACHE_HOME'])
         atexit.register(self.remove)
         with open(self.path('stderr'), 'ab') as stderr:
             self.host = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, env=self.environment,
@@ -125,7 +138,7 @@ class Libvirtd:
         for name, size in (('small', '2m'), ('medium', '24m')):         # file systems that are soon full
             os.mkdir(self.path(name))
             bed.run('mount', '-t', 'tmpfs', '-o', f'size={size},mode=1777', 'none', self.path(name))
-        self._write(QEMU_CONF + ROOT_CONF.format(user=user, ownership=ownership), 'etc', 'qemu.conf')
+        self._write(QEMU_CONF + self.tls + ROOT_CONF.format(user=user, ownership=ownership), 'etc', 'qemu.conf')
         self._write(f'unix_sock_dir = "{self.path("sock")}"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\n'
                     f'log_outputs = "2:file:{self.log}"\n', 'libvirtd.conf')
         self.argv = ['unshare', '-m', 'sh', '-c', NAMESPACE, self.directory, *self._host_argv()]
@@ -138,11 +151,12 @@ class Libvirtd:
 
     def _configure_session(self):
         os.mkdir(self.path('run'), 0o700)
-        self._write(QEMU_CONF, 'config', 'libvirt', 'qemu.conf')
+        self._write(QEMU_CONF + self.tls, 'config', 'libvirt', 'qemu.conf')
         self._write(f'log_outputs = "2:file:{self.log}"\n', 'libvirtd.conf')
         self.environment = {**os.environ, 'XDG_RUNTIME_DIR': self.path('run'), 'XDG_CONFIG_HOME': self.path('config'),
-                            'XDG_CACHE_HOME': os.path.join(bed.cache_dir(), 'libvirt-session'), 'XDG_DATA_HOME': self.path('data')}
-        self.argv = self._host_argv()
+                            'XDG_CACHE_HOME': os.path.join(bed.cache_dir(), 'libvirt-session'), 'XDG_DATA_HOME': self.path('data'), 'HOME': self.directory}
+        os.makedirs(self.environment['XDG_CACHE_HOME'], exist_ok=True)
+        self.argv = [*self.prefix, *self._host_argv()]
         self.socket = self.path('run', 'libvirt', 'libvirt-sock')
         self.uri = f'qemu+unix:///session?socket={self.socket}'
 
@@ -176,7 +190,7 @@ class Libvirtd:
         self.start()
 
     def virsh(self, *arguments, check=True, timeout=60):
-        return bed.run('virsh', '-q', '-c', self.uri, *arguments, check=check, timeout=timeout, env=self.environment)
+        return bed.run(*self.prefix, 'virsh', '-q', '-c', self.uri, *arguments, check=check, timeout=timeout, env=self.environment)
 
     def pid_file(self, domain):
         return self.path('run', 'libvirt', 'qemu', *(() if self.as_root else ('run',)), f'{domain}.pid')
@@ -225,11 +239,54 @@ class Monitor:
         return self.execute('human-monitor-command', command_line=line)
 
     def drain(self):
-        return [{'event': name} for name in self.guest.seen()]
+        """What would be bad, up to now; to resume is not."""
+        self.execute('query-jobs')
+        return [e for e in self.guest.events if e['event'] in ('STOP', 'BLOCK_IO_ERROR', 'GUEST_PANICKED')]
+
+    def wait_event(self, name, timeout=30, **data):
+        def seen():
+            return next((e for e in self.guest.events if e['event'] == name and all(e['data'].get(k.replace('_', '-')) == v for k, v in data.items())), None)
+        return bed.wait_for(f'event {name} {data or ""}', seen, timeout)
+
+
+class AgentRelay:
+    """Between libvirt and an agent that is none: QEMU is the first who connects to it and hears nothing, libvirt the next. It believes
+    that an agent is there because the guest's own has opened the port."""
+
+    def __init__(self, test, path, agent_path):
+        self.agent_path = agent_path
+        self.listener = bed.listen_unix(path)
+        os.chmod(path, 0o777)
+        test.addCleanup(self.listener.close)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            of_qemu = self.listener.accept()[0]
+            while of_qemu:
+                peer = self.listener.accept()[0]
+                agent = socket.socket(socket.AF_UNIX)
+                try:
+                    agent.connect(self.agent_path)
+                except OSError:
+                    peer.close()
+                    continue
+                for a, b in ((peer, agent), (agent, peer)):
+                    threading.Thread(target=self._pass_on, args=(a, b), daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for s in (source, sink):
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
 
 
 class Domain(bed.Guest):
-    """The writing guest as a domain; bare=True: no operating system in it, started in a moment, written to with io()."""
+    """The writing guest as a domain; bare=True: no operating system in it, started in a moment, written to with io(). agent: of the
+    guest (True), none, or the path of a relay."""
 
     def __init__(self, test, daemon, disks, domain='g', bare=False, transient=False, xml='', **kw):
         self.daemon, self.domain, self.bare, self.transient, self.xml = daemon, domain, bare, transient, xml
@@ -238,8 +295,10 @@ class Domain(bed.Guest):
     def _disk_xml(self, number, disk):
         iothread = " iothread='1'" if self.iothread else ''
         options = getattr(disk, 'driver_xml', '')
-        return (f"<disk type='file' device='disk'><driver name='qemu' type='{disk.fmt}' discard='unmap'{iothread}{options}/><source file='{disk.path}'/>"
-                f"<target dev='{disk.target}' bus='{disk.bus}'/><serial>bak{number}</serial></disk>")
+        kind, name = ('block', 'dev') if disk.path.startswith('/dev/') else ('file', 'file')
+        path = html.escape(disk.path)
+        return (f"<disk type='{kind}' device='disk'><driver name='qemu' type='{disk.fmt}' discard='unmap'{iothread}{options}/><source {name}='{path}'/>"
+                f"<target dev='{disk.target}' bus='{disk.bus}'/>{getattr(disk, 'more_xml', '')}<serial>bak{number}</serial></disk>")
 
     def _domain_xml(self):
         disks = ''.join(self._disk_xml(n, d) for n, d in enumerate(self.disks))
@@ -253,10 +312,11 @@ class Domain(bed.Guest):
             channels = (f"<serial type='file'><source path='{self.serial_path}'/></serial>"
                         f"<channel type='unix'><source mode='connect' path='{self.control_path}'/><target type='virtio' name='org.libbackup.test.0'/></channel>")
             if self.agent:
-                channels += "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+                source = f"<source mode='connect' path='{self.agent}'/>" if isinstance(self.agent, str) else ''
+                channels += f"<channel type='unix'>{source}<target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
         iothreads = '<iothreads>1</iothreads>' if self.iothread else ''
-        return (f"<domain type='qemu'><name>{self.domain}</name><memory unit='MiB'>{64 if self.bare else self.memory}</memory><vcpu>1</vcpu>{iothreads}"
-                f"<os><type arch='x86_64' machine='pc'>hvm</type>{boot}</os><on_poweroff>destroy</on_poweroff>"
+        return (f"<domain type='qemu'><name>{html.escape(self.domain)}</name><memory unit='MiB'>{64 if self.bare else self.memory}</memory><vcpu>1</vcpu>{iothreads}"
+                f"<os><type arch='x86_64' machine='pc'>hvm</type>{boot}</os><features><acpi/></features><on_poweroff>destroy</on_poweroff>"
                 f"<devices><emulator>{bed.tool('qemu-system-x86_64', '7.2')}</emulator>{disks}{channels}"
                 f"<controller type='usb' model='none'/>{self.xml}<memballoon model='none'/></devices></domain>")
 
@@ -288,23 +348,19 @@ class Domain(bed.Guest):
         return self
 
     def _watch(self):
-        """QEMU's own words on pauses and errors, from before the first instruction on."""
+        """QEMU's own words on pauses, errors and jobs, from before the first instruction on."""
         self.events = []
         self.watcher = self.test.popen('virsh', '-q', '-c', self.daemon.uri, 'qemu-monitor-event', self.domain, '--loop', '--regex', '--event',
-                                       '^(STOP|RESUME|BLOCK_IO_ERROR|GUEST_PANICKED)$', stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                                       env=self.daemon.environment)
+                                       '^(STOP|RESUME|BLOCK_IO_ERROR|GUEST_PANICKED|JOB_STATUS_CHANGE|BLOCK_EXPORT_DELETED|DEVICE_DELETED)$',
+                                       stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=self.daemon.environment)
         threading.Thread(target=self._read_events, args=(self.watcher.stdout,), daemon=True).start()
 
     def _read_events(self, stream):
         with contextlib.suppress(ValueError):
             for line in stream:
-                got = re.match(r'event (\w+) at', line)
+                got = re.match(r"event (\w+) at [\d.]+ for domain '.*?':? ?({.*})?", line)
                 if got:
-                    self.events.append(got[1])
-
-    def seen(self):
-        self.virsh('domstate', self.domain)
-        return [e for e in self.events if e not in ('RESUME',)]
+                    self.events.append({'event': got[1], 'data': json.loads(got[2] or '{}')})
 
     def virsh(self, *arguments, **kw):
         return self.daemon.virsh(*arguments, **kw)
@@ -337,17 +393,52 @@ class Domain(bed.Guest):
         self.virsh('destroy', self.domain, check=False)
         self.virsh('undefine', self.domain, '--checkpoints-metadata', check=False)
 
+    @contextlib.contextmanager
+    def frozen(self):
+        bed.wait_for('the agent answers', lambda: self.virsh('qemu-agent-command', self.domain, '{"execute":"guest-ping"}', check=False).returncode == 0)
+        self.virsh('domfsfreeze', self.domain)
+        try:
+            yield
+        finally:
+            self.virsh('domfsthaw', self.domain)
+
+    def die(self):
+        """QEMU alone; libvirt finds out."""
+        os.kill(self.pid(), signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def stopped(self):
+        pid = self.pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def quit(self, timeout=30):
         """A clean end, in which persistent bitmaps are written."""
         self.virsh('destroy', self.domain, '--graceful')
+
+    def power_off(self, timeout=60):
+        self.tell('poweroff')
+        bed.wait_for('the guest is off', lambda: not self.is_running(), timeout)
 
     def boot_again(self):
         self.virsh('start', self.domain)
         self._watch()
 
-    def io(self, number, command):
-        """qemu-io as the guest does it; number of the disk."""
-        out = self.qmp.hmp(f'qemu-io -d /machine/peripheral/virtio-disk{number}/virtio-backend "{command}"')
+    def device(self, disk):
+        """Of a disk by its number, or a name that ends with it (disk0, top0, top)."""
+        number = re.search('[0-9]+$', str(disk))
+        return f'/machine/peripheral/virtio-disk{number[0] if number else 0}/virtio-backend'
+
+    def node(self, disk=0):
+        """The top of a disk's images, as libvirt names it now."""
+        return next(b['inserted']['node-name'] for b in self.qmp.execute('query-block') if b.get('qdev') == self.device(disk))
+
+    def io(self, disk, command):
+        """qemu-io as the guest does it."""
+        out = self.qmp.hmp(f'qemu-io -d {self.device(disk)} "{command}"')
         if 'error' in out.lower() or 'failed' in out.lower():
             raise AssertionError(f'qemu-io {command}: {out}')
         return out
@@ -409,6 +500,10 @@ class OnLibvirt:
         disks = [i if isinstance(i, bed.Disk) else bed.Disk(i, f'vd{chr(97 + n)}') for n, i in enumerate(images)]
         return Domain(self, self.daemon, disks, bare=True, name='bare', **kw)
 
+    def engine(self, *images, fmt='qcow2', extra=(), **kw):
+        """What is a bare block engine there is a domain without an operating system here; its disks are vda, vdb, ..."""
+        return self.bare(*[bed.Disk(image, f'vd{chr(97 + n)}', fmt) for n, image in enumerate(images)])
+
     def full_soon(self, name):
         """The directory of a file system of 2 MiB ("small") or 24 MiB ("medium")."""
         if not self.daemon.as_root:
@@ -435,11 +530,11 @@ class OnLibvirt:
         self.img('create', '-q', '-f', 'qcow2', '-b', self._full_file(size), '-F', 'raw', self.path(name), size)
         return self.path(name)
 
-    def served_disk(self, name, size):
-        """The same, with what it holds on a server: see slowly()."""
-        self.server = nbdpy.Server(self.path(f'{name}.sock'), bed.size_of(size), file=self._full_file(size))
+    def served_disk(self, name, size, file=None):
+        """The same, with what it holds (or a raw file does) on a server: see slowly()."""
+        self.server = nbdpy.Server(self.path(f'{name}.sock'), bed.size_of(size), file=file or self._full_file(size))
         self.addCleanup(self.server.close)
-        self.img('create', '-q', '-u', '-f', 'qcow2', '-b', f'nbd+unix:///?socket={self.server.path}', '-F', 'raw', self.path(name), size)
+        self.img('create', '-q', '-u', '-f', 'qcow2', '-b', f'nbd+unix:///?socket={self.server.path}', '-F', 'raw', self.path(name), str(size))
         return self.path(name)
 
     @contextlib.contextmanager

@@ -19,15 +19,20 @@ class BadInputTest(bed.LiveTest):
         for name in ('good', 'other', 'fixed'):
             self.make_image(f'{name}.qcow2', 8 * MIB, data=[(0, MIB, 5)])
 
-        def node(name, more=''):
-            return ['-blockdev', f'driver=qcow2,node-name={name},file.driver=file,file.filename={self.path(name + ".qcow2")}{more}']
-        self.vm = self.machine(*node('good'), '-device', 'virtio-blk-pci,drive=good,id=vda',
-                               *node('other'), '-device', 'virtio-blk-pci,drive=other,id=vdb',
-                               *node('fixed', ',read-only=on'), '-device', 'virtio-blk-pci,drive=fixed,id=vdc',
-                               '-device', 'ide-cd,id=cd0')
+        self.vm = self.start()
         self.must('attach', 'g', '--qmp', self.vm.qmp_path)
         os.mkdir(self.path('out'))
         self.picture = self.vm.picture()
+
+    cdrom, attached_again = 'cd0', 'already|exists'
+
+    def start(self):
+        def node(name, more=''):
+            return ['-blockdev', f'driver=qcow2,node-name={name},file.driver=file,file.filename={self.path(name + ".qcow2")}{more}']
+        return self.machine(*node('good'), '-device', 'virtio-blk-pci,drive=good,id=vda',
+                            *node('other'), '-device', 'virtio-blk-pci,drive=other,id=vdb',
+                            *node('fixed', ',read-only=on'), '-device', 'virtio-blk-pci,drive=fixed,id=vdc',
+                            '-device', 'ide-cd,id=cd0')
 
     def out(self, name):
         return self.path('out', name)
@@ -70,8 +75,8 @@ class BadInputTest(bed.LiveTest):
              f"<disk name='vda'><target file='{self.out('2')}'/></disk></disks></domainbackup>", ['vda', 'twice|duplicate|already|more than once']),
             ('all disks excluded', "<domainbackup><disks><disk name='vda' backup='no'/><disk name='vdb' backup='no'/></disks></domainbackup>",
              ['disk']),
-            ('empty drive named', f"<domainbackup><disks><disk name='cd0'><target file='{self.out('1')}'/></disk></disks></domainbackup>",
-             ['cd0', 'empty|no medium']),
+            ('empty drive named', f"<domainbackup><disks><disk name='{self.cdrom}'><target file='{self.out('1')}'/></disk></disks></domainbackup>",
+             [self.cdrom, 'empty|no medium']),
             ('socket path of 108 bytes', f"<domainbackup mode='pull'><server transport='unix' socket='/{'x' * 107}'/></domainbackup>", ['107']),
             ('read-only disk named', f"<domainbackup><disks><disk name='vdc'><target file='{self.out('1')}'/></disk></disks></domainbackup>",
              ['vdc', 'read-only']),
@@ -102,7 +107,7 @@ class BadInputTest(bed.LiveTest):
         self.refused('unknown disk', *self.push('--disk', 'vdz', '--target', f'vdz={self.out("t")}'), words=['vdz', 'vda'])
         self.refused('target of an unknown disk', *self.push('--target', f'vdz={self.out("t")}'), rc=2, words=['vdz', 'vda'])
         self.refused('read-only disk', *self.push('--disk', 'vdc', '--target', f'vdc={self.out("t")}'), words=['vdc', 'read-only'])
-        self.refused('empty drive', *self.push('--disk', 'cd0', '--target', f'cd0={self.out("t")}'), words=['cd0', 'empty|no medium'])
+        self.refused('empty drive', *self.push('--disk', self.cdrom, '--target', f'{self.cdrom}={self.out("t")}'), words=[self.cdrom, 'empty|no medium'])
         self.refused('the same disk twice', *self.push('--target', target, '--target', f'vda={self.out("u")}'), rc=2, words=['vda'])
         self.refused('two disks to one file', *self.push('--target', target, '--target', f'vdb={self.out("t")}'), words=['vdb|vda'])
         self.refused('no target for a disk', *self.push('--target', target), words=['vdb', 'target'])
@@ -150,7 +155,7 @@ class BadInputTest(bed.LiveTest):
         self.refused('no domain', 'backup-begin', rc=2, words=['domain'])
         self.refused('nothing to stop', 'backup-stop', 'g', words=['no backup'])
         self.refused('not a number', *self.push('--limit', 'fast'), rc=2, words=['fast'])
-        self.refused('attach twice', 'attach', 'g', '--qmp', self.vm.qmp_path, words=['g', 'already|exists'])
+        self.refused('attach twice', 'attach', 'g', '--qmp', self.vm.qmp_path, words=[self.attached_again])
 
     def test_a_second_begin_is_refused_at_once_and_names_the_first(self):
         first = self.json(*self.pull('--server', f'unix:{self.path("nbd")}'))

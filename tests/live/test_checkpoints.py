@@ -32,6 +32,9 @@ class Chain(bed.LiveTest):
         self.vm.io('top', f'write -P {byte} {offset} {length}' if byte else f'write -z -u {offset} {length}')
         self.data[offset:offset + length] = bytes([byte]) * length
 
+    def resize(self, size):
+        self.vm.qmp.execute('block_resize', node_name='top', size=size)
+
     def begin(self, name, *options, rc=0):
         return self.must('backup-begin', 'g', '--disk', 'vda', '--target', self.path(name), *options, '--wait', rc=rc)
 
@@ -136,15 +139,17 @@ class OntoTest(Chain):
 
     def test_a_full_backup_in_its_place_is_laid_on_nothing(self):
         full = self.full()
-        self.vm.qmp.execute('block-dirty-bitmap-remove', node='disk0', name='c0')
+        self.vm.qmp.execute('block-dirty-bitmap-remove', node=self.vm.node(), name='c0')
         self.begin('instead', '--since', 'c0', '--fallback', 'full', '--onto', full)
         self.assertNotIn('backing-filename', json.loads(self.img('info', '-U', '--output=json', self.path('instead')).stdout))
         self.assert_is_the_disk(self.path('instead'))
 
 
 class RefusedTest(Chain):
+    inconsistent, stopped = 'bitmap inconsistent', 'not recording'
+
     def kill(self):
-        self.vm.kill()
+        self.vm.die()
         self.start()
 
     def test_after_a_kill_of_qemu_a_bitmap_that_was_stored_is_inconsistent(self):
@@ -154,21 +159,21 @@ class RefusedTest(Chain):
         self.write(MIB, 65536, 7)
         self.vm.io('top', 'flush')
         self.kill()
-        self.assert_refused('bitmap inconsistent', '--fallback full')
-        self.assert_full_instead('bitmap inconsistent')
+        self.assert_refused(self.inconsistent, '--fallback full')
+        self.assert_full_instead(self.inconsistent)
 
     def test_after_a_kill_of_qemu_a_bitmap_that_was_never_stored_is_inconsistent_too(self):
         self.full()
         self.write(MIB, 65536, 7)
         self.vm.io('top', 'flush')
         self.kill()
-        self.assert_refused('bitmap inconsistent', '--fallback full')
-        self.assert_full_instead('bitmap inconsistent')
+        self.assert_refused(self.inconsistent, '--fallback full')
+        self.assert_full_instead(self.inconsistent)
         self.assertRegex(self.must('checkpoint-check', 'g', rc=4).out, '(?s)lost.*killed or crashed')
 
     def test_a_disk_of_another_size_is_refused(self):
         self.full()
-        self.vm.qmp.execute('block_resize', node_name='top', size=SIZE + MIB)
+        self.resize(SIZE + MIB)
         self.data += bytes(MIB)
         self.assert_refused(f'resized from {SIZE} to {SIZE + MIB}')
         self.assert_full_instead('resized')
@@ -179,9 +184,9 @@ class RefusedTest(Chain):
             with self.subTest(look[0]):
                 base = f'base{number}'
                 self.must('checkpoint-create-as', 'g', base)
-                self.vm.qmp.execute('block_resize', node_name='top', size=SIZE - MIB)
+                self.resize(SIZE - MIB)
                 self.assertNotEqual(self.baksh(look[0], '--domain', 'g', *look[1:]).rc, 2)
-                self.vm.qmp.execute('block_resize', node_name='top', size=SIZE)
+                self.resize(SIZE)
                 self.assertIn('smaller since', self.begin('refused', '--since', base, rc=4).err)
         self.data[SIZE - MIB:] = bytes(MIB)
         self.assert_full_instead('smaller since')
@@ -192,7 +197,7 @@ class RefusedTest(Chain):
             f.write(self.must('checkpoint-dumpxml', 'g', 'c0').out)
         self.must('checkpoint-delete', 'g', 'c0', '--metadata')
         size = SIZE - MIB
-        self.vm.qmp.execute('block_resize', node_name='top', size=size)
+        self.resize(size)
         self.data = self.data[:size]
         self.must('checkpoint-redefine', 'g', self.path('c0.xml'))
         self.assert_refused('smaller since')
@@ -202,8 +207,8 @@ class RefusedTest(Chain):
         """Why somebody has to look in between, as the documentation says. Where this fails, QEMU has learnt it."""
         self.full()
         for size in (SIZE - MIB, SIZE):
-            self.vm.qmp.execute('block_resize', node_name='top', size=size)
-        bitmap = self.vm.bitmaps()['disk0', 'c0']
+            self.resize(size)
+        bitmap = self.vm.bitmaps()[self.vm.node(), 'c0']
         self.assertEqual((bitmap['count'], bitmap.get('inconsistent', False)), (0, False))
 
     def test_a_snapshot_whose_overlay_tracks_nothing_is_refused_until_it_is_committed(self):
@@ -231,13 +236,13 @@ class RefusedTest(Chain):
 
     def test_a_bitmap_that_somebody_stopped_is_refused(self):
         self.full()
-        self.vm.qmp.execute('block-dirty-bitmap-disable', node='disk0', name='c0')
-        self.assert_refused('not recording')
+        self.vm.qmp.execute('block-dirty-bitmap-disable', node=self.vm.node(), name='c0')
+        self.assert_refused(self.stopped)
 
     def test_a_bitmap_of_another_granularity_is_refused(self):
         self.full()
-        self.vm.qmp.execute('block-dirty-bitmap-remove', node='disk0', name='c0')
-        self.vm.qmp.execute('block-dirty-bitmap-add', node='disk0', name='c0', persistent=True, granularity=4096)
+        self.vm.qmp.execute('block-dirty-bitmap-remove', node=self.vm.node(), name='c0')
+        self.vm.qmp.execute('block-dirty-bitmap-add', node=self.vm.node(), name='c0', persistent=True, granularity=4096)
         self.assert_refused('granularity')
 
     def test_a_memory_bitmap_dies_with_qemu_which_is_said(self):
@@ -249,22 +254,29 @@ class RefusedTest(Chain):
         self.start()
         self.assert_refused('in memory only and died')
 
+    def plug(self, path):
+        """Returns the name of the new disk."""
+        self.vm.qmp.execute('blockdev-add', driver='qcow2', node_name='other', file={'driver': 'file', 'filename': path})
+        return 'other'
+
     def test_a_disk_that_came_later_is_full_while_the_other_is_incremental(self):
         self.full()
-        other = self.make_image('other.qcow2', SIZE, data=[(0, MIB, 9)])
-        self.vm.qmp.execute('blockdev-add', driver='qcow2', node_name='other', file={'driver': 'file', 'filename': other})
+        image = self.make_image('other.qcow2', SIZE, data=[(0, MIB, 9)])
+        other = self.plug(image)
         self.write(MIB, 65536, 7)
-        words = ['backup-begin', 'g', '--disk', 'vda', '--disk', 'other', '--target', f'vda={self.path("a")}', '--target', f'other={self.path("b")}',
+        words = ['backup-begin', 'g', '--disk', 'vda', '--disk', other, '--target', f'vda={self.path("a")}', '--target', f'{other}={self.path("b")}',
                  '--onto', f'vda={self.path("full")}', '--since', 'c0', '--wait']
-        self.assertRegex(self.must(*words, rc=4).err, "disk 'other'.*not in the checkpoint")
+        self.assertRegex(self.must(*words, rc=4).err, f"disk '{other}'.*not in the checkpoint")
         self.must(*words, '--fallback', 'full')
         kinds = {disk['target']: disk['type'] for disk in self.json('backup-info', 'g')['disks']}
-        self.assertEqual(kinds, {'vda': 'incremental', 'other': 'full'})
+        self.assertEqual(kinds, {'vda': 'incremental', other: 'full'})
         self.assert_is_the_disk(self.path('a'))
-        self.assert_same(other, self.path('b'))
+        self.assert_same(image, self.path('b'))
 
 
 class GoesOnTest(Chain):
+    granularity = 32768
+
     def test_over_a_clean_restart(self):
         full = self.full()
         self.write(MIB, 65536, 7)
@@ -274,14 +286,18 @@ class GoesOnTest(Chain):
         self.begin('inc', '--since', 'c0', '--onto', full)
         self.assert_is_the_disk(self.path('inc'))
 
-    def test_over_a_snapshot_whose_overlay_tracks_on(self):
-        full, q = self.full(), self.vm.qmp
-        self.write(MIB, 65536, 7)
+    def snapshot(self):
+        q = self.vm.qmp
         self.img('create', '-q', '-f', 'qcow2', '-b', self.disk, '-F', 'qcow2', self.path('over'))
         q.execute('blockdev-add', driver='qcow2', node_name='over', file={'driver': 'file', 'filename': self.path('over')}, backing=None)
         q.execute('transaction', actions=[
             {'type': 'blockdev-snapshot', 'data': {'node': 'disk0', 'overlay': 'over'}},
             {'type': 'block-dirty-bitmap-add', 'data': {'node': 'over', 'name': 'c0', 'persistent': True}}])
+
+    def test_over_a_snapshot_whose_overlay_tracks_on(self):
+        full = self.full()
+        self.write(MIB, 65536, 7)
+        self.snapshot()
         self.write(2 * MIB, 4096, 8)
         self.begin('inc', '--since', 'c0', '--onto', full)
         self.assert_is_the_disk(self.path('inc'))
@@ -313,7 +329,7 @@ class GoesOnTest(Chain):
             if number:
                 self.img('rebase', '-u', '-F', 'qcow2', '-b', self.path(str(number - 1)), self.path(str(number)))
         self.assert_is_the_disk(self.path('2'))
-        self.assertEqual([bitmap['granularity'] for bitmap in self.vm.bitmaps().values()], [32768] * 3)
+        self.assertEqual([bitmap['granularity'] for bitmap in self.vm.bitmaps().values()], [self.granularity] * 3)
 
 
 class SyncTest(Chain):
@@ -384,7 +400,7 @@ class NamesTest(Chain):
                 os.unlink(self.path('inc'))
                 self.must('checkpoint-delete', 'g', f'--checkpointname={name}')
                 self.assertEqual(self.vm.bitmaps(), {})
-        picture, records = self.vm.picture(), self.path('state', 'guests', 'g', 'checkpoints')
+        picture, records = self.vm.picture(), os.path.join(self.state_dir(), 'checkpoints')
         for name in ('a b', 'é', '%s%n', "it's", '"', '<&>', '*', '$(id)', '.hidden', '~', '#1', '', '.', '..', 'a/b', '../../x', 'n' * 201, 'n' * 300, 'bak-x', 'a\nb', '\x1b[2J'):
             with self.subTest(name):
                 done = self.baksh('checkpoint-create-as', '--domain', 'g', f'--name={name}')

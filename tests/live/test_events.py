@@ -315,6 +315,12 @@ class GuestTest(bed.LiveTest):
     def push(self, rate='4MiB'):
         self.must('backup-begin', 'g', '--mode', 'push', '--target', f'vda={self.path("copy")}', '--limit', rate)
 
+    def reset(self):
+        self.vm.qmp.execute('system_reset')
+
+    def unplug(self):
+        self.vm.qmp.execute('device_del', id='vda')
+
     def test_a_shutdown_of_the_guest_fails_the_push_and_names_it(self):
         self.push('1MiB')
         self.vm.power_off()
@@ -326,7 +332,7 @@ class GuestTest(bed.LiveTest):
 
     def test_a_reset_of_the_guest_does_not_end_the_push(self):
         self.push('16MiB')
-        self.vm.qmp.execute('system_reset')
+        self.reset()
         self.must('backup-wait', 'g')
         self.assertEqual(self.json('backup-info', 'g')['state'], 'completed')
         self.assertEqual(self.vm.ours(), [])
@@ -334,7 +340,7 @@ class GuestTest(bed.LiveTest):
     def test_a_disk_that_is_unplugged_is_copied_to_the_end(self):
         self.push('16MiB')
         self.vm.stop_writing()
-        self.vm.qmp.execute('device_del', id='vda')
+        self.unplug()
         self.must('backup-wait', 'g')
         self.assertEqual(self.json('backup-info', 'g')['state'], 'completed')
         self.assertEqual(self.vm.ours(), [])

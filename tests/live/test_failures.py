@@ -11,7 +11,7 @@ import nbdpy
 SIZE = 16 << 20
 
 
-def network_target(server, disk='disk0', fmt='raw'):
+def network_target(server, disk='vda', fmt='raw'):
     return f"""<domainbackup mode='push'><disks>
       <disk name='{disk}' type='network'>
         <target protocol='nbd' name=''><host transport='unix' socket='{server.path}'/></target>
@@ -23,7 +23,7 @@ class FlushTest(bed.LiveTest):
     def setUp(self):
         super().setUp()
         self.vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 7)]))
-        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path, '--disk', 'vda=disk0')
         self.picture = self.vm.picture()
 
     def push_to(self, server, fmt='raw'):
@@ -51,14 +51,14 @@ class FlushTest(bed.LiveTest):
     def test_a_flush_error_after_the_job_completed_is_a_failure(self):
         self.make_image('target', SIZE, 'raw')
         server = bed.NbdServer(self, *bed.failing_server(self, self.path('target'), flush_fails=True))
-        self.assert_failed(self.push_to(server), 'disk0', 'Input/output error')
+        self.assert_failed(self.push_to(server), 'vda', 'Input/output error')
 
     def test_metadata_that_cannot_be_written_after_the_job_completed_are_a_failure(self):
         # a qcow2 on the server: data first, tables at the flush
         self.make_image('target.qcow2', SIZE)
         os.truncate(self.path('target.qcow2'), SIZE + (8 << 20))
         server = bed.NbdServer(self, *bed.failing_server(self, self.path('target.qcow2'), writes_until=SIZE))
-        self.assert_failed(self.push_to(server, 'qcow2'), 'disk0', 'Input/output error')
+        self.assert_failed(self.push_to(server, 'qcow2'), 'vda', 'Input/output error')
 
 
 class HungTest(bed.LiveTest):
@@ -157,10 +157,12 @@ class CancelTest(bed.LiveTest):
 
 
 class ForeignCancelTest(bed.LiveTest):
+    whose_cancel = "disk 'vda': .*(cancel|ended)"
+
     def setUp(self):
         super().setUp()
         self.vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 0x11)]))
-        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path, '--disk', 'vda=disk0')
         self.picture = self.vm.picture()
 
     def cancel_by_a_stranger(self):
@@ -176,7 +178,7 @@ class ForeignCancelTest(bed.LiveTest):
     def test_a_pull_cancelled_by_a_stranger_while_it_is_read_is_a_failure(self):
         sock = self.path('nbd')
         self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{sock}')
-        reader = self.nbd_reader(f'nbd+unix:///disk0?socket={sock}')
+        reader = self.nbd_reader(f'nbd+unix:///vda?socket={sock}')
         self.assertEqual(set(reader.pread(1 << 20, 0)), {0x11})
         self.vm.io('disk0', f'write -P 0x22 0 {SIZE}')
         self.assertEqual(set(reader.pread(1 << 20, 0)), {0x11})
@@ -191,11 +193,11 @@ class ForeignCancelTest(bed.LiveTest):
         self.assertEqual(done.rc, 3, done)
         job = self.json('backup-info', 'g')
         self.assertEqual(job['state'], 'failed', job)
-        self.assertRegex(job['error'], "disk 'disk0': .*(cancel|ended)")
+        self.assertRegex(job['error'], self.whose_cancel)
         self.assert_nothing_left(self.vm, self.picture)
 
     def test_a_push_cancelled_by_a_stranger_is_a_failure(self):
-        self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={self.path("copy")}', '--limit', '1MiB')
+        self.must('backup-begin', 'g', '--mode', 'push', '--target', f'vda={self.path("copy")}', '--limit', '1MiB')
         self.cancel_by_a_stranger()
         self.must('backup-wait', 'g', rc=3)
         self.assertIn(self.json('backup-info', 'g')['state'], ('failed', 'aborted'))
@@ -245,18 +247,18 @@ class ForeignHandTest(bed.LiveTest):
 class DeathTest(bed.LiveTest):
     def test_a_qemu_that_dies_in_the_middle_of_a_push_is_a_failure(self):
         vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 7)]))
-        self.must('attach', 'g', '--qmp', vm.qmp_path)
-        self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={self.path("copy")}', '--limit', '1MiB')
-        vm.kill()
+        self.must('attach', 'g', '--qmp', vm.qmp_path, '--disk', 'vda=disk0')
+        self.must('backup-begin', 'g', '--mode', 'push', '--target', f'vda={self.path("copy")}', '--limit', '1MiB')
+        vm.die()
         self.must('backup-wait', 'g', rc=3)
         self.assertEqual(self.json('backup-info', 'g')['state'], 'failed')
         self.assertFalse(os.path.exists(self.path('copy')), 'the broken target is left')
 
     def test_a_qemu_that_dies_in_the_middle_of_a_pull_is_a_failure(self):
         vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 7)]))
-        self.must('attach', 'g', '--qmp', vm.qmp_path)
+        self.must('attach', 'g', '--qmp', vm.qmp_path, '--disk', 'vda=disk0')
         self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}')
-        vm.kill()
+        vm.die()
         done = self.baksh('backup-stop', 'g')
         self.assertEqual(done.rc, 3, done)
         self.assertEqual(self.json('backup-info', 'g')['state'], 'failed')

@@ -32,12 +32,15 @@ class TwoDisks(bed.LiveTest):
 
     def setUp(self):
         super().setUp()
+        self.vm = self.start([self.make_image(f'disk{n}.qcow2', SIZE, data=[(0, SIZE, 5)]) for n in range(2)])
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path, '--disk', 'vda=top0', '--disk', 'vdb=top1')
+        self.data = [bytearray(b'\5' * SIZE) for _ in range(2)]
+
+    def start(self, images):
         extra = ['-object', 'throttle-group,id=tg']
         for n in range(2):
             extra += ['-blockdev', f'driver=throttle,discard=unmap,node-name=top{n},throttle-group=tg,file=disk{n}']
-        self.vm = self.engine(*[self.make_image(f'disk{n}.qcow2', SIZE, data=[(0, SIZE, 5)]) for n in range(2)], extra=extra)
-        self.must('attach', 'g', '--qmp', self.vm.qmp_path, '--disk', 'vda=top0', '--disk', 'vdb=top1')
-        self.data = [bytearray(b'\5' * SIZE) for _ in range(2)]
+        return self.engine(*images, extra=extra)
 
     def write(self, disk, offset, length, byte):
         self.vm.io(f'top{disk}', f'write -P {byte} {offset} {length}' if byte else f'write -z -u {offset} {length}')
@@ -117,7 +120,7 @@ class Damage(TwoDisks):
 
     def test_a_damaged_record_is_named_and_nothing_starts_from_it(self):
         self.backup(0)
-        record = self.path('state', 'guests', 'g', 'checkpoints', 'c0.json')
+        record = os.path.join(self.state_dir(), 'checkpoints', 'c0.json')
         os.truncate(record, os.path.getsize(record) // 2)
         self.assertNotEqual(self.baksh('backup-begin', 'g', *self.words(1, onto=0), '--wait').rc, 0)
         self.assertRegex(self.must('checkpoint-check', 'g', rc=4).out, 'damaged.*c0')
@@ -143,7 +146,7 @@ class Order(TwoDisks):
 
     def test_times_of_files_say_nothing(self):
         self.chain()
-        folder = self.path('state', 'guests', 'g', 'checkpoints')
+        folder = os.path.join(self.state_dir(), 'checkpoints')
         for age, path in enumerate([os.path.join(folder, name) for name in sorted(os.listdir(folder))] + self.names(0) + self.names(1) + self.names(2)):
             os.utime(path, (1e9 - age, 1e9 - age))
         self.assertEqual(self.must('checkpoint-list', 'g', '--topological', '--name').out.split(), ['c0', 'c1', 'c2'])

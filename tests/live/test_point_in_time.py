@@ -80,13 +80,11 @@ class PullTest(Writing):
 
 class FrozenTest(Writing):
     def test_a_copy_of_a_frozen_disk_is_the_disk_byte_for_byte(self):
-        with bed.Agent(self.vm) as agent:
-            agent.execute('guest-fsfreeze-freeze')
+        with self.vm.frozen():
             copies = [self.push('a.qcow2', 'b.qcow2'), self.push('a.raw', 'b.raw', fmt='raw'), self.pull('a', 'b', moving=False)]
             for disk, *of_disk in zip(self.vm.disks, *copies):
                 for copy, fmt in zip(of_disk, ('qcow2', 'raw', 'raw')):
                     self.img('compare', '-U', '-f', disk.fmt, '-F', fmt, disk.path, copy)
-            agent.execute('guest-fsfreeze-thaw')
         for pair in copies:
             self.assert_one_instant(*pair, quiesced=True)
         self.assert_guest_works(self.vm)
@@ -98,18 +96,18 @@ class ReusedTest(bed.LiveTest):
     def setUp(self):
         super().setUp()
         self.vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(1 << 20, 1 << 20, 7)]))
-        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path, '--disk', 'vda=disk0')
         self.picture = self.vm.picture()
         self.old = [(0, SIZE, 0x55)]
 
     def test_an_existing_target_is_overwritten_wherever_the_disk_is_empty_too(self):
         for fmt in ('raw', 'qcow2'):
             target = self.make_image(f'old.{fmt}', SIZE, fmt, data=self.old)
-            self.must('backup-begin', 'g', '--target', f'disk0={target}', '--format', fmt, '--reuse-external', '--wait')
+            self.must('backup-begin', 'g', '--target', f'vda={target}', '--format', fmt, '--reuse-external', '--wait')
             self.assert_same(self.path('disk.qcow2'), target, 'qcow2', fmt)
 
     def pull(self, scratch, rc):
-        return self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}', '--scratch', f'disk0={scratch}',
+        return self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}', '--scratch', f'vda={scratch}',
                          '--reuse-external', rc=rc)
 
     def test_an_existing_scratch_is_used_if_it_is_empty_and_refused_if_not(self):
@@ -121,7 +119,7 @@ class ReusedTest(bed.LiveTest):
             self.assertIn(scratch, done.err)
             self.assert_nothing_left(self.vm, self.picture)
         self.pull(self.make_image('empty', SIZE), 0)
-        self.nbdcopy(f'nbd+unix:///disk0?socket={self.path("nbd")}', self.path('copy'))
+        self.nbdcopy(f'nbd+unix:///vda?socket={self.path("nbd")}', self.path('copy'))
         self.must('backup-stop', 'g')
         self.assert_same(self.path('disk.qcow2'), self.path('copy'), 'qcow2', 'raw')
 
@@ -129,7 +127,7 @@ class ReusedTest(bed.LiveTest):
         os.link(self.path('disk.qcow2'), self.path('hard'))
         os.symlink(self.path('disk.qcow2'), self.path('soft'))
         for name in ('hard', 'soft'):
-            done = self.must('backup-begin', 'g', '--target', f'disk0={self.path(name)}', '--reuse-external', rc=1)
+            done = self.must('backup-begin', 'g', '--target', f'vda={self.path(name)}', '--reuse-external', rc=1)
             self.assertIn('in use by the guest itself', done.err)
             self.assert_nothing_left(self.vm, self.picture)
 

@@ -12,6 +12,8 @@ MIB = 1 << 20
 
 
 class QuiesceTest(bed.LiveTest):
+    no_answer = 'does not answer'
+
     def start(self, *faults):
         self.make_image('disk.qcow2', 8 * MIB, data=[(0, MIB, 5)])
         self.vm = self.machine('-blockdev', f'driver=qcow2,node-name=disk,file.driver=file,file.filename={self.path("disk.qcow2")}',
@@ -59,7 +61,7 @@ class QuiesceTest(bed.LiveTest):
 
     def test_an_agent_that_is_absent_is_said_so_before_anything_is_frozen(self):
         self.start('absent')
-        self.assert_refused(5, 'agent', 'does not answer')
+        self.assert_refused(5, 'agent', self.no_answer)
 
     def test_a_guest_that_will_not_freeze_is_not_backed_up_as_if(self):
         self.start('freeze-fails')

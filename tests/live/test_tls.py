@@ -8,12 +8,8 @@ import bed
 SIZE = 4 << 20
 
 
-class TlsTest(bed.LiveTest):
-    def setUp(self):
-        super().setUp()
-        self.image = self.make_image('disk.qcow2', SIZE, data=[(0, SIZE // 2, 7)])
-        self.vm = self.engine(self.image)
-        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+class Pki:
+    """Certificates, and readers with and without them; self.image is what is exported."""
 
     def certificate(self, folder, role, authority):
         """An authority when role is "ca", else what it has signed."""
@@ -51,6 +47,14 @@ class TlsTest(bed.LiveTest):
     def read(self, uri):
         self.nbdcopy(uri, self.path('copy'))
         self.assertEqual(self.img('compare', '-U', '-f', 'raw', '-F', 'qcow2', self.path('copy'), self.image).returncode, 0)
+
+
+class TlsTest(Pki, bed.LiveTest):
+    def setUp(self):
+        super().setUp()
+        self.image = self.make_image('disk.qcow2', SIZE, data=[(0, SIZE // 2, 7)])
+        self.vm = self.engine(self.image)
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
 
     def end(self):
         self.must('backup-stop', 'g')

@@ -1,0 +1,225 @@
+#!/usr/bin/python3
+"""Guests of libvirt in odd places: names, devices, other ways to libvirtd; and what goes wrong there while a backup is under way."""
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import bed
+import lvbed
+import test_tls
+from test_libvirt import MIB, Bare
+
+
+class BehindOurBackTest(Bare):
+    def test_a_guest_that_is_undefined_in_the_middle_is_backed_up_to_the_end(self):
+        self.slow_push('--checkpoint', 'c1')
+        self.virsh('undefine', 'g', '--checkpoints-metadata')
+        self.must('backup-limit', 'g', '0')
+        self.must('backup-wait', 'g')
+        self.assertEqual(self.job()['state'], 'completed')
+        self.assertEqual(self.vm.checkpoints(), ['c1'])
+        self.virsh('destroy', 'g', '--graceful')
+        self.assertEqual(self.job()['state'], 'completed')         # its records outlive it
+        self.assert_same(self.path('a.qcow2'), self.vm.disks[0].path)
+
+    def test_the_checkpoint_of_a_running_backup_deleted_by_virsh(self):
+        self.slow_push('--checkpoint', 'c1')
+        self.virsh('checkpoint-delete', 'g', 'c1')
+        self.must('backup-limit', 'g', '0')
+        self.baksh('backup-wait', 'g')
+        job = self.job()
+        print(job)
+
+    def test_the_base_of_a_running_increment_deleted_by_virsh(self):
+        self.must('backup-begin', 'g', *self.targets('a', 'b'), '--checkpoint', 'c0', '--wait')
+        self.vm.io(0, 'write -P 9 0 128M')
+        self.slow_push('--since', 'c0', '--checkpoint', 'c1')
+        self.virsh('checkpoint-delete', 'g', 'c0', check=False)
+        self.must('backup-limit', 'g', '0')
+        self.must('backup-wait', 'g')
+        self.assertEqual(self.must('checkpoint-list', 'g', '--name').out.split(), self.vm.checkpoints())
+        print(self.vm.checkpoints(), self.job())
+
+
+class NamesTest(lvbed.OnLibvirt, bed.LiveTest):
+    def test_odd_names_of_guest_image_and_target(self):
+        name = 'gäst "q" \'a\' & <b> %s'
+        image = self.make_image('i "m" \'a\' & <b> %s ö,x=y.qcow2', '4M', data=[(0, 4 * MIB, 7)])
+        self.vm = self.bare(image, domain=name)
+        out = self.path('out "x" \'y\' & <z> ü %d')
+        os.mkdir(out)
+        for target, extra in (('full "1"', ['--checkpoint', 'c0']), ("inc '2' & ü", ['--since', 'c0', '--onto', os.path.join(out, 'full "1"')])):
+            self.vm.io(0, 'write -P 9 1M 64k')
+            self.must('backup-begin', name, '--target', f'vda={out}/{target}', *extra, '--wait')
+            self.assertEqual(self.job(domain=name)['state'], 'completed')
+        self.must('backup-begin', name, '--mode', 'pull', '--server', f'unix:{out}/nbd', '--scratch', f'vda={out}/scr')
+        self.must('backup-stop', name)
+        self.assert_files(out, 'full "1"', "inc '2' & ü")
+        self.vm.quit()
+        self.assert_same(os.path.join(out, "inc '2' & ü"), image)
+
+
+class DevicesTest(lvbed.OnLibvirt, bed.LiveTest):
+    """Targets, scratch and disks that are block devices."""
+
+    def loop(self, name, size):
+        if os.geteuid():
+            self.skipTest('only root can make a block device')
+        with open(self.path(name), 'wb') as f:
+            f.truncate(bed.size_of(size))
+        done = bed.run('losetup', '--find', '--show', self.path(name), check=False)
+        if done.returncode:
+            self.skipTest(f'no loop device here: {done.stderr.strip()}')
+        device = done.stdout.strip()
+        self.addCleanup(lambda: bed.run('losetup', '-d', device, check=False))
+        return device
+
+    def setUp(self):
+        super().setUp()
+        self.image = self.make_image('disk.qcow2', '8M', data=[(0, 4 * MIB, 7)])
+        self.vm = self.bare(self.image)
+
+    def test_push_to_devices(self):
+        device, other, raw = self.loop('one', '16M'), self.loop('two', '16M'), self.loop('three', '8M')
+        self.must('backup-begin', 'g', '--target', f'vda={device}', '--checkpoint', 'c0', '--wait')
+        self.vm.io(0, 'write -P 9 5M 64k')
+        self.must('backup-begin', 'g', '--target', f'vda={other}', '--since', 'c0', '--onto', device, '--wait')
+        self.must('backup-begin', 'g', '--target', f'vda={raw}', '--format', 'raw', '--wait')
+        self.vm.quit()
+        self.assert_same(other, self.image, 'qcow2', 'qcow2')
+        self.assert_same(raw, self.image, 'raw', 'qcow2')
+
+    def test_scratch_on_a_device(self):
+        device = self.loop('one', '16M')
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}', '--scratch', f'vda={device}')
+        self.vm.io(0, 'write -P 9 0 1M')
+        bed.run('nbdcopy', f'nbd+unix:///vda?socket={self.path("nbd")}', self.path('copy'))
+        self.must('backup-stop', 'g')
+        bed.run('qemu-io', '-r', '-f', 'raw', '-c', 'read -q -P 7 0 4M', self.path('copy'))
+
+    def test_a_device_that_is_too_small(self):
+        device = self.loop('one', '1M')
+        done = self.must('backup-begin', 'g', '--target', f'vda={device}', '--checkpoint', 'c0', '--wait', rc=3)
+        self.assertIn(device, done.err)
+        self.assertEqual(self.vm.checkpoints(), [])
+        done = self.must('backup-begin', 'g', '--target', f'vda={device}', '--format', 'raw', rc=1)
+        self.assertIn('size', done.err)
+
+
+class StoppedTest(Bare):
+    """libvirtd stops to answer, or dies, somewhere within begin and stop."""
+    images = ('8M', '8M')
+
+    def setUp(self):
+        super().setUp()
+        self.environment['LIBBACKUP_CONFIG'] = self.write_xml('libbackup.conf', 'monitor_timeout = 1\n')
+
+    def settle(self):
+        """All that may be left is a job that can be stopped."""
+        job = self.job()
+        if job['state'] in ('running', 'ready', 'preparing', 'stopping'):
+            self.must('backup-stop', 'g', '--abort')
+        self.assertIn(self.job()['state'], ('aborted', 'failed', 'completed'))
+        for name in self.vm.checkpoints():
+            self.assertEqual(self.job()['state'], 'completed', 'the checkpoint of a backup that did not succeed is left')
+            self.must('checkpoint-delete', 'g', name)
+        self.assert_clean()
+
+    def in_the_middle(self, act, *words):
+        for delay in (0.0, 0.02, 0.05, 0.1, 0.2, 0.4):
+            with self.subTest(delay):
+                shell = self.baksh_start(*words)
+                time.sleep(delay)
+                with act():
+                    shell.wait(30 * bed.SLOW)
+                self.settle()
+                for name in ('a', 'b'):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self.path(name))
+
+    @contextlib.contextmanager
+    def stopped(self):
+        os.kill(self.daemon.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.daemon.pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def killed(self):
+        self.daemon.kill()
+        self.daemon.start()
+        yield
+
+    def test_stopped_in_a_push(self):
+        self.in_the_middle(self.stopped, 'backup-begin', 'g', *self.targets('a', 'b'), '--checkpoint', 'c')
+
+    def test_killed_in_a_push(self):
+        self.in_the_middle(self.killed, 'backup-begin', 'g', *self.targets('a', 'b'), '--checkpoint', 'c')
+
+    def test_killed_in_a_pull(self):
+        self.in_the_middle(self.killed, 'backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("n")}', '--checkpoint', 'c')
+
+
+class TlsTest(lvbed.OnLibvirt, test_tls.Pki, bed.LiveTest):
+    @functools.cached_property
+    def daemon_options(self):
+        return {'tls': self.pki('pki', 'server', 'client')}
+
+    def test_a_certificate_of_the_authority_reads_and_no_other(self):
+        self.image = self.make_image('disk.qcow2', '4M', data=[(0, 2 * MIB, 7)])
+        self.vm = self.bare(self.image)
+        self.environment['LIBBACKUP_CONFIG'] = self.write_xml('libbackup.conf', f'tls_x509_dir = "{self.path("pki")}"\n')
+        stranger, reader = self.pki('stranger', 'client'), self.pki('reader', 'client', authority='pki')
+        os.unlink(self.path('stranger', 'ca-cert.pem'))
+        os.link(self.path('pki', 'ca-cert.pem'), self.path('stranger', 'ca-cert.pem'))
+        port = self.free_port()
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'tcp:127.0.0.1:{port}', '--tls', '--checkpoint', 'c')
+        self.assertEqual(self.job()['server'], f'nbds://127.0.0.1:{port}')
+        self.refused(f'nbd://127.0.0.1:{port}/vda')
+        self.refused(f'nbds://127.0.0.1:{port}/vda?tls-certificates={stranger}')
+        self.read(f'nbds://127.0.0.1:{port}/vda?tls-certificates={reader}')
+        self.must('backup-stop', 'g')
+        self.assertEqual(self.job()['state'], 'completed')
+        self.assertEqual(self.vm.checkpoints(), ['c'])
+        self.assert_no_journal()
+
+
+class SessionTest(lvbed.OnLibvirt, bed.LiveTest):
+    """qemu:///session: a daemon, a QEMU and a shell of a user who is not root."""
+    daemon_options = {'user': 'nobody', 'session': True}
+
+    def setUp(self):
+        super().setUp()
+        self.image = self.make_image('disk.qcow2', '8M', data=[(0, 4 * MIB, 7)])
+        self.prefix = self.daemon.prefix
+        if subprocess.run([*self.prefix, 'test', '-x', bed.baksh_path()]).returncode:
+            self.skipTest(f'the other user cannot run {bed.baksh_path()}')
+        if self.prefix:
+            bed.run('chown', '-R', 'nobody', self.path())
+        self.vm = self.bare(self.image)
+        if self.prefix:
+            bed.run('chown', '-R', 'nobody', self.path())
+
+    def test_push_increment_pull(self):
+        self.must('backup-begin', 'g', '--target', f'vda={self.path("a")}', '--checkpoint', 'c0', '--wait')
+        self.vm.io(0, 'write -P 9 1M 64k')
+        self.must('backup-begin', 'g', '--target', f'vda={self.path("b")}', '--since', 'c0', '--onto', self.path('a'), '--wait')
+        self.must('backup-begin', 'g', '--mode', 'pull', '--checkpoint', 'c1')
+        bed.run('nbdcopy', self.job()['server'].replace(':///', ':///vda'), self.path('copy'))
+        self.must('backup-stop', 'g')
+        self.assert_same(self.path('copy'), self.path('b'), 'raw', 'qcow2')
+        self.assertEqual(self.vm.checkpoints(), ['c0', 'c1'])
+        self.vm.quit()
+        self.assert_same(self.path('b'), self.image)
+        self.must('backup-begin', 'g', '--target', f'vda={self.path("c")}', '--wait')       # and without a guest
+        self.assert_same(self.path('c'), self.image)
+
+
+if __name__ == '__main__':
+    bed.main()
