@@ -170,6 +170,7 @@ gboolean lv_local_checkpoint_xml (LvGuest *guest, const void *data, void *ret, G
         return FALSE;
     if (!xml)
         return lv_error (error);
+    lv_look_at_sizes (guest->lv->conn, domain);
     ((bak_text_ret *) ret)->text = xml;         /* from malloc, as the contract wants it */
     return TRUE;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <glib/gi18n-lib.h>
 #include "driver/libvirt/picture.h"
+#include "driver/record.h"
 #include "util/files.h"
 
 static void fill_item (virDomainPtr domain, bak_domain_item *item)
@@ -79,6 +80,16 @@ static char *hypervisor_version (virDomainPtr domain)
     return g_strdup_printf ("%lu.%lu.%lu", number / 1000000, number / 1000 % 1000, number % 1000);
 }
 
+void lv_look_at_sizes (DriverConn *conn, virDomainPtr domain)
+{
+    g_autofree char *dir = lv_guest_dir (conn->priv, virDomainGetName (domain));
+    g_autoptr (GPtrArray) records = conn->readonly ? g_ptr_array_new () : checkpoint_load_all (dir, NULL);
+    g_autoptr (GError) failure = NULL;
+    g_autoptr (LvPicture) picture = records->len ? lv_picture_load (domain, TRUE, &failure) : NULL;
+    if ((picture && !checkpoints_see_sizes (dir, records, lv_size_in_picture, picture, &failure)) || failure)
+        g_warning ("guest '%s': %s", virDomainGetName (domain), failure->message);
+}
+
 gboolean lv_domain_info (DriverConn *conn, const bak_domain_arg *args, bak_domain_info *ret, GError **error)
 {
     g_autoptr (virDomain) domain = lv_domain (conn->priv, args->domain, error);
@@ -92,6 +103,7 @@ gboolean lv_domain_info (DriverConn *conn, const bak_domain_arg *args, bak_domai
         return FALSE;
     if (virDomainGetInfo (domain, &info) != 0 || virDomainGetState (domain, &state, &reason, 0) != 0)
         return lv_error (error);
+    lv_look_at_sizes (conn, domain);
     g_autofree char *version = hypervisor_version (domain);
     fill_item (domain, &ret->item);
     ret->reason = reason;
@@ -124,6 +136,7 @@ gboolean lv_domain_xml (DriverConn *conn, const bak_domain_arg *args, bak_text_r
         return FALSE;
     if (!xml)
         return lv_error (error);
+    lv_look_at_sizes (conn, domain);
     ret->text = xml;            /* from malloc, as the contract wants it */
     return TRUE;
 }
@@ -177,6 +190,7 @@ gboolean lv_domain_disks (DriverConn *conn, const bak_domain_arg *args, bak_disk
 
     if (!picture)
         return FALSE;
+    lv_look_at_sizes (conn, domain);
     ret->disks.disks_len = picture->disks->len;
     ret->disks.disks_val = ret_array (picture->disks->len, sizeof (bak_disk));
     for (guint i = 0; i < picture->disks->len; i++)
@@ -194,6 +208,7 @@ gboolean lv_domain_disk (DriverConn *conn, const bak_disk_arg *args, bak_disk_re
         return FALSE;
     if (!disk->empty && !lv_disk_sizes (domain, (LvDisk *) disk))
         return lv_error (error);
+    lv_look_at_sizes (conn, domain);
     fill_disk (picture, disk, &ret->disk);
     return TRUE;
 }

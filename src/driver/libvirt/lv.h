@@ -65,6 +65,7 @@ void lv_events_register (LvConn *lv);
 void lv_events_deregister (LvConn *lv);
 
 /* domain.c */
+void lv_look_at_sizes (DriverConn *conn, virDomainPtr domain);     /* whoever looks at disks sees whether one is smaller than at a checkpoint */
 gboolean lv_list (DriverConn *conn, const bak_list_args *args, bak_list_ret *ret, GError **error);
 gboolean lv_lookup (DriverConn *conn, const bak_lookup_args *args, bak_lookup_ret *ret, GError **error);
 gboolean lv_domain_info (DriverConn *conn, const bak_domain_arg *args, bak_domain_info *ret, GError **error);
