@@ -1,11 +1,7 @@
 #!/usr/bin/python3
 """The tests of attached guests, on guests that a real libvirtd manages. Every test of these files either runs here too or is in
 LEFT_OUT with one of the reasons."""
-import contextlib
-import importlib
 import os
-import signal
-import subprocess
 import unittest
 
 import bed
@@ -18,7 +14,6 @@ import test_failures
 import test_known_defects
 import test_point_in_time
 import test_quiesce
-import test_tls
 
 SIZE = test_checkpoints.SIZE
 NETWORK, PROTECTION, COMPRESSION, SYNC = test_drivers.NETWORK, test_drivers.PROTECTION, test_drivers.COMPRESSION, test_drivers.SYNC

@@ -149,6 +149,8 @@ void lv_request_clear (LvRequest *request);
 gboolean lv_request_learn (LvRequest *request, const GError *failure);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (LvRequest, lv_request_clear)
 
+/* NULL: libvirt has it not. With sizes, which libvirt prints only of bitmaps that are usable. */
+LvCheckpoint *lv_checkpoint_load (virDomainPtr domain, const char *name, gboolean sizes);
 /* libvirt and our records know of the same checkpoints: those that were deleted past us are kept aside, and are back when they are
  * defined again. */
 gboolean lv_checkpoints_sync (LvGuest *guest, virDomainPtr domain, GError **error);

@@ -486,12 +486,33 @@ static gboolean promote (LvJob *job, GError **error)
     return lv_checkpoint_record (job->guest, plan, plan->job, error);
 }
 
+/* Nobody has deleted the provisional checkpoint or one of its bitmaps meanwhile. */
+static gboolean checkpoint_is_kept (LvJob *job, GError **error)
+{
+    const char *name = job->plan->checkpoint;
+    if (!name)
+        return TRUE;
+    g_autoptr (virDomain) domain = lv_guest_domain (job->guest, error);
+    if (!domain)
+        return FALSE;
+    g_autoptr (LvCheckpoint) checkpoint = lv_checkpoint_load (domain, name, TRUE);
+    if (!checkpoint)
+        return error_set (error, BAK_ERROR_INEXACT, _("somebody has deleted checkpoint '%s' during the backup that makes it"), name);
+    for (guint i = 0; i < json_array_get_length (job->plan->checkpoint_disks); i++) {
+        const char *disk = json_get_string (json_get_element (job->plan->checkpoint_disks, i), "disk");
+        const LvCheckpointDisk *kept = disk ? lv_checkpoint_disk (checkpoint, disk) : NULL;
+        if (disk && (!kept || !kept->has_size))
+            return error_set (error, BAK_ERROR_INEXACT, _("disk '%s': somebody has removed the bitmap of checkpoint '%s'"), disk, name);
+    }
+    return TRUE;
+}
+
 /* Whether what was made is good: the last word before success is said. */
 static gboolean verify_and_finish (LvJob *job, GError **error)
 {
     if (job->finished)
         return promote (job, error);
-    if (job->plan->mode == BACKUP_MODE_PULL && !check_pull (job, error))
+    if (!checkpoint_is_kept (job, error) || (job->plan->mode == BACKUP_MODE_PULL && !check_pull (job, error)))
         return FALSE;
     if (!run_finish (&job->run, error) || !journal_phase (job->run.journal, "finished", JOB_STATE_COMPLETED, 0, NULL, error))
         return FALSE;

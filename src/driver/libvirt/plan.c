@@ -852,7 +852,8 @@ static gboolean plan_pull (Planner *p, GError **error)
         if (reuse)          /* what it holds would be read in place of what the guest saw */
             plan_add (p->plan, _("check that it is empty"), item->disk->target, own_action ("empty-check", obj ("path", "s", item->store->path, "format", "s", item->out->format, NULL)), NULL);
         else if (item->store->type == STORE_FILE)
-            plan_add (p->plan, _("check that the scratch's path is free"), item->disk->target, own_action ("path-free", obj ("path", "s", item->store->path, NULL)), NULL);
+            plan_add (p->plan, _("check that the scratch's path is free"), item->disk->target, own_action ("path-free", obj ("path", "s", item->store->path, NULL)),
+                      own_action ("scratch-remove", obj ("path", "s", item->store->path, "size", "i", (gint64) item->disk->capacity, NULL)), NULL);
     }
     if (p->plan->server_socket && p->in->local)
         plan_add (p->plan, _("check that the socket's path is free"), NULL, own_action ("socket-check", obj ("path", "s", p->plan->server_socket, NULL)), NULL);

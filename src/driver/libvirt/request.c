@@ -44,8 +44,7 @@ GPtrArray *lv_checkpoint_names (virDomainPtr domain, GError **error)
     return names;
 }
 
-/* With sizes, which libvirt prints only of bitmaps that are usable: the chain is checked before anything is begun. */
-static LvCheckpoint *load_base (virDomainPtr domain, const char *name, gboolean sizes)
+LvCheckpoint *lv_checkpoint_load (virDomainPtr domain, const char *name, gboolean sizes)
 {
     g_autoptr (virDomainCheckpoint) checkpoint = virDomainCheckpointLookupByName (domain, name, 0);
     char *xml = checkpoint ? virDomainCheckpointGetXMLDesc (checkpoint, sizes ? VIR_DOMAIN_CHECKPOINT_XML_SIZE : 0) : NULL;
@@ -81,7 +80,7 @@ static gboolean load_checkpoints (LvGuest *guest, virDomainPtr domain, LvRequest
     g_autoptr (GPtrArray) wanted = request->def ? lv_plan_bases (request->def, request->records, request->names) : g_ptr_array_new ();
     for (guint i = 0; i < wanted->len; i++) {
         LvCheckpoint *base = g_ptr_array_find_with_equal_func (request->names, wanted->pdata[i], g_str_equal, NULL)
-            ? load_base (domain, wanted->pdata[i], request->picture->active) : NULL;
+            ? lv_checkpoint_load (domain, wanted->pdata[i], request->picture->active) : NULL;
         if (base)
             g_ptr_array_add (request->bases, doubt (guest, base));
         for (guint k = request->records->len; base && k-- > 0;) {
