@@ -33,14 +33,15 @@ static void warn (LvJob *job, const char *text)
     lv_guest_emit (job->guest, &event);
 }
 
-static void save_record (LvJob *job)
+static gboolean save_record (LvJob *job)
 {
     g_autoptr (GError) error = NULL;
     publish (job);
-    if (!record_save (job->guest->dir, &job->record, &error)) {
-        g_warning ("job %s: %s", job->record.id, error->message);
-        warn (job, error->message);
-    }
+    if (record_save (job->guest->dir, &job->record, &error))
+        return TRUE;
+    g_warning ("job %s: %s", job->record.id, error->message);
+    warn (job, error->message);
+    return FALSE;
 }
 
 static void emit_state (LvJob *job)
@@ -412,20 +413,20 @@ static void resume_guest (LvJob *job)
     }
 }
 
-static void write_end (LvJob *job, JobEvent event, const GError *failure)
+static gboolean write_end (LvJob *job, JobEvent event, const GError *failure)
 {
     job_record_end (&job->record, event, failure);
     set_disk_states (job, job->record.state);
-    save_record (job);
+    gboolean saved = save_record (job);
     record_prune (job->guest->dir, config_get_int ("keep_jobs", RECORD_KEEP_DEFAULT));
+    return saved;
 }
 
 /* clean: nothing of ours is left, the journal may go. */
 static void conclude (LvJob *job, JobEvent event, const GError *failure, gboolean clean)
 {
     LvGuest *guest = job->guest;
-    write_end (job, event, failure);
-    if (clean && !job->run.frozen)
+    if (write_end (job, event, failure) && clean && !job->run.frozen)      /* else the next owner finds the journal */
         journal_remove (guest->online);
     bak_event completed = job_event_completed (&job->record);
     emit_state (job);
