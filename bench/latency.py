@@ -4,7 +4,8 @@ unprotected one.
 
     latency.py [--qemu VERSION]… [--seconds N]
 
-The guest writes 4 KiB records with fdatasync on two disks in turn, rewriting in place; the targets are NBD servers that take 10 MB/s between them.
+The guest writes 4 KiB records with fdatasync on two disks in turn, rewriting in place; the targets are NBD servers that take 10 MB/s between
+them, and a quarter of a second for each write.
 p99 is over all rounds of a phase (weighted mean of the writer's one-second windows), max the longest round. Goal: protected at most
 5 x without or 20 ms, whichever is larger; the unprotected push must fail it, else the measurement shows nothing.
 Exit status 1 when a protected push misses the goal or the unprotected one meets it, or the guest saw a write error.
@@ -50,7 +51,7 @@ class Latency(bed.LiveTest):
             if limit is not None:
                 self.must('backup-limit', 'g', limit)
             return self.json('backup-info', 'g')['state'] == 'running'
-        servers = [bed.NbdServer(self, 'memory', '128M', filters=['rate'], options=['rate=40M'], name=f't{number}{n}') for n in range(2)]
+        servers = [bed.NbdServer(self, 'memory', '128M', filters=['rate', 'delay'], options=['rate=40M', 'wdelay=250ms'], name=f't{number}{n}') for n in range(2)]
         disks = ''.join(f"<disk name='vd{'ab'[n]}' type='network'><target protocol='nbd' name=''><host transport='unix' socket='{s.path}'/></target>"
                         "<driver type='raw'/></disk>" for n, s in enumerate(servers))
         with open(self.path('backup.xml'), 'w') as f:
