@@ -461,6 +461,16 @@ class OtherFormatsTest(bed.LiveTest):
             self.assertEqual(self.must('checkpoint-create-as', 'g', name, *words).err, '')
         self.assertRegex(self.must('checkpoint-create-as', 'g', 'c3', '--diskspec', 'b', rc=1).err, "disk 'b'.*'raw' cannot keep a bitmap.*--memory-bitmap")
 
+    def test_so_is_an_image_of_the_old_qcow2(self):
+        self.must('detach', 'g')
+        self.vm.quit()
+        self.img('create', '-q', '-f', 'qcow2', '-o', 'compat=0.10', self.path('old.qcow2'), str(SIZE))
+        self.vm = self.engine(self.path('a.qcow2'), self.path('old.qcow2'), name='old')
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.assertIn("disk 'disk1' is not in checkpoint 'c0': an image in format 'qcow2 0.10' cannot keep a bitmap", self.must('checkpoint-create-as', 'g', 'c0').err)
+        self.assertEqual(self.bitmaps(), {'disk0': True})
+        self.assertIn("'qcow2 0.10'", self.must('checkpoint-create-as', 'g', 'c1', '--diskspec', 'disk1', rc=1).err)
+
     def test_a_checkpoint_that_would_cover_nothing_is_refused_for_a_reason_that_is_said(self):
         self.must('attach', 'r', '--image', f'x={self.make_image("x.raw", SIZE, "raw")}', '--image', f'y={self.make_image("y.raw", SIZE, "raw")}')
         done = self.must('checkpoint-create-as', 'r', 'c0', rc=1)

@@ -219,6 +219,8 @@ static gboolean read_node (GraphNode *node, JsonObject *object, GError **error)
     node->has_actual_size = image && json_object_has_member (image, "actual-size") && read_size (image, "actual-size", &actual);
     node->actual_size = actual;
     node->read_only = json_get_bool (object, "ro", FALSE);
+    const char *compat = json_get_string (json_get_object (json_get_object (image, "format-specific"), "data"), "compat");
+    node->keeps_bitmaps = g_strcmp0 (node->driver, "qcow2") == 0 && g_strcmp0 (compat, "0.10") != 0;
     read_size (object, "write_threshold", &node->write_threshold);
     node->is_filter = driver_is_filter (node->driver);
     if (!read_bitmaps (node->bitmaps, object, error))

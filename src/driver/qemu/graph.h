@@ -21,6 +21,7 @@ typedef struct {
     gboolean has_actual_size;
     guint64 cluster_size;       /* 0: unknown */
     gboolean read_only;
+    gboolean keeps_bitmaps;     /* qcow2, but not of version 2 */
     guint64 write_threshold;
     GPtrArray *bitmaps;         /* GraphBitmap* */
     gboolean is_filter;         /* throttle, copy-on-read, copy-before-write, ... */

@@ -17,7 +17,8 @@ static gboolean tx_checkpoint_disk (Planner *p, const GraphDisk *disk, const Che
 {
     const char *name = p->in->checkpoint->name;
     const GraphNode *node = graph_node (p->in->graph, disk->node);
-    gboolean can_persist = node && g_strcmp0 (node->driver, "qcow2") == 0;
+    gboolean can_persist = node && node->keeps_bitmaps;
+    const char *format = !node || !node->driver ? "?" : g_str_equal (node->driver, "qcow2") ? "qcow2 0.10" : node->driver;
     gboolean memory = def && def->persistent == TRISTATE_NO;
 
     if (def && def->bitmap && !g_str_equal (def->bitmap, name))
@@ -26,9 +27,9 @@ static gboolean tx_checkpoint_disk (Planner *p, const GraphDisk *disk, const Che
         if (def || p->in->graph->disks->len == 1)
             return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': an image in format '%s' cannot keep a bitmap; "
                               "ask for one in memory with persistent='no' (--memory-bitmap): it dies with the QEMU process"),
-                              disk->target, node && node->driver ? node->driver : "?");
+                              disk->target, format);
         planner_note (p, _("disk '%s' is not in checkpoint '%s': an image in format '%s' cannot keep a bitmap; "
-                           "persistent='no' (--memory-bitmap) makes one that dies with the QEMU process"), disk->target, name, node && node->driver ? node->driver : "?");
+                           "persistent='no' (--memory-bitmap) makes one that dies with the QEMU process"), disk->target, name, format);
         return TRUE;
     }
     for (const GraphNode *layer = node; layer; layer = layer->backing ? graph_node (p->in->graph, layer->backing) : NULL)
