@@ -169,16 +169,31 @@ class PushTest(Under):
         self.assert_unharmed(1.0)
         self.assert_clean()
 
-    def test_an_unprotected_push_stops_at_a_full_target_and_the_guest_goes_on(self):
-        """The negative control of the rest, and all that can be had of it."""
-        small = self.small_fs('6M')
-        self.must('backup-begin', 'g', '--protect', 'no', '--target', f'vda={small}/a', '--target', f'vdb={small}/b')
-        self.must('backup-wait', 'g', rc=3)
-        self.assert_record('failed', 'o space left on device', small)
+    def push_unprotected(self, small, *more):
+        self.must('backup-begin', 'g', *more, '--protect', 'no', '--target', f'vda={small}/a', '--target', f'vdb={small}/b')
+
+    def assert_goes_on(self):
         bed.wait_for('the guest goes on', lambda: self.vm.qmp.execute('query-status')['status'] == 'running')
         self.vm.wait_rounds(20)
         self.assertEqual(self.vm.write_errors(), [])
         self.assert_clean()
+
+    def test_an_unprotected_push_stops_at_a_full_target_and_the_guest_goes_on(self):
+        """The negative control of the rest, and all that can be had of it."""
+        small = self.small_fs('6M')
+        self.push_unprotected(small)
+        self.must('backup-wait', 'g', rc=3)
+        self.assert_record('failed', 'o space left on device', small)
+        self.assert_goes_on()
+
+    def test_a_guest_that_a_full_target_stopped_while_the_owner_was_dead_goes_on(self):
+        self.push_unprotected(self.small_fs('2M'), '--limit', '64KiB')      # it is a write of the guest that finds it full
+        for pid in self.watchers():
+            os.kill(pid, signal.SIGKILL)
+        bed.wait_for('the guest stops', lambda: self.vm.qmp.execute('query-status')['status'] == 'io-error')
+        self.must('backup-wait', 'g', rc=3)
+        self.assert_record('failed', 'o space left on device')
+        self.assert_goes_on()
 
     def test_an_abort_does_not_fail_a_write_that_waits_for_an_unprotected_target(self):
         servers = self.servers('memory', '64M', filters=['rate'], options=[f'rate={SLOW_RATE}'])

@@ -496,6 +496,8 @@ static GraphDisk *read_disk (Builder *builder, JsonObject *object, GError **erro
         g_clear_pointer (&disk->qdev, g_free);
     disk->removable = json_get_bool (object, "removable", FALSE);
     disk->empty = inserted == NULL;
+    disk->io_full = g_strcmp0 (json_get_string (object, "io-status"), "nospace") == 0;
+    disk->io_failed = disk->io_full || g_strcmp0 (json_get_string (object, "io-status"), "failed") == 0;
     if (inserted && !top) {
         g_autofree char *shown = text_sanitize (top_name, 128);
         error_set (error, BAK_ERROR_MONITOR, _("disk '%s': its node '%s' is in no list of nodes"), disk->device ? disk->device : disk->qdev

@@ -37,6 +37,7 @@ typedef struct {
     char *bus;                  /* "virtio", "scsi", "ide", ... best effort */
     char *iothread;             /* id; NULL */
     gboolean read_only, removable, empty, cdrom;
+    gboolean io_failed, io_full;        /* a request of the guest failed (for want of space) and has stopped the guest */
     guint64 size;
 } GraphDisk;
 

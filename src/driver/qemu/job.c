@@ -324,10 +324,32 @@ static gboolean server_started (const Job *job)
     return FALSE;
 }
 
+static gint disk_of_node (Job *job, const char *node)
+{
+    for (guint i = 0; node && i < job->plan->disks->len; i++) {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        if (g_strcmp0 (disk->filter, node) == 0 || g_strcmp0 (disk->scratch_node, node) == 0)
+            return i;
+    }
+    return -1;
+}
+
+/* The copies may be ending already while a write of the guest fails in the filter of one that has not ended yet. */
+static gboolean filter_stopped_guest (Job *job)
+{
+    for (guint i = 0; i < job->guest->pending->len; i++) {
+        const GuestEvent *event = job->guest->pending->pdata[i];
+        if (g_str_equal (event->name, "BLOCK_IO_ERROR") && event->data && g_strcmp0 (json_get_string (event->data, "action"), "stop") == 0
+            && disk_of_node (job, json_get_string (event->data, "node-name")) >= 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /* A guest that our filter has stopped goes on; one that stopped for another reason is none of our business. */
 static void resume_guest (Job *job)
 {
-    g_autoptr (Graph) graph = job->stopped_guest ? guest_graph (job->guest, GRAPH_ALL, NULL) : NULL;
+    g_autoptr (Graph) graph = job->inherited || filter_stopped_guest (job) ? guest_graph (job->guest, GRAPH_ALL, NULL) : NULL;
     if (graph && g_strcmp0 (graph->status, "io-error") == 0)
         qmp_run (job->guest->qmp, "cont", NULL, 0, NULL);
 }
@@ -488,26 +510,6 @@ static void count_as_done (Job *job)
     }
 }
 
-static gboolean stands_or_ends (gpointer data)
-{
-    static const char *const all[] = { "paused", "standby", "waiting", "pending", "aborting", "concluded", "null", NULL };
-    const Named *named = data;
-    const char *status = g_hash_table_lookup (named->guest->job_status, named->id);
-    return status && g_strv_contains (all, status);
-}
-
-/* QEMU before 9.0 takes commands while it ends a job, and a job-cancel at that moment ends it a second time: the guest dies. So a copy is
- * cancelled only while it stands still: what cannot be paused any more ends by itself. */
-static gboolean stands_still (Job *job, const char *id, gint64 deadline)
-{
-    Named named = { job->guest, id };
-
-    if (!qmp_wait (job->guest->qmp, stands_or_ends, &named, deadline, id, NULL))
-        return FALSE;
-    const char *status = g_hash_table_lookup (job->guest->job_status, id);
-    return g_str_equal (status, "paused") || g_str_equal (status, "standby");
-}
-
 enum { END_PAUSE, END_CANCEL, END_WAIT, END_PASSES };
 
 /* Asks one copy to end, a step a pass; FALSE: it is left to the undo. */
@@ -526,7 +528,7 @@ static gboolean end_copy (Job *job, const PlanDisk *disk, guint pass, gint64 dea
         action = qmp_action ("job-pause", obj ("id", "s", disk->job, NULL));
         break;
     case END_CANCEL:
-        if (jobs && !stands_still (job, disk->job, deadline))
+        if (jobs && run_job_halts (job->guest, disk->job, deadline) != HALT_STILL)
             return FALSE;
         action = jobs ? qmp_action ("job-cancel", obj ("id", "s", disk->job, NULL))
                       : qmp_action ("block-job-cancel", obj ("device", "s", disk->job, "force", "b", TRUE, NULL));
@@ -851,14 +853,13 @@ static gboolean check_disks (Job *job)
     return FALSE;
 }
 
-static gint disk_of_node (Job *job, const char *node)
+static void fail_by_write (Job *job, guint index, gboolean full)
 {
-    for (guint i = 0; node && i < job->plan->disks->len; i++) {
-        const PlanDisk *disk = job->plan->disks->pdata[i];
-        if (g_strcmp0 (disk->filter, node) == 0 || g_strcmp0 (disk->scratch_node, node) == 0)
-            return i;
-    }
-    return -1;
+    const PlanDisk *disk = job->plan->disks->pdata[index];
+    g_autofree char *text = g_strdup_printf (full ? _("disk '%s': '%s': no space left on device, met by a write of the guest")
+                                                  : _("disk '%s': '%s': I/O error, met by a write of the guest"),
+                                             disk->target, disk->scratch ? disk->scratch : disk->path);
+    fail_job (job, index, full ? BAK_ERROR_NO_SPACE : BAK_ERROR_IO, text);
 }
 
 /* What QEMU says by events: the fill level of a scratch, and guest writes that failed in our filter. FALSE: the job has ended. */
@@ -879,11 +880,7 @@ static gboolean take_events (Job *job)
             return FALSE;
         }
         if (g_str_equal (event->name, "BLOCK_IO_ERROR")) {
-            gboolean full = json_get_bool (event->data, "nospace", FALSE);
-            job->stopped_guest = g_strcmp0 (json_get_string (event->data, "action"), "stop") == 0;
-            text = g_strdup_printf (full ? _("disk '%s': '%s': no space left on device, met by a write of the guest") : _("disk '%s': '%s': I/O error, met by a write of the guest"),
-                                    disk->target, disk->scratch ? disk->scratch : disk->path);
-            fail_job (job, index, full ? BAK_ERROR_NO_SPACE : BAK_ERROR_IO, text);
+            fail_by_write (job, index, json_get_bool (event->data, "nospace", FALSE));
             return FALSE;
         }
     }
@@ -1164,6 +1161,20 @@ static gboolean recover_damaged (Guest *guest, GError **error)
     return ok;
 }
 
+/* The event of a write that failed in our filter may have come while nobody listened. */
+static void fail_if_stopped (Job *job)
+{
+    g_autoptr (Graph) graph = guest_graph (job->guest, GRAPH_ALL, NULL);
+    for (guint i = 0; graph && g_strcmp0 (graph->status, "io-error") == 0 && i < job->plan->disks->len; i++) {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        const GraphDisk *now = disk->filter ? graph_disk (graph, disk->target, NULL) : NULL;
+        if (now && now->io_failed) {
+            fail_by_write (job, i, now->io_full);
+            return;
+        }
+    }
+}
+
 gboolean job_recover (Guest *guest, GError **error)
 {
     g_autoptr (JournalState) state = journal_read (guest->dir, error);
@@ -1178,13 +1189,16 @@ gboolean job_recover (Guest *guest, GError **error)
     gboolean running = g_str_equal (state->phase, "running"), finished = g_str_equal (state->phase, "finished");
     Job *job = job_from_journal (guest, state);
     guest->job = job;
+    job->inherited = !gone;
     if (job_state_ended (job->record.state)) {
         /* the record was written, the journal not yet removed, or QEMU could not be cleaned up then */
         gboolean good = job->record.state == JOB_STATE_COMPLETED;
         run_undo (&job->run, good, NULL);
         g_autofree char *prefix = g_strdup_printf ("bak-%s-", job->record.id);
-        if (run_sweep (guest, prefix, error) && (good || checkpoint_drop (guest, job->plan, error)))
+        if (run_sweep (guest, prefix, error) && (good || checkpoint_drop (guest, job->plan, error))) {
+            resume_guest (job);
             journal_remove (guest->dir);
+        }
         publish (job);
         guest->job = NULL;
         job_free (job);
@@ -1197,6 +1211,7 @@ gboolean job_recover (Guest *guest, GError **error)
         publish (job);
         job->next_probe = g_get_monotonic_time ();
         emit_state (job);
+        fail_if_stopped (job);
         return TRUE;
     }
     if (job->record.state == JOB_STATE_PREPARING)

@@ -27,7 +27,7 @@ struct _Job {
     JobPace pace;
     gint64 last_read;           /* monotonic: when a reader of the export was last seen */
     guint64 scratch_limit;      /* bytes; 0: none */
-    gboolean stopped_guest;     /* our filter's failure has stopped the guest: it is resumed after the clean-up */
+    gboolean inherited;         /* from an owner that died, and with it the knowledge of what stopped the guest: a write that failed is tried again */
 };
 
 /* All on the guest's thread, monitor acquired. */

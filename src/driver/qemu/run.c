@@ -19,7 +19,7 @@
 #include "util/json.h"
 #include "util/process.h"
 
-enum { FREEZE_TIMEOUT = 60, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 30000, END_TIMEOUT_MS = 20000, REQUERY_MS = 1000, AGENT_CONNECT_MS = 5000 };
+enum { FREEZE_TIMEOUT = 60, THAW_TIMEOUT_MS = 10000, WAIT_TIMEOUT_MS = 30000, END_TIMEOUT_MS = 20000, REQUERY_MS = 1000, AGENT_CONNECT_MS = 5000, PAUSE_MS = 1000 };
 
 /* ---- jobs and exports of QEMU ---- */
 
@@ -57,6 +57,58 @@ static gboolean query_job (Guest *guest, const char *id, char **ret_status, char
         }
     }
     return TRUE;
+}
+
+/* ---- the end of a job that runs ---- */
+
+static gboolean outcome_unknown (const GError *error)
+{
+    BakErrorCode code = error_code (error);
+    return code == BAK_ERROR_TIMEOUT || code == BAK_ERROR_CONNECTION || code == BAK_ERROR_ABORTED;
+}
+
+static const char *halted_as (const Guest *guest, const char *id)
+{
+    static const char *const all[] = { "paused", "standby", "waiting", "pending", "aborting", "concluded", "null", NULL };
+    const char *status = g_hash_table_lookup (guest->job_status, id);
+    return status && g_strv_contains (all, status) ? status : NULL;
+}
+
+static gboolean has_halted (gpointer data)
+{
+    const Named *named = data;
+    return halted_as (named->guest, named->id) != NULL;
+}
+
+/* A copy that is to stay pending is not ended by QEMU itself any more. */
+static gboolean stands_still (const Guest *guest, const char *status)
+{
+    return g_strcmp0 (status, "paused") == 0 || g_strcmp0 (status, "standby") == 0 || (guest->caps->copies_wait && g_strcmp0 (status, "pending") == 0);
+}
+
+/* QEMU before 9.0 takes commands while it ends a job, and a job-cancel at that moment ends it a second time: the guest dies. So a job is
+ * cancelled only while it stands still: what cannot be paused any more ends by itself. */
+JobHalt run_job_halts (Guest *guest, const char *id, gint64 deadline)
+{
+    Named named = { guest, id };
+    if (!qmp_wait (guest->qmp, has_halted, &named, deadline, id, NULL))
+        return HALT_LATE;
+    return stands_still (guest, halted_as (guest, id)) ? HALT_STILL : HALT_ENDS;
+}
+
+/* A job that still runs so long after it was paused waits for its target: it is not about to end. FALSE without an error: it ends by itself. */
+static gboolean job_may_be_cancelled (Guest *guest, const char *id, GError **error)
+{
+    g_autofree char *status = NULL, *text = NULL;
+    g_autoptr (GError) refused = NULL;
+
+    if (qmp_run (guest->qmp, "job-pause", obj ("id", "s", id, NULL), 0, &refused))
+        return run_job_halts (guest, id, g_get_monotonic_time () + PAUSE_MS * 1000) != HALT_ENDS;
+    if (outcome_unknown (refused)) {
+        g_propagate_error (error, g_steal_pointer (&refused));
+        return FALSE;
+    }
+    return query_job (guest, id, &status, &text, error) && stands_still (guest, status);      /* by an owner that was killed since */
 }
 
 /* How long the end of a job that was cancelled is waited for: with what it writes to hung, it may never come. */
@@ -758,12 +810,6 @@ static void set_state (Run *run, guint step, StepState state)
     g_array_index (run->states, StepState, step) = state;
 }
 
-static gboolean outcome_unknown (const GError *error)
-{
-    BakErrorCode code = error_code (error);
-    return code == BAK_ERROR_TIMEOUT || code == BAK_ERROR_CONNECTION || code == BAK_ERROR_ABORTED;
-}
-
 /* Who QEMU is tells why it may not. */
 static void explain_denial (Run *run, GError **error)
 {
@@ -851,7 +897,9 @@ static gboolean undo_one (Run *run, const Action *action, const Graph *graph, GE
         return TRUE;
     if ((action->qmp || action->guard) && (run->hung || !qmp_alive (run->guest)))
         return TRUE;            /* what QEMU held is gone with it, or recover comes back for it */
-    if (run_action (run, action, &failure))
+    if (g_str_equal (action->verb, "job-cancel") && !job_may_be_cancelled (run->guest, json_get_string (action->args, "id"), &failure) && !failure)
+        return TRUE;            /* it ends by itself: the wait and the dismissal that follow tell */
+    if (!failure && run_action (run, action, &failure))
         return TRUE;
     run->hung = run->hung || ((action->qmp || action->guard) && error_code (failure) == BAK_ERROR_TIMEOUT);
     if (!run->hung && action->guard && qmp_alive (run->guest)) {
@@ -985,7 +1033,8 @@ static void sweep_jobs (Guest *guest, const Graph *graph, const char *prefix)
         const GraphJob *job = graph->jobs->pdata[i];
         if (!ours (job->id, prefix))
             continue;
-        qmp_run (guest->qmp, "job-cancel", obj ("id", "s", job->id, NULL), 0, NULL);
+        if (job_may_be_cancelled (guest, job->id, NULL))
+            qmp_run (guest->qmp, "job-cancel", obj ("id", "s", job->id, NULL), 0, NULL);
         if (job_wait (&run, job->id, FALSE, 0, NULL))
             qmp_run (guest->qmp, "job-dismiss", obj ("id", "s", job->id, NULL), 0, NULL);
     }

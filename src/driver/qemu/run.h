@@ -38,6 +38,8 @@ gboolean run_undo (Run *run, gboolean success, GError **error);
 /* Cuts the connections to targets over the network that may hang, without asking QEMU anything in band. A failure's first act. */
 void run_cut (Run *run);
 gboolean run_can_cut (const Run *run);
+typedef enum { HALT_STILL, HALT_ENDS, HALT_LATE } JobHalt;
+JobHalt run_job_halts (Guest *guest, const char *id, gint64 deadline);      /* after a job-pause */
 /* plan->finish, in order; stops at the first error. */
 gboolean run_finish (Run *run, GError **error);
 gboolean run_action (Run *run, const Action *action, GError **error);
