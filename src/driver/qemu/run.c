@@ -96,19 +96,24 @@ JobHalt run_job_halts (Guest *guest, const char *id, gint64 deadline)
     return stands_still (guest, halted_as (guest, id)) ? HALT_STILL : HALT_ENDS;
 }
 
-/* A job that still runs so long after it was paused waits for its target: it is not about to end. FALSE without an error: it ends by itself. */
+/* A job that still runs so long after it was paused waits for its target, or sleeps to keep to its limit: it is not about to end. FALSE
+ * without an error: it ends by itself. */
 static gboolean job_may_be_cancelled (Guest *guest, const char *id, GError **error)
 {
     g_autofree char *status = NULL, *text = NULL;
     g_autoptr (GError) refused = NULL;
 
-    if (qmp_run (guest->qmp, "job-pause", obj ("id", "s", id, NULL), 0, &refused))
-        return run_job_halts (guest, id, g_get_monotonic_time () + PAUSE_MS * 1000) != HALT_ENDS;
-    if (outcome_unknown (refused)) {
-        g_propagate_error (error, g_steal_pointer (&refused));
-        return FALSE;
-    }
-    return query_job (guest, id, &status, &text, error) && stands_still (guest, status);      /* by an owner that was killed since */
+    if (!qmp_run (guest->qmp, "job-pause", obj ("id", "s", id, NULL), 0, &refused)) {
+        if (outcome_unknown (refused)) {
+            g_propagate_error (error, g_steal_pointer (&refused));
+            return FALSE;
+        }
+        if (!query_job (guest, id, &status, &text, error) || stands_still (guest, status))
+            return stands_still (guest, status);
+        if (g_strcmp0 (status, "running") != 0 && g_strcmp0 (status, "ready") != 0)
+            return FALSE;
+    }                           /* refused while it runs: somebody has asked for the pause before */
+    return run_job_halts (guest, id, g_get_monotonic_time () + PAUSE_MS * 1000) != HALT_ENDS;
 }
 
 /* How long the end of a job that was cancelled is waited for: with what it writes to hung, it may never come. */
