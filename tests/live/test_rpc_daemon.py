@@ -3,12 +3,15 @@
 import json
 import datetime
 import os
+import pwd
 import re
 import resource
+import shutil
 import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 import unittest
@@ -479,6 +482,75 @@ PATH={os.path.dirname(daemon.libbackupd_path())}:$PATH LIBBACKUP_STATE_DIR={self
         self.assertTrue(os.path.exists(path), 'the manager owns its sockets')
 
 
+BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>system</type><listen>unix:path={0}</listen><auth>EXTERNAL</auth>
+  <policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*" eavesdrop="false"/><allow receive_sender="*"/></policy></busconfig>
+"""
+RULES = """polkit.addRule(function (action, subject) {
+  if (action.id == "org.libbackup.use" && subject.user == "nobody")
+    return polkit.Result.YES;
+  if (action.id == "org.libbackup.use" && subject.user == "bin")
+    return polkit.Result.NO;
+});
+"""
+
+
+class PolkitTest(OneGuest):
+    """A real polkitd on a bus of its own, which sees our action and our rules where it looks for them."""
+
+    def setUp(self):
+        super().setUp()
+        if os.geteuid() != 0 or subprocess.run(['unshare', '-m', 'true'], capture_output=True).returncode:
+            raise unittest.SkipTest('needs root and mount namespaces')
+        polkitd = next((path for path in ('/usr/lib/polkit-1/polkitd', '/usr/libexec/polkitd') if os.access(path, os.X_OK)), None)
+        if not polkitd:
+            raise unittest.SkipTest('no polkitd here: install polkitd')
+        os.chmod(self.directory, 0o755)
+        for folder in ('actions', 'rules'):
+            os.mkdir(self.path(folder), 0o755)
+        shutil.copy(os.path.join(bed.TOP, 'data/org.libbackup.policy'), self.path('actions'))
+        self.write('rules/10-test.rules', RULES)
+        bus = self.path('bus')
+        self.popen(bed.need('dbus-daemon', 'dbus-daemon'), '--nofork', '--nopidfile', f'--config-file={self.write("bus.conf", BUS.format(bus))}', stderr=subprocess.DEVNULL)
+        bed.wait_for('the bus', lambda: os.path.exists(bus))
+        os.chmod(bus, 0o666)
+        self.environment['DBUS_SYSTEM_BUS_ADDRESS'] = f'unix:path={bus}'
+        run = f'mount --bind {self.path("actions")} /usr/share/polkit-1/actions && mount --bind {self.path("rules")} /etc/polkit-1/rules.d && exec {polkitd} --no-debug'
+        self.polkitd = self.popen('unshare', '-m', 'sh', '-c', run, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        bed.wait_for('polkitd', self.is_there)
+        self.server = daemon.Daemon(self, name='polkit', state=self.path('state-polkit'), config='polkit = yes\n')
+        self.server.attach('h', self.engine(self.make_image('other.qcow2'), name='other'), vda='disk0')
+
+    def is_there(self):
+        names = bed.run('dbus-send', '--system', '--print-reply', '--dest=org.freedesktop.DBus', '/', 'org.freedesktop.DBus.ListNames', env=self.environment).stdout
+        return 'org.freedesktop.PolicyKit1' in names
+
+    def virsh_as(self, user, *arguments):
+        entry = pwd.getpwnam(user)
+        done = bed.run('setpriv', '--reuid', user, '--regid', str(entry.pw_gid), '--clear-groups', bed.need('virsh', 'libvirt-clients'), '-c',
+                       f'bak:///system?socket={self.server.socket}', *arguments, check=False,
+                       env={**self.environment, 'HOME': '/nonexistent', 'XDG_CACHE_HOME': '/nonexistent', 'LC_ALL': 'C.UTF-8'})
+        return done.returncode, done.stdout + done.stderr
+
+    def test_it_decides_who_comes_in(self):
+        rc, text = self.virsh_as('nobody', 'checkpoint-create-as', 'h', 'c1')
+        self.assertEqual(rc, 0, text)
+        self.assertRegex(self.server.read_log(), 'audit: .*who=nobody .*call=virDomainCheckpointCreateXML guest=h result=done')
+        for user in ('bin', 'daemon'):          # a rule says no; none does, and there is nobody to ask for a password
+            rc, text = self.virsh_as(user, 'list')
+            self.assertEqual(rc, 1)
+            self.assertIn(f'access denied: polkit does not let {user} use the daemon (org.libbackup.use)', text)
+        self.write('rules/10-test.rules', RULES.replace('"nobody"', '"daemon"'))        # it is asked each time, so a new rule counts
+        bed.wait_for('the new rule', lambda: self.virsh_as('daemon', 'list')[0] == 0)
+        self.assertEqual(self.virsh_as('nobody', 'list')[0], 1)
+        self.polkitd.terminate()
+        self.polkitd.wait(30 * bed.SLOW)
+        rc, text = self.virsh_as('daemon', 'list')
+        self.assertEqual(rc, 1)
+        self.assertIn('access denied: polkit cannot be asked about daemon', text)
+        self.server.connect().call(rpc.BACKUP, 10, rpc.u32(0))          # root is not asked
+
+
 class SshTest(OneGuest):
     """A real ssh and a real sshd, with keys of their own."""
 
@@ -737,20 +809,23 @@ class ConfigTest(daemon.DaemonTest):
 
 
 class HardenedTest(OneGuest):
-    """The daemon with what its systemd unit leaves it of root's powers and of the file system."""
+    """The daemon with what its systemd unit leaves it of root's powers, of the file system and of the kernel's calls."""
 
     def setUp(self):
         bed.LiveTest.setUp(self)
         if os.geteuid() != 0 or subprocess.run(['unshare', '-m', 'true'], capture_output=True).returncode:
             raise unittest.SkipTest('needs root and mount namespaces')
-        with open(os.path.join(bed.TOP, 'data/systemd/libbackupd.service.in')) as f:
+        bed.need('systemd-analyze', 'systemd')
+        path = os.path.join(bed.TOP, 'data/systemd/libbackupd.service.in')
+        with open(path) as f:
             unit = f.read()
         capabilities = re.search(r'^CapabilityBoundingSet=(.*)$', unit, re.M)[1].lower().replace('cap_', '+').split()
         self.assertIn('\nProtectSystem=full\nCapabilityBoundingSet=', unit)
         self.assertIn('\nNoNewPrivileges=yes\n', unit)
         program = self.write('hardened', f"""#!/bin/sh
 for d in /usr /etc /boot; do [ ! -d $d ] || {{ mount --bind $d $d && mount -o remount,bind,ro $d; }} || exit 1; done
-exec setpriv --no-new-privs --bounding-set=-all,{','.join(capabilities)} --inh-caps=-all {daemon.libbackupd_path()} "$@"
+exec setpriv --no-new-privs --bounding-set=-all,{','.join(capabilities)} --inh-caps=-all {sys.executable} {os.path.join(bed.TOP, 'tests/live/seccomp.py')} {path} \\
+  ${{WRAPPED:-{daemon.libbackupd_path()}}} "$@"
 """)
         self.write('outer', f'#!/bin/sh\nexec unshare -m sh {program} "$@"\n')
         os.chmod(self.path('outer'), 0o755)
@@ -763,6 +838,11 @@ exec setpriv --no-new-privs --bounding-set=-all,{','.join(capabilities)} --inh-c
         with open(f'/proc/{self.daemon.process.pid}/status') as f:
             status = f.read()
         self.assertIn('NoNewPrivs:\t1', status)
+        self.assertIn('Seccomp:\t2', status)
+        refused = bed.run(self.path('outer'), '-c', 'import mmap, os, socket\nfor what in (lambda: socket.socket(socket.AF_PACKET), lambda: mmap.mmap(-1, 4096, prot=7), '
+                          'lambda: os.chmod("/dev/null", 0o4666), lambda: open("/proc/self/mem").close() or __import__("ctypes").CDLL(None).ptrace(0, 0, 0, 0) and 1 / 0):\n'
+                          '  try: what(); print("done")\n  except (OSError, ZeroDivisionError): print("refused")', env={**os.environ, 'WRAPPED': sys.executable}).stdout
+        self.assertEqual(refused.split(), ['refused'] * 4, 'negative control')
         self.assertNotEqual(int(re.search(r'CapEff:\t(\w+)', status)[1], 16) & (1 << 21), 1 << 21, 'CAP_SYS_ADMIN')
         self.assertIn('g', self.ours('discover').out)
         self.begin_push(limit=0)
