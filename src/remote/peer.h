@@ -107,7 +107,9 @@ bak_event *event_dup (const bak_event *event);
 void server_peer_opened (Server *server, Peer *peer);
 void server_peer_gone (Server *server, Peer *peer);
 void server_call_done (Server *server, Call *call);             /* context */
-gboolean server_accepts_peer (Server *server);
+/* Is there room for another of this identity? NULL: not known yet. */
+gboolean server_accepts_peer (Server *server, const Identity *identity);
+void server_turns_away (Server *server, const char *who, const char *why);      /* says so in the log */
 void server_link_peer (Server *server, Peer *peer);
 gboolean server_wants_polkit (const Server *server, const Identity *identity);
 GCancellable *server_ending (Server *server);                   /* cancelled when the server goes */

@@ -15,7 +15,7 @@ const ServerLimits server_default_limits = {
     .open_seconds = 10, .half_seconds = 30, .max_queued = 4 * 1024 * 1024,
 };
 
-enum { SWEEP_SECONDS = 5 };
+enum { SWEEP_SECONDS = 5, SHARE = 4 /* of the places for connections: what one user may have */, COMPLAIN_SECONDS = 1 };
 
 typedef struct {
     Server *server;
@@ -39,6 +39,8 @@ struct _Server {
     GQueue peers;               /* Peer* */
     guint anonymous;
     guint64 peers_ever;
+    guint turned_away;          /* since complained */
+    gint64 complained;          /* monotonic */
     GSource *sweep;
     GThreadPool *workers;
     GHashTable *guests;         /* name to GuestQueue */
@@ -415,9 +417,37 @@ static gboolean server_sweep (gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-gboolean server_accepts_peer (Server *server)
+/* The socket for who may only look is everybody's: nobody but root and our own user shall be able to shut the others out. */
+static gboolean has_his_share (Server *server, const Identity *identity)
 {
-    return server->peers.length < server->limits.max_peers && server->anonymous < server->limits.max_anonymous;
+    guint peers = 0, anonymous = 0;
+    if (!identity || identity->kind == IDENTITY_TRUSTED)
+        return FALSE;
+    for (GList *node = server->peers.head; node; node = node->next) {
+        const Peer *peer = node->data;
+        gboolean his = peer->identity->kind == identity->kind && peer->identity->uid == identity->uid && g_str_equal (peer->identity->name, identity->name);
+        peers += his;
+        anonymous += his && !peer->opened;
+    }
+    return peers >= MAX (1, server->limits.max_peers / SHARE) || anonymous >= MAX (1, server->limits.max_anonymous / SHARE);
+}
+
+gboolean server_accepts_peer (Server *server, const Identity *identity)
+{
+    return server->peers.length < server->limits.max_peers && server->anonymous < server->limits.max_anonymous && !has_his_share (server, identity);
+}
+
+/* Whoever is turned away may come again at once: he shall not fill the log. */
+void server_turns_away (Server *server, const char *who, const char *why)
+{
+    gint64 now = g_get_monotonic_time ();
+    server->turned_away++;
+    if (now - server->complained < COMPLAIN_SECONDS * G_USEC_PER_SEC)
+        return;
+    g_autofree char *more = server->turned_away > 1 ? g_strdup_printf (" (and %u before it)", server->turned_away - 1) : g_strdup ("");
+    g_message ("a connection from %s was turned away: %s%s", who, why, more);
+    server->complained = now;
+    server->turned_away = 0;
 }
 
 void server_link_peer (Server *server, Peer *peer)
@@ -465,10 +495,9 @@ static void server_accept (Listener *listener, int fd)
     g_autoptr (GError) error = NULL;
     g_autoptr (Identity) identity = identity_from_socket (fd, &error);
 
-    if (!identity || !server_accepts_peer (server) ||
-        (listener->kind == LISTEN_PRIVATE && identity->kind != IDENTITY_TRUSTED)) {
-        g_message ("a connection was turned away: %s", error ? error->message
-                   : !server_accepts_peer (server) ? "too many peers" : "not our user");
+    gboolean room = identity && server_accepts_peer (server, identity);
+    if (!room || (listener->kind == LISTEN_PRIVATE && identity->kind != IDENTITY_TRUSTED)) {
+        server_turns_away (server, identity ? identity->name : "unix", error ? error->message : room ? "not our user" : "too many peers");
         close (fd);
         return;
     }

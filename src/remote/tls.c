@@ -176,9 +176,11 @@ static void confirmed (GObject *stream, GAsyncResult *result, gpointer data)
     const char *why = NULL;
     g_autoptr (GError) error = NULL;
     if (g_output_stream_write_all_finish (G_OUTPUT_STREAM (stream), result, NULL, &error)) {
-        Identity *identity = judge (handshake, &why);
-        if (identity)
-            server_add_peer_stream (server, handshake->stream, identity, FALSE);
+        g_autoptr (Identity) identity = judge (handshake, &why);
+        if (identity && !server_accepts_peer (server, identity))
+            server_turns_away (server, handshake->from, "too many peers");
+        else if (identity)
+            server_add_peer_stream (server, handshake->stream, g_steal_pointer (&identity), FALSE);
     }
     handshake_free (handshake);
 }
@@ -199,7 +201,7 @@ static void shaken (GObject *stream, GAsyncResult *result, gpointer data)
                                          handshake->cancellable, confirmed, handshake);
         return;
     }
-    g_message ("tls: a connection from %s was turned away: %s", handshake->from, why);
+    server_turns_away (handshake->listener->server, handshake->from, why);
     g_io_stream_close (handshake->stream, NULL, NULL);
     handshake_free (handshake);
 }
@@ -239,9 +241,10 @@ static gboolean incoming (GSocketService *service, GSocketConnection *connection
     const ServerLimits *limits = server_limits (listener->server);
     g_autoptr (GError) error = NULL;
     g_autoptr (GIOStream) stream = NULL;
-    if (!server_accepts_peer (listener->server) || listener->shaking >= limits->max_anonymous ||
+    if (!server_accepts_peer (listener->server, NULL) || listener->shaking >= limits->max_anonymous ||
         !(stream = g_tls_server_connection_new (G_IO_STREAM (connection), listener->pair, &error))) {
-        g_message ("tls: a connection was turned away: %s", error ? error->message : "too many peers");
+        g_autofree char *from = remote_address (connection);
+        server_turns_away (listener->server, from, error ? error->message : "too many peers");
         return TRUE;
     }
     g_object_set (stream, "authentication-mode", G_TLS_AUTHENTICATION_REQUIRED, NULL);

@@ -796,6 +796,37 @@ class ConfigTest(daemon.DaemonTest):
         for connection in peers:
             connection.close()
 
+    def test_one_user_cannot_shut_the_others_out(self):
+        if os.geteuid() != 0:
+            raise unittest.SkipTest('becoming another user needs root')
+        os.chmod(self.directory, 0o755)
+        server = daemon.Daemon(self, config='max_peers = 40\nmax_anonymous_peers = 20\n')
+        script = self.write('flood', """import sys
+sys.path.insert(0, sys.argv[1])
+import rpc
+def opens(connection):
+    try: return bool(connection.open(readonly=True))
+    except (EOFError, ConnectionResetError, BrokenPipeError): return False
+idle = [rpc.Connection(sys.argv[2]) for _ in range(60)]
+idle[-1].sock.recv(1)                           # turned away, after all before it
+print(sum(opens(connection) for connection in idle), flush=True)
+more = [rpc.Connection(sys.argv[2]) for _ in range(60)]
+print(sum(opens(connection) for connection in more), flush=True)
+sys.stdin.read()
+""")
+
+        def flood(user):
+            child = self.popen('setpriv', '--reuid', user, '--regid', '65534', '--clear-groups', sys.executable, script, os.path.join(bed.TOP, 'tests/live'),
+                               server.readonly_socket, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            return [int(child.stdout.readline()) for _ in range(2)]
+        self.assertEqual(flood('nobody'), [5, 5])       # a quarter of 20, and of 40
+        self.assertEqual(flood('daemon'), [5, 5])
+        self.assertRegex(server.read_log(), 'a connection from (nobody|daemon) was turned away: too many peers')
+        self.assertLess(server.read_log().count('turned away'), 6, 'a line a second')
+        peers = [rpc.Connection(server.socket).open() for _ in range(20)]       # the others are root's
+        for peer in peers:
+            peer.close()
+
     @staticmethod
     def can_open(server):
         connection = rpc.Connection(server.socket)
