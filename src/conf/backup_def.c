@@ -253,7 +253,7 @@ BackupDef *backup_def_parse (const char *xml, GError **error)
 
     if (!doc)
         return NULL;
-    const xmlNode *root = xmlDocGetRootElement (doc);
+    const xmlNode *root = xml_root (doc);
     if (!backup_choose_dialect (root, &def->dialect, error))
         return NULL;
     gboolean (*read) (const xmlNode *, BackupDef *, GError **) = def->dialect == DIALECT_2016 ? backup_read_2016 : backup_read_modern;

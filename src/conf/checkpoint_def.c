@@ -229,7 +229,7 @@ CheckpointDef *checkpoint_def_parse (const char *xml, CheckpointParseFlags flags
 
     if (!doc)
         return NULL;
-    const xmlNode *root = xmlDocGetRootElement (doc), *name = xml_child (root, "name");
+    const xmlNode *root = xml_root (doc), *name = xml_child (root, "name");
     if (!xml_read_attrs (root, no_attributes, _("here"), NULL, error) || !xml_check_children (root, names, _("here"), error)
         || (name && !xml_read_text_as (name, &name_row, def, error))
         || !read_description (xml_child (root, "description"), def, error) || !read_history (root, flags, def, error)

@@ -5,7 +5,42 @@
 #include "conf/checkpoint_def.h"
 #include "conf/xml.h"
 #include "util/error.h"
+#include "util/library.h"
 #include "util/units.h"
+
+/* With libxml2 come ICU and libstdc++: a daemon that is asked for no backup has none of them in his memory. */
+#if LIBXML_VERSION >= 21400
+#define SONAME "libxml2.so.16"
+#else
+#define SONAME "libxml2.so.2"
+#endif
+#define FUNCTIONS(F) F (CtxtReadMemory) F (DocGetRootElement) F (FreeDoc) F (FreeParserCtxt) F (GetLineNo) F (GetNoNsProp) F (HasNsProp) F (InitParser) \
+    F (IsBlankNode) F (NewParserCtxt) F (SAX2StartElementNs) F (StopParser)
+
+static struct {
+#define DECLARE(name) __typeof__ (&xml##name) name;
+    FUNCTIONS (DECLARE)
+    xmlFreeFunc *Free;          /* a variable */
+} libxml;
+
+static gboolean load_libxml (GError **error)
+{
+#define SYMBOL(name) { "xml" #name, (gpointer *) &libxml.name },
+    static const LibrarySymbol symbols[] = { FUNCTIONS (SYMBOL) { "xmlFree", (gpointer *) &libxml.Free } };
+    static Library library = { SONAME, symbols, G_N_ELEMENTS (symbols), FALSE };
+    return library_load (&library, error);
+}
+
+const xmlNode *xml_root (const xmlDoc *doc)
+{
+    return libxml.DocGetRootElement (doc);
+}
+
+void xml_free (xmlDoc *doc)
+{
+    if (doc)
+        libxml.FreeDoc (doc);
+}
 
 /* Reading */
 
@@ -30,7 +65,7 @@ static void refuse (xmlParserCtxt *parser, const char *why)
         reader->refused = why;
         reader->line = parser->input ? parser->input->line : 0;
     }
-    xmlStopParser (parser);
+    libxml.StopParser (parser);
 }
 
 static void on_error (void *data, XmlErrorArg *why)
@@ -62,7 +97,7 @@ static void on_element (void *data, const xmlChar *name, const xmlChar *prefix, 
     else if (parser->nodeNr >= XML_DEPTH_MAX)
         refuse (parser, _("elements are nested too deep"));
     else
-        xmlSAX2StartElementNs (data, name, prefix, uri, n_namespaces, namespaces, n_attributes, n_defaulted, attributes);
+        libxml.SAX2StartElementNs (data, name, prefix, uri, n_namespaces, namespaces, n_attributes, n_defaulted, attributes);
 }
 
 /* libxml2 compares each attribute of an element with each other one. No value can hold a '<', so each one is a new beginning,
@@ -97,10 +132,10 @@ static xmlDoc *read_document (const char *text, gsize length, GError **error)
     Reader reader = { 0 };
 
     if (g_once_init_enter (&once)) {
-        xmlInitParser ();
+        libxml.InitParser ();
         g_once_init_leave (&once, 1);
     }
-    xmlParserCtxt *parser = xmlNewParserCtxt ();
+    xmlParserCtxt *parser = libxml.NewParserCtxt ();
     if (!parser)
         g_error ("out of memory");
     parser->_private = &reader;
@@ -109,11 +144,11 @@ static xmlDoc *read_document (const char *text, gsize length, GError **error)
     parser->sax->startElementNs = on_element;
     parser->sax->comment = NULL;                /* nobody's business, and no memory either */
     parser->sax->processingInstruction = NULL;
-    xmlDoc *doc = xmlCtxtReadMemory (parser, text, length, NULL, NULL,
+    xmlDoc *doc = libxml.CtxtReadMemory (parser, text, length, NULL, NULL,
                                      XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_BIG_LINES);
     if (reader.refused || (doc && !parser->wellFormed))
-        g_clear_pointer (&doc, xmlFreeDoc);
-    xmlFreeParserCtxt (parser);
+        g_clear_pointer (&doc, xml_free);
+    libxml.FreeParserCtxt (parser);
     if (!doc && reader.refused)
         error_set (error, BAK_ERROR_XML, _("line %d: %s"), reader.line, reader.refused);
     else if (!doc)
@@ -139,10 +174,10 @@ xmlDoc *xml_read (const char *text, const char *root, GError **error)
         error_set (error, BAK_ERROR_XML, _("an element has more than %d attributes"), XML_ATTRIBUTES_MAX);
         return NULL;
     }
-    g_autoptr (xmlDoc) doc = read_document (text, length, error);
+    g_autoptr (xmlDoc) doc = load_libxml (error) ? read_document (text, length, error) : NULL;
     if (!doc)
         return NULL;
-    const xmlNode *node = xmlDocGetRootElement (doc);
+    const xmlNode *node = xml_root (doc);
     if (!node || node->ns || !xml_is (node, root)) {
         xml_error (node, error, _("expected the root element <%s>"), root);
         return NULL;
@@ -154,7 +189,7 @@ xmlDoc *xml_read (const char *text, const char *root, GError **error)
 
 guint xml_line (const xmlNode *node)
 {
-    long line = node ? xmlGetLineNo (node) : 0;
+    long line = node ? libxml.GetLineNo (node) : 0;
     return line > 0 ? line : 0;
 }
 
@@ -247,16 +282,16 @@ xmlNode *xml_next (const xmlNode *node, const char *name)
 
 char *xml_get (const xmlNode *node, const char *attribute)
 {
-    xmlChar *value = xmlGetNoNsProp (node, (const xmlChar *) attribute);
+    xmlChar *value = libxml.GetNoNsProp (node, (const xmlChar *) attribute);
     char *copy = g_strdup ((const char *) value);
 
-    xmlFree (value);
+    (*libxml.Free) (value);
     return copy;
 }
 
 gboolean xml_has (const xmlNode *node, const char *attribute)
 {
-    return xmlHasNsProp (node, (const xmlChar *) attribute, NULL) != NULL;
+    return libxml.HasNsProp (node, (const xmlChar *) attribute, NULL) != NULL;
 }
 
 /* Attributes */
@@ -531,7 +566,7 @@ static gboolean text_refused (const xmlNode *node, const xmlNode *text, GError *
 static gboolean check_nodes (const xmlNode *node, GError **error)
 {
     for (const xmlNode *child = node->children; child; child = child->next) {
-        if (child->type == XML_CDATA_SECTION_NODE || (child->type == XML_TEXT_NODE && !xmlIsBlankNode (child)))
+        if (child->type == XML_CDATA_SECTION_NODE || (child->type == XML_TEXT_NODE && !libxml.IsBlankNode (child)))
             return text_refused (node, child, error);
         if (child->type == XML_ENTITY_REF_NODE)
             return xml_error (node, error, _("entities are not accepted"));

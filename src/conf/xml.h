@@ -38,7 +38,9 @@ typedef struct {
 
 /* The document, or NULL with BAK_ERROR_XML. No network, no DTD, no entities, limits on size and depth. root: what is expected. */
 xmlDoc *xml_read (const char *text, const char *root, GError **error);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC (xmlDoc, xmlFreeDoc)
+const xmlNode *xml_root (const xmlDoc *doc);
+void xml_free (xmlDoc *doc);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (xmlDoc, xml_free)
 
 /* "line 4: <disk name='vda'>: ..."; BAK_ERROR_XML. Returns FALSE. */
 gboolean xml_error (const xmlNode *node, GError **error, const char *format, ...) G_GNUC_PRINTF (3, 4);

@@ -3,11 +3,11 @@
 #include <unistd.h>
 #include <gio/gio.h>
 #include <gio/gunixsocketaddress.h>
-#include <gmodule.h>
 #include <glib/gi18n-lib.h>
 #include <libnbd.h>
 #include "driver/qemu/probe.h"
 #include "util/files.h"
+#include "util/library.h"
 
 /* With libnbd come TLS and all that it stands on: nobody who has no export to look at has it in his memory. */
 #define FUNCTIONS(F) F (create) F (close) F (get_error) F (get_errno) F (set_export_name) F (set_tls) F (set_tls_certificates) F (set_tls_verify_peer) \
@@ -21,18 +21,10 @@ static struct {
 
 static gboolean load_libnbd (GError **error)
 {
-    static GMutex lock;
-    static gboolean loaded;
-
-    g_mutex_lock (&lock);
-    GModule *module = loaded ? NULL : g_module_open ("libnbd.so.0", G_MODULE_BIND_LAZY | G_MODULE_BIND_LOCAL);
-#define FIND(name) && g_module_symbol (module, "nbd_" #name, (gpointer *) &libnbd.name)
-    loaded = loaded || (module FUNCTIONS (FIND));
-    if (!loaded)
-        error_set (error, BAK_ERROR_NOT_SUPPORTED, _("pull backups need libnbd, to look at what they export: %s"), g_module_error ());
-    gboolean ok = loaded;
-    g_mutex_unlock (&lock);
-    return ok;
+#define SYMBOL(name) { "nbd_" #name, (gpointer *) &libnbd.name },
+    static const LibrarySymbol symbols[] = { FUNCTIONS (SYMBOL) };
+    static Library library = { "libnbd.so.0", symbols, G_N_ELEMENTS (symbols), FALSE };
+    return library_load (&library, error) || error_note (error, _("pull backups look at what they export by libnbd"));
 }
 
 static gboolean nbd_failed (const char *what, GError **error)
