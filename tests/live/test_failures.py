@@ -145,6 +145,22 @@ class CancelTest(bed.LiveTest):
         self.assertIn('paused', states[:states.index('aborting')])
         self.assertEqual(vm.ours(), [])
 
+    def test_the_undo_pauses_what_it_cancels(self):
+        vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 0x11)]))
+        monitor = faults.Monitor(self.path('monitor'), vm.qmp_path)
+        self.addCleanup(monitor.stop)
+        self.must('attach', 'g', '--qmp', self.path('monitor'))
+        for mode in (['--mode', 'pull', '--server', f'unix:{self.path("nbd")}'], ['--limit', '64KiB', '--target', f'disk0={self.path("target")}']):
+            monitor.arm(None, None)
+            self.must('backup-begin', 'g', *mode)
+            self.must('backup-stop', 'g', '--abort')
+            ends = [(one['execute'], one['arguments']['id']) for one in monitor.sent if one.get('execute') in ('job-pause', 'job-cancel')]
+            cancelled = [job for name, job in ends if name == 'job-cancel']
+            self.assertTrue(cancelled)
+            for job in cancelled:
+                self.assertLess(ends.index(('job-pause', job)), ends.index(('job-cancel', job)))
+            self.assertEqual(vm.ours(), [])
+
     def test_a_copy_left_paused_by_a_killed_owner_is_undone(self):
         vm, server, job, abort = self.begin_and_abort()
         for pid in self.watchers():
