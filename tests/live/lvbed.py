@@ -44,7 +44,6 @@ dynamic_ownership = {ownership}
 remember_owner = {ownership}
 '''
 NAMESPACE = '''set -e
-mount --make-rslave /
 for pair in etc:/etc/libvirt lib:/var/lib/libvirt cache:/var/cache/libvirt log:/var/log/libvirt run:/run; do
     mount --bind "$0/${pair%%:*}" "${pair#*:}"
 done
@@ -138,10 +137,13 @@ class Libvirtd:
         for name, size in (('small', '2m'), ('medium', '24m')):         # file systems that are soon full
             os.mkdir(self.path(name))
             bed.run('mount', '-t', 'tmpfs', '-o', f'size={size},mode=1777', 'none', self.path(name))
+        os.mkdir(self.path('mounts'))           # what is mounted in it later is there for QEMU too
+        bed.run('mount', '--bind', self.path('mounts'), self.path('mounts'))
+        bed.run('mount', '--make-shared', self.path('mounts'))
         self._write(QEMU_CONF + self.tls + ROOT_CONF.format(user=user, ownership=ownership), 'etc', 'qemu.conf')
         self._write(f'unix_sock_dir = "{self.path("sock")}"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\n'
                     f'log_outputs = "2:file:{self.log}"\n', 'libvirtd.conf')
-        self.argv = ['unshare', '-m', 'sh', '-c', NAMESPACE, self.directory, *self._host_argv()]
+        self.argv = ['unshare', '-m', '--propagation', 'slave', 'sh', '-c', NAMESPACE, self.directory, *self._host_argv()]
         self.environment = dict(os.environ)
         self.socket = self.path('sock', 'libvirt-sock')
         self.uri = f'qemu+unix:///system?socket={self.socket}'
@@ -202,7 +204,7 @@ class Libvirtd:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.host.wait(20)
             self.host.kill()
-        for name in ('small', 'medium'):
+        for name in ('small', 'medium', 'mounts'):
             subprocess.run(['umount', '-l', self.path(name)], capture_output=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -254,7 +256,7 @@ class AgentRelay:
     that an agent is there because the guest's own has opened the port."""
 
     def __init__(self, test, path, agent_path):
-        self.agent_path = agent_path
+        self.agent_path, self.connected = agent_path, threading.Event()
         self.listener = bed.listen_unix(path)
         os.chmod(path, 0o777)
         test.addCleanup(self.listener.close)
@@ -271,8 +273,14 @@ class AgentRelay:
                 except OSError:
                     peer.close()
                     continue
+                self.connected.set()
                 for a, b in ((peer, agent), (agent, peer)):
                     threading.Thread(target=self._pass_on, args=(a, b), daemon=True).start()
+
+    def wait(self):
+        """Until libvirt is there: the guest has opened the port."""
+        if not self.connected.wait(60 * bed.SLOW):
+            raise AssertionError('libvirt does not connect to the agent')
 
     @staticmethod
     def _pass_on(source, sink):
@@ -351,7 +359,7 @@ class Domain(bed.Guest):
         """QEMU's own words on pauses, errors and jobs, from before the first instruction on."""
         self.events = []
         self.watcher = self.test.popen('virsh', '-q', '-c', self.daemon.uri, 'qemu-monitor-event', self.domain, '--loop', '--regex', '--event',
-                                       '^(STOP|RESUME|BLOCK_IO_ERROR|GUEST_PANICKED|JOB_STATUS_CHANGE|BLOCK_EXPORT_DELETED|DEVICE_DELETED)$',
+                                       '^(STOP|RESUME|BLOCK_IO_ERROR|GUEST_PANICKED|JOB_STATUS_CHANGE|BLOCK_EXPORT_DELETED|DEVICE_DELETED|VSERPORT_CHANGE)$',
                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=self.daemon.environment)
         threading.Thread(target=self._read_events, args=(self.watcher.stdout,), daemon=True).start()
 
@@ -433,8 +441,9 @@ class Domain(bed.Guest):
         return f'/machine/peripheral/virtio-disk{number[0] if number else 0}/virtio-backend'
 
     def node(self, disk=0):
-        """The top of a disk's images, as libvirt names it now."""
-        return next(b['inserted']['node-name'] for b in self.qmp.execute('query-block') if b.get('qdev') == self.device(disk))
+        """The top of a disk's images, as libvirt names it now; no filter of a running job."""
+        top = next(b['inserted'] for b in self.qmp.execute('query-block') if b.get('qdev') == self.device(disk))
+        return next(n['node-name'] for n in self.nodes() if n['node-name'].endswith('-format') and n['file'] == top['file'])
 
     def io(self, disk, command):
         """qemu-io as the guest does it."""
@@ -501,7 +510,10 @@ class OnLibvirt:
         return Domain(self, self.daemon, disks, bare=True, name='bare', **kw)
 
     def engine(self, *images, fmt='qcow2', extra=(), **kw):
-        """What is a bare block engine there is a domain without an operating system here; its disks are vda, vdb, ..."""
+        """What is a bare block engine there is a domain without an operating system here; its disks are vda, vdb, ... One with a name is
+        not the guest and stays what it is."""
+        if 'name' in kw:
+            return super().engine(*images, fmt=fmt, extra=extra, **kw)
         return self.bare(*[bed.Disk(image, f'vd{chr(97 + n)}', fmt) for n, image in enumerate(images)])
 
     def full_soon(self, name):

@@ -120,6 +120,8 @@ class OntoTest(Chain):
         for path in self.disk, self.path('soft'), self.path('hard'):
             self.assertRegex(self.begin('inc', '--since', 'c0', '--onto', path, rc=1).err, f"'{path}' is an image of the .*guest")
             self.assertFalse(os.path.exists(self.path('inc')))
+
+    def test_the_guests_own_image_is_refused_where_qemu_has_a_relative_name_for_it(self):
         self.must('detach', 'g')
         self.vm.quit()
         self.vm = self.engine('../disk.qcow2', name='relative')

@@ -227,7 +227,7 @@ class ForeignHandTest(bed.LiveTest):
     def setUp(self):
         super().setUp()
         self.vm = self.engine(self.make_image('disk.qcow2', SIZE, data=[(0, SIZE, 7)]))
-        self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.must('attach', 'g', '--qmp', self.vm.qmp_path, '--disk', 'vda=disk0')
         self.picture = self.vm.picture()
 
     def assert_failed(self, done, *words):
@@ -241,12 +241,12 @@ class ForeignHandTest(bed.LiveTest):
     def test_a_target_that_was_replaced_is_no_success_and_left_alone(self):
         for replace in (True, False):
             copy, elsewhere = self.path('copy'), self.path('elsewhere')
-            self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={copy}', '--limit', '16MiB')
+            self.must('backup-begin', 'g', '--mode', 'push', '--target', f'vda={copy}', '--limit', '16MiB')
             os.rename(copy, elsewhere)
             if replace:
                 with open(copy, 'w') as f:
                     f.write('mine')
-            self.assert_failed(self.baksh('backup-wait', 'g'), "disk 'disk0'", copy, 'moved, removed or replaced')
+            self.assert_failed(self.baksh('backup-wait', 'g'), "disk 'vda'", copy, 'moved, removed or replaced')
             self.assertEqual(os.path.exists(copy), replace)
             if replace:
                 with open(copy) as f:
@@ -255,8 +255,8 @@ class ForeignHandTest(bed.LiveTest):
 
     def test_a_checkpoint_whose_bitmap_was_removed_is_none(self):
         self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}', '--checkpoint', 'c1')
-        self.vm.qmp.execute('block-dirty-bitmap-remove', node='disk0', name='c1')
-        self.assert_failed(self.baksh('backup-stop', 'g'), "disk 'disk0'", "checkpoint 'c1'")
+        self.vm.qmp.execute('block-dirty-bitmap-remove', node=self.vm.node(), name='c1')
+        self.assert_failed(self.baksh('backup-stop', 'g'), "disk 'vda'", "checkpoint 'c1'")
         self.assertEqual(self.must('checkpoint-list', 'g', '--name').out.split(), [])
 
 

@@ -4,11 +4,13 @@ import contextlib
 import functools
 import os
 import signal
+import socket
 import subprocess
 import time
 
 import bed
 import lvbed
+import sshd
 import test_tls
 from test_libvirt import MIB, Bare
 
@@ -108,7 +110,11 @@ class StoppedTest(Bare):
         self.environment['LIBBACKUP_CONFIG'] = self.write_xml('libbackup.conf', 'monitor_timeout = 1\n')
 
     def settle(self):
-        """All that may be left is a job that can be stopped, or none at all."""
+        """All that may be left is a job that can be stopped, or none at all; or one that libvirt itself has lost, which is said."""
+        if 'backup job data missing' in self.virsh('domjobinfo', 'g', check=False).stderr:
+            self.assertIn('libvirt was killed while it began', self.must('backup-begin', 'g', *self.targets('x', 'y'), rc=1).err)
+            self.vm.quit()
+            self.vm.boot_again()
         if self.baksh('backup-info', 'g').rc == 1:
             return
         job = self.job()
@@ -210,6 +216,78 @@ class SessionTest(lvbed.OnLibvirt, bed.LiveTest):
         self.assert_same(self.path('b'), self.image)
         self.must('backup-begin', 'g', '--target', f'vda={self.path("c")}', '--wait')       # and without a guest
         self.assert_same(self.path('c'), self.image)
+
+
+class SshTest(lvbed.OnLibvirt, bed.LiveTest):
+    """libvirt on another host, by a real ssh: what is done there, and what is refused because it would be done here."""
+
+    def setUp(self):
+        super().setUp()
+        self.image = self.make_image('disk.qcow2', '8M', data=[(0, 4 * MIB, 7)])
+        self.vm = self.bare(self.image)
+        there = sshd.Sshd(self)
+        self.environment['LIBBACKUP_DEFAULT_URI'] = self.uri = (f'libvirt+qemu+ssh://127.0.0.1:{there.port}/system?socket={self.daemon.socket}&command={there.command}'
+                                                                 f'&keyfile={self.path("mine")}&known_hosts={self.path("known")}')
+
+    def test_push_pull_and_what_is_refused(self):
+        self.assertIn('g', self.must('list', '--all', '--name').out.split())
+        done = self.must('backup-begin', 'g', '--target', f'vda={self.path("a")}', '--checkpoint', 'c0', '--wait')
+        self.assertIn('on another host', done.err)
+        with socket.socket() as s:
+            s.bind(('127.0.0.1', 0))
+            port = s.getsockname()[1]
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'tcp:127.0.0.1:{port}', '--scratch', f'vda={self.path("scr")}', '--since', 'c0', '--checkpoint', 'c1')
+        bed.run('nbdcopy', f'nbd://127.0.0.1:{port}/vda', self.path('copy'))
+        self.must('backup-stop', 'g')
+        self.assertEqual(self.job()['state'], 'completed')
+        self.assertIn('re-based from here', self.must('backup-begin', 'g', '--target', f'vda={self.path("b")}', '--since', 'c0', rc=1).err)
+        self.assertEqual(self.vm.checkpoints(), ['c0', 'c1'])
+        self.vm.quit()
+        self.assert_same(self.path('a'), self.image)
+        self.assert_same(self.path('copy'), self.image, 'raw', 'qcow2')
+        self.assertIn('another host', self.must('backup-begin', 'g', '--target', f'vda={self.path("c")}', rc=1).err)
+
+    def test_a_connection_that_breaks_in_the_middle_costs_nothing(self):
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', 'tcp:127.0.0.1:10899', '--scratch', f'vda={self.path("scr")}', '--checkpoint', 'c1')
+        [watcher] = self.watchers()
+        tunnels = bed.run('pgrep', '-P', str(watcher)).stdout.split()
+        for pid in tunnels:
+            os.kill(int(pid), signal.SIGKILL)
+        self.must('backup-stop', 'g')
+        self.assertEqual(self.job()['state'], 'completed')
+        self.assertEqual(self.vm.checkpoints(), ['c1'])
+
+
+class FlushTest(lvbed.OnLibvirt, bed.LiveTest):
+    """A file whose server fails when all is written: what libvirt calls completed is in no safe place."""
+
+    def mount(self, **how):
+        if os.geteuid() or not os.path.exists('/dev/fuse'):
+            self.skipTest('needs root and FUSE')
+        self.make_image('served', '4M', 'raw')
+        server = bed.NbdServer(self, *bed.failing_server(self, self.path('served'), **how))
+        self.file = self.daemon.path('mounts', 'file')
+        with open(self.file, 'w'):
+            pass
+        fuse = self.popen(bed.need('nbdfuse', 'nbdfuse'), self.file, '--unix', server.path)
+        self.addCleanup(lambda: bed.run('umount', '-l', self.file, check=False))
+        bed.wait_for('the file is mounted', lambda: fuse.poll() is not None or os.path.getsize(self.file))
+        if fuse.poll() is not None:
+            self.skipTest('nbdfuse does not work here')
+
+    def push(self, rc):
+        self.vm = self.bare(self.make_image('disk.qcow2', '4M', data=[(0, 4 * MIB, 7)]))
+        return self.must('backup-begin', 'g', '--target', f'vda={self.file}', '--format', 'raw', '--reuse-external', '--wait', '--checkpoint', 'c', rc=rc)
+
+    def test_a_good_one_is_a_success(self):
+        self.mount()
+        self.push(0)
+        self.assert_same(self.path('disk.qcow2'), self.path('served'), 'qcow2', 'raw')
+
+    def test_an_error_when_it_is_flushed_is_a_failure(self):
+        self.mount(flush_fails=True)
+        self.assertIn('Input/output error', self.push(3).err)
+        self.assertEqual(self.vm.checkpoints(), [])
 
 
 if __name__ == '__main__':

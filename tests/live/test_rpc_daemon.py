@@ -19,6 +19,7 @@ import unittest
 import bed
 import daemon
 import rpc
+import sshd
 
 MIB = 1 << 20
 
@@ -556,42 +557,8 @@ class SshTest(OneGuest):
 
     def setUp(self):
         super().setUp()
-        sshd = bed.need('sshd', 'openssh-server')
-        for key in ('host', 'mine', 'other'):
-            bed.run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', self.path(key))
-        if os.geteuid() == 0:
-            os.makedirs('/run/sshd', exist_ok=True)
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            self.port = probe.getsockname()[1]
-        self.write('sshd', f"""ListenAddress 127.0.0.1
-Port {self.port}
-HostKey {self.path("host")}
-AuthorizedKeysFile {self.path("mine.pub")}
-PidFile none
-StrictModes no
-UsePAM no
-PermitRootLogin yes
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-SetEnv PATH={os.path.dirname(daemon.libbackupd_path())}:/usr/bin:/bin LIBBACKUP_STATE_DIR={self.daemon.state}
-""")
-        self.trust('host')
-        self.popen(sshd, '-D', '-e', '-f', self.path('sshd'), stderr=subprocess.DEVNULL)
-        bed.wait_for('sshd', self.can_connect)
-        ssh = self.write('ssh', f"""#!/bin/sh
-exec ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -i {self.path("mine")} -o UserKnownHostsFile={self.path("known")} "$@"
-""")
-        os.chmod(ssh, 0o755)
-        self.remote = f'qemu+ssh://127.0.0.1:{self.port}/system?command={ssh}'
-
-    def can_connect(self):
-        with socket.socket() as sock:
-            return sock.connect_ex(('127.0.0.1', self.port)) == 0
-
-    def trust(self, key):
-        with open(self.path(f'{key}.pub')) as f:
-            self.write('known', f'[127.0.0.1]:{self.port} {f.read()}')
+        self.sshd = sshd.Sshd(self, f'PATH={os.path.dirname(daemon.libbackupd_path())}:/usr/bin:/bin LIBBACKUP_STATE_DIR={self.daemon.state}')
+        self.remote = f'qemu+ssh://127.0.0.1:{self.sshd.port}/system?command={self.sshd.command}'
 
     def test_our_client_backs_up(self):
         target = self.path('target.qcow2')
@@ -613,7 +580,7 @@ exec ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -i {self.path("mine")} -
     has_unix_netcat = staticmethod(WaysInTest.has_unix_netcat)
 
     def test_a_host_that_is_not_the_one_that_is_known_is_no_connection(self):
-        self.trust('other')
+        self.sshd.trust('other')
         done = self.must('list', uri=self.remote, rc=5)
         self.assertIn('Host key verification failed', done.err)
 

@@ -678,7 +678,7 @@ static Action *thaw (void)
 
 static void add_freeze (Planner *p)
 {
-    plan_add (p->plan, _("freeze the guest's file systems"), NULL, own_action ("virDomainFSFreeze", obj ("seconds", "i", (gint64) LV_FREEZE_SECONDS, NULL)), thaw (), NULL);
+    plan_add (p->plan, _("freeze the guest's file systems"), NULL, own_action ("virDomainFSFreeze", NULL), thaw (), NULL);
 }
 
 static void add_begin (Planner *p, const char *backup, const char *checkpoint)
@@ -722,12 +722,15 @@ static void finish_push (Planner *p)
     for (guint i = 0; p->in->local && i < p->items->len; i++) {
         const Item *item = p->items->pdata[i];
         const char *path = item->store->path;
+        guint first = p->plan->finish->len;
         g_ptr_array_add (p->plan->finish, own_action ("wait-released", obj ("path", "s", path, NULL)));
         if (g_str_equal (item->out->format, "raw") && item->store->type == STORE_FILE && p->made_here && !(p->in->flags & BEGIN_REUSE_EXTERNAL))
             g_ptr_array_add (p->plan->finish, own_action ("file-punch", obj ("path", "s", path, NULL)));
         g_ptr_array_add (p->plan->finish, own_action ("file-sync", obj ("path", "s", path, NULL)));
         if (p->made_here && item->store->type == STORE_FILE && (!(p->in->flags & BEGIN_REUSE_EXTERNAL) || item->generated))
             g_ptr_array_add (p->plan->finish, own_action ("file-take", obj ("path", "s", path, NULL)));
+        for (guint k = first; k < p->plan->finish->len; k++)
+            ((Action *) p->plan->finish->pdata[k])->disk = g_strdup (item->disk->target);
     }
     if (!p->in->local)
         note (p, _("durability: the targets are on another host: QEMU flushes them when it closes them, and nothing here can see whether that went well"));

@@ -34,4 +34,3 @@ Plan *lv_plan_checkpoint (const LvPlanInput *input, gboolean quiesce, GError **e
 /* Names of the checkpoints that the document starts from (char*, each once); a series gives its newest. */
 GPtrArray *lv_plan_bases (const BackupDef *def, GPtrArray *records, GPtrArray *names);
 
-enum { LV_FREEZE_SECONDS = 30, LV_THAW_SECONDS = 5 };

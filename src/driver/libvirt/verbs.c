@@ -10,10 +10,11 @@
 #include "driver/libvirt/guest.h"
 #include "driver/qemu/build.h"
 #include "driver/qemu/image.h"
+#include "util/config.h"
 #include "util/files.h"
 #include "util/json.h"
 
-enum { END_TIMEOUT_MS = 60000, RELEASE_TIMEOUT_MS = 60000, LOOK_MS = 10, NOTICE_MS = 3000, THAW_TRIES = 3, DEFAULT_AGENT_SECONDS = VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK };
+enum { END_TIMEOUT_MS = 60000, RELEASE_TIMEOUT_MS = 60000, LOOK_MS = 10, NOTICE_MS = 3000, FREEZE_SECONDS = 60, THAW_SECONDS = 5, THAW_MS = 10000, AGENT_LOOK_MS = 100, DEFAULT_AGENT_SECONDS = VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK };
 
 /* ---- what runs ---- */
 
@@ -91,8 +92,15 @@ static gboolean check_idle (LvGuest *guest, virDomainPtr domain, GError **error)
     virTypedParameterPtr params = NULL;
     int count = 0, type = VIR_DOMAIN_JOB_NONE, operation = 0;
 
-    if (virDomainGetJobStats (domain, &type, &params, &count, 0) != 0)
-        return lv_error (error);
+    if (virDomainGetJobStats (domain, &type, &params, &count, 0) != 0) {
+        g_autoptr (GError) failure = NULL;
+        lv_error (&failure);
+        if (strstr (failure->message, "backup job data missing"))
+            return error_set (error, BAK_ERROR_BUSY, _("guest '%s': libvirt was killed while it began a backup, and holds a job of which it has forgotten all else (%s); "
+                              "it is free again once it was shut down and started"), guest->name, failure->message);
+        g_propagate_error (error, g_steal_pointer (&failure));
+        return FALSE;
+    }
     virTypedParamsGetInt (params, count, VIR_DOMAIN_JOB_OPERATION, &operation);
     virTypedParamsFree (params, count);
     if (type == VIR_DOMAIN_JOB_NONE)
@@ -270,7 +278,7 @@ static gboolean verb_freeze (Run *run, const Action *action, GError **error)
         return FALSE;
     run->frozen = TRUE;         /* from here on a thaw is owed, whatever the agent answers */
     run->frozen_since = g_get_monotonic_time ();
-    virDomainAgentSetResponseTimeout (domain, (int) json_get_int (action->args, "seconds", LV_FREEZE_SECONDS), 0);
+    virDomainAgentSetResponseTimeout (domain, (int) CLAMP (config_get_int ("freeze_timeout", FREEZE_SECONDS), 1, 3600), 0);
     run->froze = virDomainFSFreeze (domain, NULL, 0, 0);
     if (run->froze >= 0)
         return TRUE;
@@ -286,19 +294,21 @@ static gboolean verb_freeze (Run *run, const Action *action, GError **error)
     return FALSE;
 }
 
-/* A thaw whose reply got lost is repeated, and then counts 0. */
+/* A thaw whose reply got lost is repeated, and then counts 0; an agent that went is waited for. */
 static int thaw (virDomainPtr domain, GError **error)
 {
-    int count = -1;
-    virDomainAgentSetResponseTimeout (domain, LV_THAW_SECONDS, 0);
-    for (guint i = 0; count < 0 && i < THAW_TRIES; i++) {
+    gint64 deadline = g_get_monotonic_time () + THAW_MS * 1000LL;
+    int count;
+    virDomainAgentSetResponseTimeout (domain, THAW_SECONDS, 0);
+    while ((count = virDomainFSThaw (domain, NULL, 0, 0)) < 0) {
         g_clear_error (error);
-        count = virDomainFSThaw (domain, NULL, 0, 0);
-        if (count < 0)
-            lv_error (error);
-        if (count < 0 && virGetLastErrorCode () != VIR_ERR_AGENT_UNRESPONSIVE)
+        lv_error (error);
+        if (error_code (*error) != BAK_ERROR_CONNECTION || g_get_monotonic_time () > deadline)
             break;
+        g_usleep (AGENT_LOOK_MS * 1000);
     }
+    if (count >= 0)
+        g_clear_error (error);
     virDomainAgentSetResponseTimeout (domain, DEFAULT_AGENT_SECONDS, 0);
     return count;
 }
@@ -432,7 +442,7 @@ static gboolean verb_wait_released (Run *run, const Action *action, GError **err
     gint64 deadline = g_get_monotonic_time () + RELEASE_TIMEOUT_MS * 1000LL;
     struct stat st;
     if (stat (path, &st) != 0)
-        return error_set_errno (error, errno, _("target '%s'"), path);
+        return TRUE;            /* what is done next says so */
     while (S_ISREG (st.st_mode) && run_file_in_use (path)) {
         if (g_get_monotonic_time () > deadline)
             return error_set (error, BAK_ERROR_TIMEOUT, _("QEMU does not let go of target '%s'"), path);
