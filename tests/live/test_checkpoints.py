@@ -437,6 +437,22 @@ class NamesTest(Chain):
         self.must('checkpoint-delete', 'g', 'c1', '--metadata')
 
 
+class RepairTest(Chain):
+    def repair(self, *bitmaps, rc):
+        return self.must('checkpoint-check', 'g', '--repair', *[word for name in bitmaps for word in ('--bitmap', name)], rc=rc)
+
+    def test_a_bitmap_that_is_not_ours_is_touched_only_when_it_is_named(self):
+        self.full()
+        self.vm.qmp.execute('block-dirty-bitmap-add', node='disk0', name='stray')
+        self.assertRegex(self.repair(rc=4).out, '(?s)foreign.*unless it is named')
+        for name in 'c0', 'nope':
+            self.assertIn(f"bitmap '{name}': there is none of that name, or it is that of a checkpoint", self.repair(name, rc=4).err)
+        self.assertEqual(sorted(self.vm.bitmaps()), [('disk0', 'c0'), ('disk0', 'stray')])
+        self.repair('stray', rc=0)
+        self.assertIn("warning: bitmap 'stray'", self.repair('stray', rc=0).err)
+        self.assertEqual(list(self.vm.bitmaps()), [('disk0', 'c0')])
+
+
 class OtherFormatsTest(bed.LiveTest):
     """A qcow2 disk, a, beside one that cannot keep a bitmap, b."""
 

@@ -33,6 +33,14 @@ static void print_findings (BakFinding **findings)
     }
 }
 
+static gboolean is_found (BakFinding **findings, const char *bitmap)
+{
+    for (guint i = 0; findings[i]; i++)
+        if (g_strcmp0 (bak_finding_get_bitmap (findings[i]), bitmap) == 0)
+            return TRUE;
+    return FALSE;
+}
+
 static int checkpoint_check_run (Shell *shell, const Args *args)
 {
     BakError *error = NULL;
@@ -57,6 +65,9 @@ static int checkpoint_check_run (Shell *shell, const Args *args)
         else
             print (_("Checkpoints and bitmaps agree\n"));
     }
+    for (guint i = 0; names[i]; i++)
+        if (!is_found (findings, names[i]))
+            warn (_("bitmap '%s': there is none of that name, or it is that of a checkpoint and in order"), names[i]);
     LIST_FREE (findings, bak_finding_unref);
     return open ? STATUS_INEXACT : STATUS_DONE;
 }
