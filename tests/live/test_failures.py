@@ -98,6 +98,19 @@ class HungTest(bed.LiveTest):
         self.assert_qemu_answers()
         self.abort()
 
+    def test_one_that_fails_while_another_hangs_is_named_and_holds_qemu_no_longer(self):
+        self.servers[0].fail(after=SIZE * 3 // 4)
+        self.servers[1].hold(after=SIZE // 2)
+        self.begin()
+        began = bed.time.monotonic()
+        self.must('backup-wait', 'g', rc=3)
+        self.assertLess(bed.time.monotonic() - began, 4 * bed.SLOW)
+        job = self.json('backup-info', 'g')
+        self.assertEqual(job['state'], 'failed', job)
+        self.assertIn("disk 'disk0'", job['error'])
+        self.assertIn('Input/output error', job['error'])
+        self.assert_nothing_left(self.vm, self.picture)
+
     def test_a_flush_that_takes_long_does_not_hold_qemu(self):
         self.servers[1].hold_flush()
         self.begin()

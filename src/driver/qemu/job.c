@@ -75,6 +75,7 @@ static Job *job_new (Guest *guest, Plan *plan /* consumed */, GArray *states, GH
     job->plan = plan;
     job->began = g_get_monotonic_time ();
     job->last_read = job->began;
+    job->culprit = -1;
     job->disks = g_new0 (JobDisk, MAX (plan->disks->len, 1));
     job->run = (Run) { .guest = guest, .plan = plan, .froze = -1, .thawed = -1,
                        .states = states ? g_array_ref (states) : g_array_new (FALSE, TRUE, sizeof (StepState)),
@@ -832,25 +833,51 @@ static void fail_keeper (Job *job, guint index)
 }
 
 /* FALSE: the job has ended. */
+static gboolean check_disk (Job *job, guint index)
+{
+    const PlanDisk *disk = job->plan->disks->pdata[index];
+    const JobDisk *state = &job->disks[index];
+
+    if (state->keeper_ended)
+        fail_keeper (job, index);
+    else if (disk->job && state->ended && state->error)
+        fail_copy (job, index);
+    else
+        return TRUE;
+    return FALSE;
+}
+
+/* FALSE: the job has ended. */
 static gboolean check_disks (Job *job)
 {
     gboolean all = TRUE;
+
+    if (job->culprit >= 0)
+        return check_disk (job, job->culprit);
     for (guint i = 0; i < job->plan->disks->len; i++) {
-        const PlanDisk *disk = job->plan->disks->pdata[i];
-        if (job->disks[i].keeper_ended) {
-            fail_keeper (job, i);
+        if (!check_disk (job, i))
             return FALSE;
-        }
-        if (disk->job && job->disks[i].ended && job->disks[i].error) {
-            fail_copy (job, i);
-            return FALSE;
-        }
-        all = all && disk->job && job->disks[i].ended;
+        all = all && ((PlanDisk *) job->plan->disks->pdata[i])->job && job->disks[i].ended;
     }
     if (!all)
         return TRUE;
     job_end (job, JOB_EVENT_GOOD, NULL);
     return FALSE;
+}
+
+/* The copy of this disk is about to end by an error, and from 8.2 on QEMU's main loop then waits for what the other targets owe: they are cut
+ * now, so that one that hangs holds nobody. Not where a write of the guest would fail with it. */
+static void note_culprit (Job *job, JsonObject *event)
+{
+    const char *device = json_get_string (event, "device");
+
+    for (guint i = 0; job->culprit < 0 && i < job->plan->disks->len; i++) {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        if (!disk->keeper || g_strcmp0 (disk->job, device) != 0 || g_strcmp0 (json_get_string (event, "action"), "report") != 0)
+            continue;
+        job->culprit = (gint) i;
+        run_cut (&job->run);
+    }
 }
 
 static void fail_by_write (Job *job, guint index, gboolean full)
@@ -869,6 +896,8 @@ static gboolean take_events (Job *job)
     for (guint i = 0; i < guest->pending->len; i++) {
         const GuestEvent *event = guest->pending->pdata[i];
         job->shut_down = job->shut_down || g_str_equal (event->name, "SHUTDOWN");
+        if (event->data && g_str_equal (event->name, "BLOCK_JOB_ERROR"))
+            note_culprit (job, event->data);
         gint index = event->data ? disk_of_node (job, json_get_string (event->data, "node-name")) : -1;
         const PlanDisk *disk = index >= 0 ? job->plan->disks->pdata[index] : NULL;
         g_autofree char *text = NULL;
@@ -1007,7 +1036,7 @@ void job_tick (Guest *guest)
         const PlanDisk *disk = job->plan->disks->pdata[i];
         concluded = concluded || (!job->disks[i].ended && event_says_ended (guest, disk->job)) || event_says_ended (guest, disk->keeper);
     }
-    if (!take_events (job))
+    if (!take_events (job) || !mind_mute_qemu (job))
         return;
     if (concluded || probe_is_due (job, now) || now >= job->next_tick) {
         job->next_tick = now + TICK_MS * 1000;

@@ -23,6 +23,7 @@ struct _Job {
     gboolean finished;          /* finish has run and is in the journal: only promotion and clean-up are left */
     gboolean shut_down;         /* the guest has been, so QEMU will end */
     gboolean mute;              /* QEMU's main loop did not answer in time */
+    gint culprit;               /* the disk whose copy failed first, which ended the others; -1 */
     guint lost_monitor;         /* attempts to get it back */
     JobPace pace;
     gint64 last_read;           /* monotonic: when a reader of the export was last seen */
