@@ -72,6 +72,21 @@ gboolean guest_is_watched (Guest *guest, gboolean *ret_runs)
     return watched;
 }
 
+static gboolean note_errors (gpointer data)
+{
+    job_note_errors (data);
+    return G_SOURCE_REMOVE;
+}
+
+/* Even while an answer is waited for, which may be what the error holds up. */
+static void when_iterated (Guest *guest, GSourceFunc func)
+{
+    g_autoptr (GSource) source = g_idle_source_new ();
+    g_source_set_priority (source, G_PRIORITY_DEFAULT);
+    g_source_set_callback (source, func, guest, NULL);
+    g_source_attach (source, guest->context);
+}
+
 static void on_event (Qmp *qmp, const char *name, JsonObject *data, gpointer user_data)
 {
     Guest *guest = user_data;
@@ -91,6 +106,8 @@ static void on_event (Qmp *qmp, const char *name, JsonObject *data, gpointer use
         event->name = g_strdup (name);
         event->data = data ? json_object_ref (data) : NULL;
         g_ptr_array_add (guest->pending, event);
+        if (g_str_equal (name, "BLOCK_JOB_ERROR"))
+            when_iterated (guest, note_errors);
     }
 }
 

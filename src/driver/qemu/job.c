@@ -880,6 +880,15 @@ static void note_culprit (Job *job, JsonObject *event)
     }
 }
 
+void job_note_errors (Guest *guest)
+{
+    for (guint i = 0; guest->job && guest->job->record.state == JOB_STATE_RUNNING && i < guest->pending->len; i++) {
+        const GuestEvent *event = guest->pending->pdata[i];
+        if (event->data && g_str_equal (event->name, "BLOCK_JOB_ERROR"))
+            note_culprit (guest->job, event->data);
+    }
+}
+
 static void fail_by_write (Job *job, guint index, gboolean full)
 {
     const PlanDisk *disk = job->plan->disks->pdata[index];
@@ -893,11 +902,10 @@ static void fail_by_write (Job *job, guint index, gboolean full)
 static gboolean take_events (Job *job)
 {
     Guest *guest = job->guest;
+    job_note_errors (guest);
     for (guint i = 0; i < guest->pending->len; i++) {
         const GuestEvent *event = guest->pending->pdata[i];
         job->shut_down = job->shut_down || g_str_equal (event->name, "SHUTDOWN");
-        if (event->data && g_str_equal (event->name, "BLOCK_JOB_ERROR"))
-            note_culprit (job, event->data);
         gint index = event->data ? disk_of_node (job, json_get_string (event->data, "node-name")) : -1;
         const PlanDisk *disk = index >= 0 ? job->plan->disks->pdata[index] : NULL;
         g_autofree char *text = NULL;

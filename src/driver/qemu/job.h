@@ -38,6 +38,7 @@ gboolean job_stop (Guest *guest, gboolean abort, bak_job *ret, GError **error);
 gboolean job_limit (Guest *guest, const char *disk, guint64 bytes_per_sec, GError **error);
 /* Takes the events that came in and does what is due; called by the guest's loop. */
 void job_tick (Guest *guest);
+void job_note_errors (Guest *guest);    /* what cannot wait for the tick */
 void job_refresh (Guest *guest);        /* progress into the snapshot */
 /* What a former owner left: adopts a running job, finishes or undoes the rest. Sets guest->job when one goes on. */
 gboolean job_recover (Guest *guest, GError **error);
