@@ -199,7 +199,7 @@ class DaemonTest(bed.LiveTest):
 
 
 TIMES = [(re.compile(pattern), replacement) for pattern, replacement in (
-    (r'(CPU time: +)[\d.]+s', r'\1T'), (r'(Time elapsed: +)\d+ +ms', r'\1T ms'), (r'(time_elapsed: )\d+', r'\1T'),
+    (r'(CPU time: +)[\d.]+s', r'\1T'), (r'((?:rd|wr|flush)_\w+|(?:number|total duration) of [^:]+:) +\d+', r'\1 N'), (r'(Time elapsed: +)\d+ +ms', r'\1T ms'), (r'(time_elapsed: )\d+', r'\1T'),
     (r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d', 'DATE'), (r'(<creationTime>)\d+', r'\1T'))]
 
 

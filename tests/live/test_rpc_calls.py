@@ -68,7 +68,10 @@ class EveryCallTest(daemon.DaemonTest):
             (19, guest, 's', ['hvm']), (121, guest, 'xi', lambda v: v[1] == 0), (150, guest, 'i', [1]), (151, guest, 'i', [1]), (183, guest + u32(0), 'i', [0]),
             (194, guest + string('vda') + u32(0), 'hhh', lambda v: v[1] == 64 * MIB), (194, guest + string('vdz') + u32(0), Error(8, 'vdz'), None),
             (212, guest + u32(0), 'ii', [1, 1]), (238, guest + string('vda') + u32(0), 'iihhh', [0] * 5),
-            (243, guest + string('vda') + u32(0, 0), 'pi', [{}, 0]), (263, guest + u32(0, 0), '[si]i', [[], 0]), (265, guest + u32(0, 0, 0), Error(80), None),
+            (243, guest + string('vda') + u32(0, 0), 'pi', [{}, 8]),
+            (243, guest + string('vda') + u32(16, 0), 'pi', lambda v: len(v[0]) == 8 and 0 < v[0]['rd_bytes'] <= self.bytes_read() and v[0]['wr_bytes'] == 0 and v[1] == 0),
+            (243, guest + string('') + u32(3, 0), 'pi', lambda v: sorted(v[0]) == ['rd_bytes', 'wr_bytes', 'wr_operations']), (243, guest + string('vdz') + u32(0, 0), Error(8, 'vdz'), None),
+            (243, guest + string('vda') + u32(0, 1), Error(8, '0x1'), None), (263, guest + u32(0, 0), '[si]i', [[], 0]), (265, guest + u32(0, 0, 0), Error(80), None),
             (344, u32(0, 0, 0), '[dp]', lambda v: v[0][0][1] == {'state.state': 1, 'state.reason': 1}), (344, u32(1) + guest + u32(4, 0), '[dp]', lambda v: v[0][0][1] == {}),
             (344, u32(0, 0, 2), '[dp]', [[]]), (344, u32(0, 4, 1 << 31), Error(74, '0x4'), None), (426, guest + u32(0), '[s]', [[]]),
             (298, guest + u32(0), 'ip', [0, {}]), (163, guest, 'i' + 'h' * 11, [0] * 12), (422, guest + u32(0), Error(104), None), (164, guest, Error(55), None),
@@ -98,6 +101,9 @@ class EveryCallTest(daemon.DaemonTest):
         self.addCleanup(connection.close)
         return connection.call(rpc.LIBVIRT, rpc.BY_NAME, string('x')).domain()[2]
 
+    def bytes_read(self):
+        return self.qemu.qmp.execute('query-blockstats')[0]['stats']['rd_bytes']
+
     def keep(self, values):
         self.callback = values[0]
         return True
@@ -117,6 +123,7 @@ class EveryCallTest(daemon.DaemonTest):
 
     def test_every_procedure_answers_as_the_protocol_says(self):
         script = self.script()
+        bed.wait_for('the firmware to read the disk', self.bytes_read)
         for row in script:
             with self.subTest(procedure=row[0], arguments=row[1]):
                 self.one(*row)

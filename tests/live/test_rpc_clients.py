@@ -38,7 +38,7 @@ SCRIPT = [
     ('domstats x --state', SAME), ('domstats --list-inactive --state', SAME), ('domstats x --state --enforce', SAME), ('hostname', SAME), ('domhostname nosuch', SAME),
     ('dominfo x', SAME), ('domstate x --reason', SAME), ('domid x', SAME), ('domuuid x', SAME), ('domname ' + daemon.UUID, SAME),
     ('domblklist x', SAME), ('domblklist x --details', SAME), ('domblkinfo x vda', SAME), ('domblkinfo x --all', SAME),
-    ('domblkinfo x DIR/a.qcow2', SAME), ('domblkinfo x vdz', SAME), ('domblkerror x', SAME),
+    ('domblkinfo x DIR/a.qcow2', SAME), ('domblkinfo x vdz', SAME), ('domblkerror x', SAME), ('domblkstat x vda', SAME), ('domblkstat x', SAME), ('domblkstat x vda --human', SAME), ('domblkstat x vdz', SAME),
     ('dominfo nosuch', SAME), ('dominfo 777', SAME), ('domstate 11111111-2222-3333-4444-555555555556', SAME),
     ('domjobinfo x', SAME), ('domjobinfo x --completed', SAME), ('domjobinfo x --anystats --rawstats', SAME), ('domjobabort x', SAME), ('backup-dumpxml x', SAME),
     ('blockjob x vda', SAME), ('blockjob x vda --raw', SAME),

@@ -671,23 +671,17 @@ static GuestDef *find_name (const char *state_dir, const char *name, GError **er
     return def;
 }
 
-/* Whoever listens is taken to run, and of what a guest that runs may do only "running" is sure to be left with an event. */
+/* Of what a guest that runs may do only "running" is sure to be left with an event. */
 gboolean qemu_peek_guest (Guest *guest, DriverPeek *ret)
 {
     gboolean off = guest_is_offline (guest), runs = FALSE;
-    MonitorProbe probe = { .address = guest->def->qmp };
 
-    if (!off && !guest_is_watched (guest, &runs) && !guest_locked (guest->dir)) {
-        if (!g_path_is_absolute (guest->def->qmp))
-            return FALSE;
-        monitor_probe (&probe, 1, 0);
-        off = state_of_probe (&probe) == DOMAIN_STATE_SHUTOFF;
-        monitor_probe_clear (&probe, 1);
-    }
+    if (!off && !guest_is_watched (guest, &runs))
+        return FALSE;
     g_strlcpy (ret->uuid, guest->def->uuid, sizeof ret->uuid);
     ret->id = off ? -1 : guest->number;
     ret->reason = 0;
-    ret->state = runs ? info_state ("running", &ret->reason) : guest_is_offline (guest) ? DOMAIN_STATE_SHUTOFF : -1;
+    ret->state = off ? DOMAIN_STATE_SHUTOFF : runs ? info_state ("running", &ret->reason) : -1;
     return TRUE;
 }
 

@@ -106,6 +106,8 @@ gboolean offline_bitmap_remove (const char *file, const char *format, const char
 gboolean guest_info (Guest *guest, bak_domain_info *ret, GError **error);
 gboolean guest_state (Guest *guest, bak_state_ret *ret, GError **error);
 gboolean guest_disks (Guest *guest, bak_disks_ret *ret, GError **error);
+/* Of the disk that answers to this name, or of all together (""). */
+gboolean guest_block_stats (Guest *guest, const char *disk, bak_block_stats_ret *ret, GError **error);
 char *guest_xml (Guest *guest, GError **error);         /* <domain> as libvirt clients want it */
 
 /* attach.c: definitions on disk */

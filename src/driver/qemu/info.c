@@ -432,6 +432,53 @@ gboolean guest_disks (Guest *guest, bak_disks_ret *ret, GError **error)
     return TRUE;
 }
 
+static const struct { const char *key; gsize offset; } counters[] = {
+#define COUNTER(key, field) { key, G_STRUCT_OFFSET (bak_block_stats_ret, field) }
+    COUNTER ("wr_bytes", wr_bytes), COUNTER ("wr_operations", wr_operations), COUNTER ("rd_bytes", rd_bytes), COUNTER ("rd_operations", rd_operations),
+    COUNTER ("wr_total_time_ns", wr_time), COUNTER ("rd_total_time_ns", rd_time), COUNTER ("flush_operations", flush_operations),
+    COUNTER ("flush_total_time_ns", flush_time),
+#undef COUNTER
+};
+
+/* QEMU counts by devices: new ones are told by their path or id, old drives by their id. */
+static gboolean counts_for (JsonObject *entry, const GraphDisk *disk)
+{
+    const char *qdev = json_get_string (entry, "qdev"), *device = json_get_string (entry, "device");
+    return (disk->qdev && g_strcmp0 (qdev, disk->qdev) == 0) || (disk->device && *disk->device && g_strcmp0 (device, disk->device) == 0);
+}
+
+/* FALSE: nobody counts for this disk. */
+static gboolean add_counters (JsonArray *list, const GraphDisk *disk, bak_block_stats_ret *ret)
+{
+    gboolean found = FALSE;
+    for (guint i = 0; !found && i < json_array_get_length (list); i++) {
+        JsonObject *entry = json_get_element (list, i), *stats = json_get_object (entry, "stats");
+        found = stats && counts_for (entry, disk);
+        for (guint k = 0; found && k < G_N_ELEMENTS (counters); k++)
+            *(uint64_t *) ((char *) ret + counters[k].offset) += MAX (0, json_get_int (stats, counters[k].key, 0));
+    }
+    return found;
+}
+
+gboolean guest_block_stats (Guest *guest, const char *name, bak_block_stats_ret *ret, GError **error)
+{
+    if (guest_is_offline (guest))
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("guest '%s' is attached powered off: it does nothing to its disks"), guest->def->name);
+    g_autoptr (Graph) graph = guest_graph (guest, GRAPH_DISKS, error);
+    const GraphDisk *one = graph && *name ? graph_disk (graph, name, error) : NULL;
+    if (!graph || (*name && !one))
+        return FALSE;
+    g_autoptr (JsonNode) node = qmp_execute (guest->qmp, "query-blockstats", NULL, ASK_TIMEOUT_MS, error);
+    if (!node)
+        return FALSE;
+    g_autoptr (JsonArray) none = json_array_new ();
+    JsonArray *list = JSON_NODE_HOLDS_ARRAY (node) ? json_node_get_array (node) : none;
+    for (guint i = 0; !one && i < graph->disks->len; i++)
+        add_counters (list, graph->disks->pdata[i], ret);
+    return !one || add_counters (list, one, ret)
+        || error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': no device of the guest uses it, and QEMU counts by devices"), one->target);
+}
+
 /* The string member of the answer to a question that this QEMU may not know; NULL then. */
 static char *ask_string (Guest *guest, const char *command, JsonObject *args, const char *member)
 {

@@ -87,6 +87,11 @@ static gboolean local_disk (Guest *guest, const void *data, void *ret, GError **
     return found || error_set (error, BAK_ERROR_NO_DISK, _("guest '%s' has no disk '%s'; it has: %s"), guest->def->name, shown, list);
 }
 
+static gboolean local_block_stats (Guest *guest, const void *data, void *ret, GError **error)
+{
+    return guest_block_stats (guest, ((const bak_disk_arg *) data)->disk, ret, error);
+}
+
 static Agent *open_agent (Guest *guest, GError **error)
 {
     if (!guest->def->agent || !*guest->def->agent) {
@@ -295,6 +300,7 @@ static const struct {
 } local_calls[CALL_COUNT] = {
     [CALL_ID_domain_info] = { local_info, NO_MONITOR }, [CALL_ID_domain_state] = { local_state, NO_MONITOR }, [CALL_ID_domain_xml] = { local_xml, 0 },
     [CALL_ID_domain_disks] = { local_disks, 0 }, [CALL_ID_domain_disk] = { local_disk, 0 },
+    [CALL_ID_domain_block_stats] = { local_block_stats, 0 },
     [CALL_ID_fs_freeze] = { local_freeze, NO_MONITOR }, [CALL_ID_fs_thaw] = { local_thaw, NO_MONITOR },
     [CALL_ID_backup_begin] = { local_begin, NEEDS_OWNER }, [CALL_ID_backup_plan] = { local_plan, 0 },
     [CALL_ID_backup_stop] = { local_stop, NO_MONITOR }, [CALL_ID_backup_info] = { direct_backup_info, DIRECT },
@@ -320,7 +326,7 @@ static gboolean call_here (Guest *guest, CallId id, const void *args, void *ret,
         return local_calls[id].func (guest, args, ret, error);
     gboolean acquire = !(how & NO_MONITOR);
     /* images without a storage daemon are looked at as they are */
-    if (guest_is_offline (guest) && acquire && id >= CALL_ID_domain_info && id <= CALL_ID_domain_disk)
+    if (guest_is_offline (guest) && acquire && ((id >= CALL_ID_domain_info && id <= CALL_ID_domain_disk) || id == CALL_ID_domain_block_stats))
         acquire = FALSE;
     return guest_do (guest, acquire, on_guest_thread, &data, error);
 }
@@ -372,6 +378,7 @@ ROUTED (domain_state, bak_domain_arg, bak_state_ret)
 ROUTED (domain_xml, bak_domain_arg, bak_text_ret)
 ROUTED (domain_disks, bak_domain_arg, bak_disks_ret)
 ROUTED (domain_disk, bak_disk_arg, bak_disk_ret)
+ROUTED (domain_block_stats, bak_disk_arg, bak_block_stats_ret)
 ROUTED (fs_freeze, bak_mounts_args, bak_count_ret)
 ROUTED (fs_thaw, bak_mounts_args, bak_count_ret)
 ROUTED (backup_begin, bak_begin_args, bak_begin_ret)
@@ -433,7 +440,8 @@ static gboolean qemu_peek (DriverConn *conn, const char *name, DriverPeek *ret)
 {
     QemuConn *qemu = conn->priv;
 
-    g_mutex_lock (&qemu->lock);
+    if (!g_mutex_trylock (&qemu->lock))
+        return FALSE;           /* who has it may be waiting for the end of a guest's thread */
     Guest *guest = guest_find (qemu, name);
     gboolean known = guest && qemu_peek_guest (guest, ret);
     g_mutex_unlock (&qemu->lock);
@@ -510,7 +518,7 @@ static gboolean qemu_open (DriverConn *conn, const DriverOpenOptions *options, G
 #define SLOTS \
     .hello = qemu_hello, .capabilities = qemu_capabilities, .list = qemu_list, .lookup = qemu_lookup, \
     .domain_info = qemu_domain_info, .domain_state = qemu_domain_state, .domain_xml = qemu_domain_xml, .domain_disks = qemu_domain_disks, \
-    .domain_disk = qemu_domain_disk, .fs_freeze = qemu_fs_freeze, .fs_thaw = qemu_fs_thaw, .backup_begin = qemu_backup_begin, \
+    .domain_disk = qemu_domain_disk, .domain_block_stats = qemu_domain_block_stats, .fs_freeze = qemu_fs_freeze, .fs_thaw = qemu_fs_thaw, .backup_begin = qemu_backup_begin, \
     .backup_plan = qemu_backup_plan, .backup_stop = qemu_backup_stop, .backup_info = qemu_backup_info, .backup_list = qemu_backup_list, \
     .backup_wait = qemu_backup_wait, .backup_xml = qemu_backup_xml, .backup_limit = qemu_backup_limit, .job_stats = qemu_job_stats, \
     .job_abort = qemu_job_abort, .checkpoint_create = qemu_checkpoint_create, .checkpoint_xml = qemu_checkpoint_xml, \
