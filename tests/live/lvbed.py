@@ -303,7 +303,7 @@ class Domain(bed.Guest):
     def _disk_xml(self, number, disk):
         iothread = " iothread='1'" if self.iothread else ''
         options = getattr(disk, 'driver_xml', '')
-        kind, name = ('block', 'dev') if disk.path.startswith('/dev/') else ('file', 'file')
+        kind, name = ('block', 'dev') if disk.path.startswith('/dev/') and not disk.path.startswith('/dev/shm/') else ('file', 'file')
         path = html.escape(disk.path)
         return (f"<disk type='{kind}' device='disk'><driver name='qemu' type='{disk.fmt}' discard='unmap'{iothread}{options}/><source {name}='{path}'/>"
                 f"<target dev='{disk.target}' bus='{disk.bus}'/>{getattr(disk, 'more_xml', '')}<serial>bak{number}</serial></disk>")

@@ -221,6 +221,7 @@ LEFT_OUT = {
     'test_checkpoints.RefusedTest.test_a_snapshot_whose_overlay_tracks_nothing_is_refused_until_it_is_committed': ATTACHED,
     'test_checkpoints.OntoTest.test_the_guests_own_image_is_refused_where_qemu_has_a_relative_name_for_it': ATTACHED,
     'test_checkpoints.NamesTest.test_a_checkpoint_whose_image_only_qemu_can_find_is_not_deleted_without_it': ATTACHED,
+    'test_checkpoints.RepairTest': ATTACHED,
     'test_checkpoints.OtherFormatsTest': MEMORY,
     'test_quiesce.RealAgentTest': ELSEWHERE,
     'test_quiesce.RealBadAgentTest': ELSEWHERE,

@@ -125,6 +125,29 @@ class QuiesceTest(bed.LiveTest):
         self.assert_nothing_left(self.vm, self.picture)
         self.assert_files(self.path('out'))
 
+    def checkpoint(self, *faults, rc=0):
+        self.start(*faults)
+        done = self.must('checkpoint-create-as', 'g', 'c0', '--quiesce', rc=rc)
+        names = ['c0'] if rc == 0 else []
+        self.assertEqual([name for _, name in self.vm.bitmaps()], names)
+        self.assertEqual(self.must('checkpoint-list', 'g', '--name').out.split(), names)
+        return done.err
+
+    def test_a_checkpoint_alone_is_made_while_nothing_is_written(self):
+        self.assertRegex(self.checkpoint(), r'note: quiesced: 2 file systems were frozen for [0-9.]+ ms')
+        self.assertEqual([line for line in self.record() if line in ('frozen', 'thawed')], ['frozen', 'thawed'])
+
+    def test_a_checkpoint_alone_says_when_it_is_crash_consistent_only(self):
+        self.assertIn('crash-consistent only: 2 file systems were frozen, 1 thawed', self.checkpoint('thaw-fewer'))
+        self.assert_thawed()
+
+    def test_no_checkpoint_is_made_when_the_guest_will_not_freeze(self):
+        self.assertIn('failed to freeze /', self.checkpoint('freeze-fails', rc=1))
+        self.assert_thawed()
+
+    def test_no_checkpoint_is_made_when_the_guest_stays_frozen_which_is_said_loudly(self):
+        self.assertIn('may still be frozen', self.checkpoint('thaw-fails', rc=1))
+
 
 class HeldMonitor(faults.Monitor):
     """Holds the transaction back until something has happened."""

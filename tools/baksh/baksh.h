@@ -163,6 +163,7 @@ int fail_with (int status, const char *format, ...) G_GNUC_PRINTF (2, 3);
 int usage (const char *format, ...) G_GNUC_PRINTF (1, 2);   /* STATUS_USAGE */
 int status_of_error (BakErrorCode code);
 void warn (const char *format, ...) G_GNUC_PRINTF (1, 2);
+void tell (const char *format, ...) G_GNUC_PRINTF (1, 2);       /* what is no cause for worry */
 
 /* interrupt.c: Ctrl-C ends the process with 130, but while it is awaited it is counted. */
 void interrupt_init (void);

@@ -9,7 +9,7 @@ static int create (const Args *args, const char *xml, guint flags, const char *f
         return fail (error);
     const char *note = bak_domain_checkpoint_get_note (checkpoint);
     if (note)
-        warn ("%s", note);
+        tell ("%s", note);
     if (args_json (args)) {
         JsonObject *object = json_new ();
         json_text (object, "name", bak_domain_checkpoint_get_name (checkpoint));

@@ -295,6 +295,14 @@ void warn (const char *format, ...)
     va_end (args);
 }
 
+void tell (const char *format, ...)
+{
+    va_list args;
+    va_start (args, format);
+    complain (_("note: "), format, args);
+    va_end (args);
+}
+
 int status_of_error (BakErrorCode code)
 {
     switch (code) {

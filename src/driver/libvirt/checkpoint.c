@@ -286,7 +286,7 @@ static gboolean create_online (LvGuest *guest, virDomainPtr domain, LvRequest *r
     gboolean ok = run_steps (&run, error);
     lv_note_frozen (&run, error);
     g_free (run.thaw_problem);
-    *ret_note = plan_notes (plan);
+    *ret_note = run_notes (&run);
     return ok && lv_checkpoint_record (guest, plan, NULL, error);
 }
 

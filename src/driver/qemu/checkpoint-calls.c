@@ -311,19 +311,6 @@ static void default_name (Guest *guest, CheckpointDef *def)
     }
 }
 
-static void add_notes (const Plan *plan, const Run *run, bak_checkpoint_item *item)
-{
-    g_autofree char *notes = plan_notes (plan);
-    GString *text = g_string_new (notes);
-    if (run->froze > 0 && run->thawed == run->froze)
-        g_string_append_printf (text, _("%squiesced: %d file systems were frozen for %.1f ms"), text->len ? "; " : "", run->froze, run->frozen_for / 1000.0);
-    else if (run->froze >= 0)
-        g_string_append_printf (text, _("%scrash-consistent only: %d file systems were frozen, %d thawed"), text->len ? "; " : "", run->froze, MAX (run->thawed, 0));
-    free (item->note);
-    item->note = ret_string (text->str);
-    g_string_free (text, TRUE);
-}
-
 /* The journal is written before anything is touched, and the record before the journal goes: whoever dies in between leaves
  * either a checkpoint or nothing. */
 static gboolean perform (Guest *guest, Plan *plan, Run *run, GError **error)
@@ -369,8 +356,11 @@ static gboolean create (Guest *guest, CheckpointDef *def, guint flags, bak_check
                 .files = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free) };
     g_array_set_size (run.states, plan->steps->len);
     gboolean ok = perform (guest, plan, &run, error) && fill_one (guest, def->name, ret, error);
-    if (ok)
-        add_notes (plan, &run, &ret->checkpoint);
+    if (ok) {
+        g_autofree char *notes = run_notes (&run);
+        free (ret->checkpoint.note);
+        ret->checkpoint.note = ret_string (notes);
+    }
     g_array_unref (run.states);
     g_hash_table_unref (run.files);
     g_free (run.thaw_problem);

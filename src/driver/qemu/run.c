@@ -994,6 +994,17 @@ gboolean run_finish (Run *run, GError **error)
     return TRUE;
 }
 
+char *run_notes (const Run *run)
+{
+    g_autofree char *notes = plan_notes (run->plan);
+    const char *between = *notes ? "; " : "";
+    if (run->froze > 0 && run->thawed == run->froze)
+        return g_strdup_printf (_("%s%squiesced: %d file systems were frozen for %.1f ms"), notes, between, run->froze, run->frozen_for / 1000.0);
+    if (run->froze >= 0)
+        return g_strdup_printf (_("%s%scrash-consistent only: %d file systems were frozen, %d thawed"), notes, between, run->froze, MAX (run->thawed, 0));
+    return g_steal_pointer (&notes);
+}
+
 /* ---- sweep ---- */
 
 static gboolean ours (const char *name, const char *prefix)

@@ -42,6 +42,8 @@ typedef enum { HALT_STILL, HALT_ENDS, HALT_LATE } JobHalt;
 JobHalt run_job_halts (Guest *guest, const char *id, gint64 deadline);      /* after a job-pause */
 /* plan->finish, in order; stops at the first error. */
 gboolean run_finish (Run *run, GError **error);
+/* What a person should be told of the plan and of the freeze, in one line; "": nothing. Caller frees. */
+char *run_notes (const Run *run);
 gboolean run_action (Run *run, const Action *action, GError **error);
 
 /* Removes from QEMU everything whose name begins with prefix ("bak-" or "bak-ID-"): exports, jobs, nodes, objects, bitmaps.
