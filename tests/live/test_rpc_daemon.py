@@ -248,6 +248,7 @@ class BadPeerTest(OneGuest):
 
     def test_a_peer_that_does_not_open_or_finish_or_read_is_dropped(self):
         """The limits of time: 10 s to open, 30 s for a whole packet, 30 s to take a reply. The others are served meanwhile."""
+        before = self.daemon.memory()
         silent, half = self.raw(), rpc.Connection(self.daemon.socket).open()
         half.sock.sendall(rpc.u32(1000))
         deaf = rpc.Connection(self.daemon.socket).open()
@@ -271,6 +272,8 @@ class BadPeerTest(OneGuest):
         self.assert_dropped(half.sock, 'half a packet')
         bed.wait_for('the deaf one to be dropped', lambda: 'does not read its replies' in self.daemon.read_log(), timeout=60)
         self.assert_serves()
+        if bed.SLOW == 1:
+            bed.wait_for('its memory to be given back', lambda: self.daemon.memory() < before + MIB // 2)
 
 
 class StateTest(OneGuest):

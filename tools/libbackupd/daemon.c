@@ -36,10 +36,11 @@ static gboolean trim (gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-/* To get to know a QEMU, and to have a backup, takes megabytes for a moment, which malloc would keep. */
+/* To get to know a QEMU, to have a backup, and to queue replies for who does not read them takes megabytes for a moment, which malloc would
+ * keep. event NULL: a peer has come or gone. */
 static void after_event (Server *server, const bak_event *event, gpointer data)
 {
-    if (event && (event->kind == EVENT_LIFECYCLE || event->kind == EVENT_JOB_COMPLETED) && !trimming)
+    if (!trimming && (!event || event->kind == EVENT_LIFECYCLE || event->kind == EVENT_JOB_COMPLETED))
         trimming = g_timeout_add_seconds (TRIM_SECONDS, trim, NULL);
 }
 
