@@ -439,6 +439,11 @@ class ChainTest(Bare):
         self.assert_same(self.path('a3'), self.vm.disks[0].path)
         self.assert_same(self.path('b3'), self.vm.disks[1].path)
 
+    def test_an_increment_of_nothing_has_no_bytes(self):
+        self.must('backup-begin', 'g', *self.only('vda', 'a'), '--checkpoint', 'c0', '--wait')
+        self.must('backup-begin', 'g', *self.only('vda', 'b'), '--since', 'c0', '--wait')
+        self.assertEqual((self.job()['bytes'], self.job()['total']), (0, 0))
+
     def test_without_a_previous_backup_it_stands_alone(self):
         self.must('checkpoint-create-as', 'g', 'c0')
         self.vm.io(0, 'write -P 3 5M 64k')
@@ -678,6 +683,12 @@ class GoneTest(Bare):
         self.slow_push('--checkpoint', 'c1')
         self.virsh('destroy', 'g')
         self.ends_with('destroyed')
+
+    def test_destroyed_in_a_pull(self):
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("n")}', '--checkpoint', 'c1')
+        self.virsh('destroy', 'g')
+        self.ends_with('destroyed')
+        self.assertFalse(os.path.exists(self.path('n')), 'the socket of the export is left')
 
     def test_qemu_killed(self):
         self.slow_push('--checkpoint', 'c1')

@@ -163,6 +163,25 @@ class StoppedTest(Bare):
         self.in_the_middle(self.killed, 'backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("n")}', '--checkpoint', 'c')
 
 
+class HungQemuTest(Bare):
+    """QEMU stops to answer libvirt, which waits for it without end."""
+    images = ('8M', '8M')
+
+    def test_what_is_asked_of_a_backup_is_answered_in_time(self):
+        self.environment['LIBBACKUP_CONFIG'] = self.write_xml('libbackup.conf', 'monitor_timeout = 1\n')
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("n")}', '--checkpoint', 'c1')
+        with self.vm.stopped():
+            begin = time.monotonic()
+            for _ in range(2):
+                self.assertEqual(self.job()['state'], 'ready')
+                for words in (['backup-stop', 'g'], ['backup-stop', 'g', '--abort']):
+                    self.assertIn('QEMU seems to hang', self.must(*words, rc=1).err)
+            self.assertLess(time.monotonic() - begin, 20 * bed.SLOW)
+        self.must('backup-stop', 'g')
+        self.assertEqual(self.vm.checkpoints(), ['c1'])
+        self.assert_clean()
+
+
 class TlsTest(lvbed.OnLibvirt, test_tls.Pki, bed.LiveTest):
     @functools.cached_property
     def daemon_options(self):

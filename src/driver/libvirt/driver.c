@@ -8,9 +8,12 @@
 #include "driver/libvirt/event.h"
 #include "driver/libvirt/offline.h"
 #include "driver/qemu/local.h"
+#include "util/config.h"
 #include "util/files.h"
 
 /* ---- jobs ---- */
+
+enum { LOOK_MS = 1000, ANSWER_SECONDS = 20 };
 
 static gboolean local_begin (LvGuest *guest, const void *args, void *ret, GError **error)
 {
@@ -87,11 +90,10 @@ static gboolean read_job (LvGuest *guest, const char *id, bak_job *ret, GError *
 {
     g_mutex_lock (&guest->snapshot_lock);
     gboolean here = guest->snapshot.id && *guest->snapshot.id && (!*id || g_str_equal (id, guest->snapshot.id));
-    gboolean active = here && (guest->snapshot.state == JOB_STATE_RUNNING || guest->snapshot.state == JOB_STATE_READY);
     g_mutex_unlock (&guest->snapshot_lock);
-    if (active && g_rec_mutex_trylock (&guest->busy)) {
-        lv_job_refresh (guest);
+    if (here && g_rec_mutex_trylock (&guest->busy)) {
         g_rec_mutex_unlock (&guest->busy);
+        lv_guest_look (guest, LOOK_MS);
     }
     g_mutex_lock (&guest->snapshot_lock);
     if (here)
@@ -232,6 +234,10 @@ static gboolean call_here (LvGuest *guest, CallId id, const void *args, void *re
 {
     if (local_calls[id].how & FREE)
         return local_calls[id].func (guest, args, ret, error);
+    gint64 most = config_get_int ("monitor_timeout", 0), seconds = most > 0 ? MIN (most, ANSWER_SECONDS) : ANSWER_SECONDS;
+    if (!lv_guest_look (guest, seconds * 1000))
+        return error_set (error, BAK_ERROR_TIMEOUT, _("guest '%s': libvirt does not answer what it is asked of the guest for %d seconds: QEMU seems to hang; the backup stays as it is"),
+                          guest->name, (int) seconds);
     g_rec_mutex_lock (&guest->busy);
     if (guest->lv->role != DRIVER_ROLE_CLIENT)
         recover_online (guest);

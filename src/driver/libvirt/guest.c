@@ -235,6 +235,20 @@ void lv_guest_start_thread (LvGuest *guest)
     g_thread_unref (g_thread_new ("libvirt-job", carry, carrier));
 }
 
+gboolean lv_guest_look (LvGuest *guest, guint timeout_ms)
+{
+    gint64 deadline = g_get_monotonic_time () + timeout_ms * 1000LL;
+    g_mutex_lock (&guest->snapshot_lock);
+    guint seen = guest->published;
+    gboolean runs = guest->threads > 0 && guest->snapshot.id && (guest->snapshot.state == JOB_STATE_RUNNING || guest->snapshot.state == JOB_STATE_READY), in_time = TRUE;
+    if (runs)
+        lv_guest_note (guest, g_new0 (LvNote, 1));
+    while (runs && in_time && guest->published == seen && guest->threads > 0)
+        in_time = g_cond_wait_until (&guest->changed, &guest->snapshot_lock, deadline);
+    g_mutex_unlock (&guest->snapshot_lock);
+    return in_time;
+}
+
 void lv_guest_shutdown (LvGuest *guest)
 {
     g_atomic_int_set (&guest->quit, TRUE);

@@ -24,7 +24,7 @@ typedef struct {
     guint index;                /* of the target or scratch, as libvirt numbers it; 0: not known */
     guint64 reserve;            /* bytes to be kept free on its file system */
     gboolean counted;           /* libvirt told this disk's bytes while it ran */
-    guint64 estimate;           /* bytes that an increment has, asked before begin */
+    gboolean estimated; guint64 estimate;   /* bytes that an increment has, asked before begin */
 } LvJobDisk;
 
 typedef struct {
@@ -79,6 +79,7 @@ struct _LvGuest {
     GCond changed;
     bak_job snapshot;           /* of the running or last job of this process; id "" or NULL: none */
     guint threads;
+    guint published;            /* how often the snapshot was taken */
     gint cancel;                /* atomic: an abort was asked for during begin */
 };
 
@@ -94,6 +95,8 @@ void lv_guest_emit (LvGuest *guest, bak_event *event);                  /* fills
 void lv_guest_note (LvGuest *guest, LvNote *note);                      /* consumed */
 void lv_note_free (LvNote *note);
 void lv_guest_start_thread (LvGuest *guest);
+/* Has the thread of a running job look now. FALSE: it does not come back in time, because libvirt or QEMU hangs. */
+gboolean lv_guest_look (LvGuest *guest, guint timeout_ms);
 void lv_guest_shutdown (LvGuest *guest);                                /* lets go of a running job */
 gboolean lv_guest_make_dirs (LvGuest *guest, const LvPicture *picture, GError **error);
 

@@ -23,6 +23,7 @@ static void publish (LvJob *job)
     g_mutex_lock (&guest->snapshot_lock);
     bak_job_clear (&guest->snapshot);
     bak_job_copy (&job->record, &guest->snapshot);
+    guest->published++;
     g_cond_broadcast (&guest->changed);
     g_mutex_unlock (&guest->snapshot_lock);
 }
@@ -337,6 +338,7 @@ void lv_job_refresh (LvGuest *guest)
     g_autoptr (virDomain) domain = lv_guest_domain (guest, &failure);
     if (!domain && error_code (failure) == BAK_ERROR_NO_DOMAIN) {
         note_missing (job);
+        publish (job);
         return;
     }
     int active = domain ? virDomainIsActive (domain) : -1;
@@ -638,6 +640,8 @@ static void count_bytes (LvJob *job)
             rest -= MIN (rest, disk->total);
         else
             estimates += job->disks[i].estimate;
+        if (!job->total && job->disks[i].estimated && !job->disks[i].counted)       /* it had nothing to count */
+            disk->total = job->disks[i].estimate;
         disk->bytes = disk->total;
     }
     for (guint i = 0; job->total && i < job->plan->disks->len; i++) {
@@ -714,6 +718,20 @@ static gboolean mind_space (LvJob *job)
     return FALSE;
 }
 
+/* An export that is gone may be the first that is seen of it. */
+static gboolean wait_for_the_end_of_qemu (LvJob *job)
+{
+    gint64 deadline = g_get_monotonic_time () + MISSING_MS * 1000LL;
+    while (!job->gone && g_get_monotonic_time () < deadline) {
+        LvNote *note = g_async_queue_timeout_pop (job->guest->notes, WAIT_SLICE_MS * 1000);
+        if (note)
+            lv_job_take (job, note);
+        lv_note_free (note);
+        lv_job_refresh (job->guest);
+    }
+    return job->gone;
+}
+
 static gboolean mind_export (LvJob *job, gint64 now)
 {
     g_autoptr (GError) failure = NULL;
@@ -723,8 +741,10 @@ static gboolean mind_export (LvJob *job, gint64 now)
     if (job->plan->idle_timeout && lv_count_readers (job->plan) != 0)
         job->last_reader = now;
     if (!probe_all (job, &failure)) {
-        warn (job, failure->message);
-        job_end (job, JOB_EVENT_BAD, failure);
+        if (!wait_for_the_end_of_qemu (job))
+            job_end (job, JOB_EVENT_BAD, failure);
+        else
+            mind_end (job);
         return FALSE;
     }
     if (!job->plan->idle_timeout || now < job->last_reader + job->plan->idle_timeout * G_USEC_PER_SEC)
@@ -794,8 +814,10 @@ static void estimate (LvJob *job, const LvRequest *request)
         for (guint k = 0; k < request->bases->len; k++) {
             const LvCheckpoint *base = request->bases->pdata[k];
             const LvCheckpointDisk *in_base = g_strcmp0 (base->name, disk->since) == 0 ? lv_checkpoint_disk (base, disk->target) : NULL;
-            if (in_base)
-                job->disks[i].estimate = in_base->size;
+            if (!in_base || !in_base->has_size)
+                continue;
+            job->disks[i].estimated = TRUE;
+            job->disks[i].estimate = in_base->size;
         }
     }
 }

@@ -859,7 +859,8 @@ static gboolean plan_pull (Planner *p, GError **error)
                       own_action ("scratch-remove", obj ("path", "s", item->store->path, "size", "i", (gint64) item->disk->capacity, NULL)), NULL);
     }
     if (p->plan->server_socket && p->in->local)
-        plan_add (p->plan, _("check that the socket's path is free"), NULL, own_action ("socket-check", obj ("path", "s", p->plan->server_socket, NULL)), NULL);
+        plan_add (p->plan, _("check that the socket's path is free"), NULL, own_action ("socket-check", obj ("path", "s", p->plan->server_socket, NULL)),
+                  own_action ("socket-remove", obj ("path", "s", p->plan->server_socket, NULL)), NULL);
     backup = backup_xml (p);
     add_begin (p, backup, checkpoint);
     add_watch (p);
