@@ -522,7 +522,7 @@ class AsVirshPrintsItTest(lvbed.OnLibvirt, bed.LiveTest):
     def setUp(self):
         super().setUp()
         self.vm = self.bare(self.make_image('lv.qcow2', SIZE))
-        self.ours = self.engine(self.make_image('ours.qcow2', SIZE))
+        self.ours = bed.LiveTest.engine(self, self.make_image('ours.qcow2', SIZE))
         self.own('attach', 'g', '--qmp', self.ours.qmp_path, '--disk', 'vda=disk0')
 
     def own(self, *words):
