@@ -106,7 +106,7 @@ static gboolean check_idle (LvGuest *guest, virDomainPtr domain, GError **error)
     if (type == VIR_DOMAIN_JOB_NONE)
         return TRUE;
     const char *what = operation > 0 && operation < (int) G_N_ELEMENTS (operations) ? operations[operation] : "another operation";
-    return error_set (error, BAK_ERROR_BUSY, _("guest '%s': libvirt runs a job of another client on it (%s); wait for it, or end it with domjobabort"), guest->name, what);
+    return error_set (error, BAK_ERROR_BUSY, _("guest '%s': libvirt runs a job of another client on it (%s); wait for it, or end it with virsh domjobabort"), guest->name, what);
 }
 
 /* ---- begin and its undo ---- */
