@@ -140,6 +140,20 @@ class OtherDaemonTest(daemon.DaemonTest):
         self.assertEqual(self.must('list', '--name', uri=f'libvirt+{libvirtd.uri}', env={'LIBBACKUP_DRIVER_DIR': modules}).out.split(), ['x'])
 
 
+class FreezeTest(daemon.DaemonTest):
+    versions = ('7.2',)
+
+    def test_virsh_freezes_and_thaws_what_the_agent_can_freeze(self):
+        guest = self.guest(disks=1, fill='4M')
+        server = daemon.Daemon(self)
+        server.attach('g', guest)
+        for client in daemon.CLIENTS:
+            daemon.client_prefix(client, 'virsh')
+            self.assertIn('Froze 1 filesystem(s)', self.virsh_ok(server.uri, 'domfsfreeze', 'g', client=client))
+            self.assertIn('Thawed 1 filesystem(s)', self.virsh_ok(server.uri, 'domfsthaw', 'g', client=client))
+        self.assert_guest_works(guest)
+
+
 class DumpTest(daemon.DaemonTest):
     versions = ('7.2',)
 
