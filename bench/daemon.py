@@ -91,7 +91,7 @@ class Bench(daemon.DaemonTest):
                 f.write(one)
             self.libvirtd.virsh('define', f.name)
             self.libvirtd.virsh('start', '--paused', name)
-        time.sleep(5)
+        time.sleep(8)
         libvirtd = self.memory_of_libvirtd()
         for number in range(count - 1):
             self.libvirtd.virsh('destroy', f'g{number}')
@@ -104,7 +104,7 @@ class Bench(daemon.DaemonTest):
         for number in range(count - 1):     # each has been asked about its disks and its state
             for call in (23, 21):
                 connection.call(rpc.BACKUP, call, rpc.string(f'g{number}') + rpc.u32(0))
-        time.sleep(5)                       # both give memory back a little later
+        time.sleep(8)                       # both give memory back a little later
         ours = self.daemon.memory()
         for number in range(count - 1):
             connection.call(rpc.BACKUP, 13, rpc.string(f'g{number}') + rpc.u32(0))

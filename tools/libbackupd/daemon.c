@@ -25,14 +25,16 @@ typedef struct {
     TlsListener *tls;
 } Daemon;
 
-enum { TRIM_SECONDS = 2 };
+enum { TRIM_SECONDS = 2, TRIM_AGAIN_SECONDS = 4 /* by then the monitors are let go, which have buffers */ };
 
 static guint trimming;
+static gboolean trim_again;
 
 static gboolean trim (gpointer data)
 {
-    trimming = 0;
     malloc_trim (0);
+    trimming = trim_again ? g_timeout_add_seconds (TRIM_AGAIN_SECONDS, trim, NULL) : 0;
+    trim_again = FALSE;
     return G_SOURCE_REMOVE;
 }
 
@@ -40,7 +42,10 @@ static gboolean trim (gpointer data)
  * keep. event NULL: a peer has come or gone. */
 static void after_event (Server *server, const bak_event *event, gpointer data)
 {
-    if (!trimming && (!event || event->kind == EVENT_LIFECYCLE || event->kind == EVENT_JOB_COMPLETED))
+    if (event && event->kind != EVENT_LIFECYCLE && event->kind != EVENT_JOB_COMPLETED)
+        return;
+    trim_again = TRUE;
+    if (!trimming)
         trimming = g_timeout_add_seconds (TRIM_SECONDS, trim, NULL);
 }
 
