@@ -33,7 +33,7 @@ class SystemCallTest(faults.Matrix):
     """Between QMP's commands too: every thread of an owner is killed as it comes to its n-th system call that leaves something."""
     versions = ('7.2',)
     calls = 'openat,write,sendmsg,linkat,unlink,unlinkat,rename,renameat,renameat2,fsync,fdatasync,fallocate,ftruncate,mkdir,fchown,fchmod'
-    cases, last = 12, 120
+    cases, last = 30, 150
 
     def killed_at(self, call):
         """A baksh that is killed so, and every process that it starts."""
