@@ -330,7 +330,7 @@ class LatencyTest(bed.LiveTest):
     versions, alone = ('7.2',), True
 
     def test_the_guests_writes_are_as_quick_as_they_have_to_be(self):
-        (_, *protected, unprotected), goal, errors = latency.measure(self.version, 4)
+        (_, *protected, unprotected), goal, errors = latency.measure(self.version, 3)
         for row in protected:
             self.assertLessEqual(row['p99'], goal * bed.SLOW, row)
         self.assertGreater(unprotected['p99'], goal, 'this measurement shows nothing')
