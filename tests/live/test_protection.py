@@ -330,11 +330,13 @@ class LatencyTest(bed.LiveTest):
     versions, alone = ('7.2',), True
 
     def test_the_guests_writes_are_as_quick_as_they_have_to_be(self):
-        (_, *protected, unprotected), goal, errors = latency.measure(self.version, 3)
+        (calm, *protected, unprotected), goal, errors = latency.measure(self.version, 3)
+        self.assertEqual(errors, [])
+        if calm['p99'] > 30:
+            self.skipTest(f'too much else runs here to measure: {calm}')
         for row in protected:
             self.assertLessEqual(row['p99'], goal * bed.SLOW, row)
         self.assertGreater(unprotected['p99'], goal, 'this measurement shows nothing')
-        self.assertEqual(errors, [])
 
 
 class ScratchTest(Under):
