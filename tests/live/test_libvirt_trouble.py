@@ -102,7 +102,7 @@ class DevicesTest(lvbed.OnLibvirt, bed.LiveTest):
 
 
 class StoppedTest(Bare):
-    """libvirtd stops to answer, or dies, somewhere within begin and stop."""
+    """libvirtd stops to answer within a begin."""
     images = ('8M', '8M')
 
     def setUp(self):
@@ -110,11 +110,7 @@ class StoppedTest(Bare):
         self.environment['LIBBACKUP_CONFIG'] = self.write_xml('libbackup.conf', 'monitor_timeout = 1\n')
 
     def settle(self):
-        """All that may be left is a job that can be stopped, or none at all; or one that libvirt itself has lost, which is said."""
-        if 'backup job data missing' in self.virsh('domjobinfo', 'g', check=False).stderr:
-            self.assertIn('libvirt was killed while it began', self.must('backup-begin', 'g', *self.targets('x', 'y'), rc=1).err)
-            self.vm.quit()
-            self.vm.boot_again()
+        """All that may be left is a job that can be stopped, or none at all."""
         if self.baksh('backup-info', 'g').rc == 1:
             return
         job = self.job()
@@ -146,21 +142,9 @@ class StoppedTest(Bare):
         finally:
             os.kill(self.daemon.pid, signal.SIGCONT)
 
-    @contextlib.contextmanager
-    def killed(self):
-        self.daemon.kill()
-        self.daemon.start()
-        yield
-
     def test_stopped_in_a_push(self):
         """The connection is given up for dead after half a minute."""
         self.in_the_middle(self.stopped, 'backup-begin', 'g', *self.targets('a', 'b'), '--checkpoint', 'c', delays=(0.15,))
-
-    def test_killed_in_a_push(self):
-        self.in_the_middle(self.killed, 'backup-begin', 'g', *self.targets('a', 'b'), '--checkpoint', 'c')
-
-    def test_killed_in_a_pull(self):
-        self.in_the_middle(self.killed, 'backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("n")}', '--checkpoint', 'c')
 
 
 class HungQemuTest(Bare):
