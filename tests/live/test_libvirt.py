@@ -15,25 +15,8 @@ import time
 
 import bed
 import lvbed
-import test_point_in_time
 
 MIB = 1 << 20
-
-
-class Few:
-    """The engine below is the same, so it need not be shown as often."""
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        test_point_in_time.TIMES = min(test_point_in_time.TIMES, 3)
-
-
-class SamePushTest(lvbed.OnLibvirt, Few, test_point_in_time.PushTest):
-    pass
-
-
-class SamePullTest(lvbed.OnLibvirt, Few, test_point_in_time.PullTest):
-    pass
 
 
 class Bare(lvbed.OnLibvirt, bed.LiveTest):

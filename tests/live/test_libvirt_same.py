@@ -256,11 +256,16 @@ class TableTest(unittest.TestCase):
         self.assertEqual(used, set(LEFT_OUT), 'a reason is given for what is not there')
 
 
-# they would only fail
-for key in [key for key in LEFT_OUT if key.count('.') == 2]:
-    _, base, method = key.split('.')
-    for cls in [c for c in globals().values() if isinstance(c, type) and issubclass(c, lvbed.OnLibvirt) and any(b.__name__ == base for b in c.__mro__)]:
-        setattr(cls, method, None)
+def leave_out():
+    """They would only fail."""
+    for key in (key for key in LEFT_OUT if key.count('.') == 2):
+        _, base, method = key.split('.')
+        for cls in globals().values():
+            if isinstance(cls, type) and issubclass(cls, lvbed.OnLibvirt) and any(b.__name__ == base for b in cls.__mro__):
+                setattr(cls, method, None)
+
+
+leave_out()
 
 
 if __name__ == '__main__':

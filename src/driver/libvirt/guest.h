@@ -49,6 +49,7 @@ typedef struct {
     char *gone_why;
     gint64 missing_since;       /* monotonic: libvirt does not know the guest any more, an event has yet to say why; 0 */
     gboolean adopted;           /* taken over from a process that died */
+    gboolean unanswered;        /* the begin was sent, and libvirtd did not say what became of it */
     gboolean was_running;       /* the guest ran at begin: it is resumed when an I/O error of ours has paused it */
     char *paused;               /* the guest was paused by an I/O error during the job: what libvirt said; NULL */
     gboolean disconnected;      /* libvirtd is away */

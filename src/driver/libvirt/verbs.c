@@ -14,7 +14,7 @@
 #include "util/files.h"
 #include "util/json.h"
 
-enum { END_TIMEOUT_MS = 60000, RELEASE_TIMEOUT_MS = 60000, LOOK_MS = 10, NOTICE_MS = 3000, FREEZE_SECONDS = 60, THAW_SECONDS = 5, THAW_MS = 10000, AGENT_LOOK_MS = 100, DEFAULT_AGENT_SECONDS = VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK };
+enum { END_TIMEOUT_MS = 60000, RELEASE_TIMEOUT_MS = 60000, LOOK_MS = 10, NOTICE_MS = 3000, FOLLOW_MS = 3000, FREEZE_SECONDS = 60, THAW_SECONDS = 5, THAW_MS = 10000, AGENT_LOOK_MS = 100, DEFAULT_AGENT_SECONDS = VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK };
 
 /* ---- what runs ---- */
 
@@ -177,12 +177,44 @@ static gboolean verb_begin (Run *run, const Action *action, GError **error)
     if (virDomainBackupBegin (domain, backup, checkpoint, flags_of (json_get_array (action->args, "flags"))) != 0) {
         g_autoptr (GError) failure = NULL;
         lv_error (&failure);
+        guest->job->unanswered = error_code (failure) == BAK_ERROR_CONNECTION || error_code (failure) == BAK_ERROR_TIMEOUT;
         if (strstr (failure->message, "nbd-server"))
             error_note (&failure, _("export at '%s'"), run->plan->server);
         g_propagate_error (error, g_steal_pointer (&failure));
         return FALSE;
     }
     return check_same_files (guest->job, domain, error);
+}
+
+/* A begin that got no answer may be read by libvirtd yet, when it goes on or has the time. */
+static gboolean begin_may_follow (const Run *run)
+{
+    const LvJob *job = ((LvGuest *) run->data)->job;
+    for (guint i = 0; (job->unanswered || job->adopted) && i < run->plan->steps->len; i++) {
+        const Step *step = run->plan->steps->pdata[i];
+        if (g_str_equal (step->action->verb, "virDomainBackupBegin"))
+            return g_array_index (run->states, StepState, i) == STEP_STARTED;
+    }
+    return FALSE;
+}
+
+/* NULL without an error: there is none. */
+static LvRunning *find_running (const Run *run, virDomainPtr domain, GError **error)
+{
+    gint64 deadline = g_get_monotonic_time () + (begin_may_follow (run) ? FOLLOW_MS * 1000LL : 0);
+    for (;;) {
+        g_autoptr (GError) failure = NULL;
+        g_autoptr (LvRunning) running = lv_running_load (domain, &failure);
+        if (failure) {
+            g_propagate_error (error, g_steal_pointer (&failure));
+            return NULL;
+        }
+        if (running && lv_running_is (running, run->plan))
+            return g_steal_pointer (&running);
+        if (g_get_monotonic_time () >= deadline)
+            return NULL;
+        g_usleep (LOOK_MS * 1000);
+    }
 }
 
 static gboolean verb_abort (Run *run, const Action *action, GError **error)
@@ -196,12 +228,12 @@ static gboolean verb_abort (Run *run, const Action *action, GError **error)
     g_autoptr (virDomain) domain = lv_guest_domain (guest, &failure);
     if (!domain && error_code (failure) == BAK_ERROR_NO_DOMAIN)
         return TRUE;            /* a transient guest that has gone */
-    g_autoptr (LvRunning) running = domain ? lv_running_load (domain, &failure) : NULL;
+    g_autoptr (LvRunning) running = domain ? find_running (run, domain, &failure) : NULL;
     if (failure) {
         g_propagate_error (error, g_steal_pointer (&failure));
         return FALSE;
     }
-    if (!running || !lv_running_is (running, job->plan))
+    if (!running)
         return TRUE;
     job->asked = TRUE;
     if (virDomainAbortJob (domain) != 0 && virGetLastErrorCode () != VIR_ERR_OPERATION_INVALID)
