@@ -254,11 +254,12 @@ class ForeignHandTest(bed.LiveTest):
     def test_a_target_that_was_replaced_is_no_success_and_left_alone(self):
         for replace in (True, False):
             copy, elsewhere = self.path('copy'), self.path('elsewhere')
-            self.must('backup-begin', 'g', '--mode', 'push', '--target', f'vda={copy}', '--limit', '16MiB')
+            self.must('backup-begin', 'g', '--mode', 'push', '--target', f'vda={copy}', '--limit', '1MiB')
             os.rename(copy, elsewhere)
             if replace:
                 with open(copy, 'w') as f:
                     f.write('mine')
+            self.must('backup-limit', 'g', '0')
             self.assert_failed(self.baksh('backup-wait', 'g'), "disk 'vda'", copy, 'moved, removed or replaced')
             self.assertEqual(os.path.exists(copy), replace)
             if replace:
