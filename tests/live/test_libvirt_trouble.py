@@ -117,8 +117,10 @@ class StoppedTest(Bare):
         if job['state'] in ('running', 'ready', 'preparing', 'stopping'):
             self.must('backup-stop', 'g', '--abort')
         self.assertIn(self.job()['state'], ('aborted', 'failed', 'completed'))
+        if self.job()['state'] != 'completed':
+            self.baksh('checkpoint-check', 'g')     # any command that owns the guest undoes what libvirtd did when it went on
+            self.assertEqual(self.vm.checkpoints(), [], 'the checkpoint of a backup that did not succeed is left')
         for name in self.vm.checkpoints():
-            self.assertEqual(self.job()['state'], 'completed', 'the checkpoint of a backup that did not succeed is left')
             self.must('checkpoint-delete', 'g', name)
         self.assert_clean()
 
@@ -144,7 +146,7 @@ class StoppedTest(Bare):
 
     def test_stopped_in_a_push(self):
         """The connection is given up for dead after half a minute."""
-        self.in_the_middle(self.stopped, 'backup-begin', 'g', *self.targets('a', 'b'), '--checkpoint', 'c', delays=(0.15,))
+        self.in_the_middle(self.stopped, 'backup-begin', 'g', *self.targets('a', 'b'), '--checkpoint', 'c', delays=(0.11,))
 
 
 class HungQemuTest(Bare):

@@ -876,7 +876,7 @@ static gboolean try_begin (LvGuest *guest, const bak_begin_args *args, LvRequest
     }
     resume_guest (job);
     lv_note_frozen (&job->run, &failure);
-    conclude (job, error_code (failure) == BAK_ERROR_ABORTED ? JOB_EVENT_ABORTED : JOB_EVENT_BAD, failure, !job->run.frozen);
+    conclude (job, error_code (failure) == BAK_ERROR_ABORTED ? JOB_EVENT_ABORTED : JOB_EVENT_BAD, failure, !job->run.frozen && !job->run.undo_failed);
     g_propagate_error (error, g_steal_pointer (&failure));
     return FALSE;
 }

@@ -267,8 +267,10 @@ gboolean lv_checkpoint_remove (LvGuest *guest, const char *name, JsonArray *disk
         g_propagate_error (error, g_steal_pointer (&failure));
         return FALSE;
     }
+    int active = domain ? virDomainIsActive (domain) : 0;
+    if (active < 0)
+        return lv_error (error);
     checkpoint_remove (guest->dir, name, NULL);
-    gboolean active = domain && virDomainIsActive (domain) == 1;
     g_autoptr (virDomainCheckpoint) checkpoint = domain ? virDomainCheckpointLookupByName (domain, name, 0) : NULL;
     if (active) {
         if (!checkpoint)

@@ -866,7 +866,8 @@ gboolean run_steps (Run *run, GError **error)
         if (run_one (run, i, &failure))
             continue;
         run->cancel = NULL;
-        if (!run_undo (run, FALSE, &undo_failure))
+        run->undo_failed = !run_undo (run, FALSE, &undo_failure);
+        if (run->undo_failed)
             g_warning ("undo after '%s': %s", failure->message, undo_failure->message);
         g_propagate_error (error, g_steal_pointer (&failure));
         return FALSE;

@@ -27,6 +27,7 @@ struct _Run {
     guint64 frozen_for;         /* microseconds */
     char *thaw_problem;         /* NULL: none */
     gboolean hung;              /* QEMU did not answer during an undo: no more is asked of it, the next owner comes back */
+    gboolean undo_failed;       /* of the steps that run_steps() took back */
     gint *cancel;               /* atomic flag that ends a forward run; NULL */
 };
 
