@@ -1,0 +1,3 @@
+module libbackup.org/go/libbackup
+
+go 1.18
