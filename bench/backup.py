@@ -126,6 +126,7 @@ class Bench(bed.LiveTest):
             took = self.bare_begin(vm, plan)
             self.bare_end(vm, plan)
             return took
+        ours()      # makes the image that keeps a migration away, which the plan only opens
         result = show(f'begin to running, {disks} disk(s)', pairs(PAIRS['begin'], bare=bare, libbackup=ours), 'bare')
         vm.kill()
         return result
