@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <libbackup/libbackup.h>
 
 static int fail (const char *what, BakError *error)
@@ -14,8 +15,8 @@ static int fail (const char *what, BakError *error)
     return EXIT_FAILURE;
 }
 
-/* <domainbackup> with a target for each disk that a backup takes. The names of disks are plain here; a program for
- * any guest escapes what XML wants escaped. */
+/* <domainbackup> with a target for each disk that a backup takes. The names of disks are plain
+ * here; a program for any guest escapes what XML wants escaped. */
 static char *describe (BakDomain *domain, const char *directory, BakError **error)
 {
     static char xml[65536];
@@ -27,8 +28,10 @@ static char *describe (BakDomain *domain, const char *directory, BakError **erro
     for (int i = 0; disks[i]; i++) {
         const char *name = bak_disk_get_target (disks[i]);
         if (bak_disk_get_flags (disks[i]) & BAK_DISK_SELECTED)
-            length += snprintf (xml + length, sizeof xml - length,
-                                "  <disk name='%s' type='file'><target file='%s/%s.qcow2'/></disk>\n", name, directory, name);
+            length +=
+                snprintf (xml + length, sizeof xml - length,
+                          "  <disk name='%s' type='file'><target file='%s/%s.qcow2'/></disk>\n",
+                          name, directory, name);
         bak_disk_unref (disks[i]);
     }
     bak_free (disks);
@@ -51,10 +54,13 @@ static BakJob *wait_for (BakDomain *domain, const char *id, BakError **error)
 static int backup (BakDomain *domain, const char *directory)
 {
     BakError *error = NULL;
-    BakBackupOptions options = { .size = sizeof options };
+    BakBackupOptions options;
 
+    memset (&options, 0, sizeof options);
+    options.size = sizeof options;
     options.backup_xml = describe (domain, directory, &error);
-    char *id = options.backup_xml ? bak_domain_backup_begin_options (domain, &options, &error) : NULL;
+    char *id =
+        options.backup_xml ? bak_domain_backup_begin_options (domain, &options, &error) : NULL;
     if (!id)
         return fail ("begin", error);
     BakJob *job = wait_for (domain, id, &error);
@@ -65,7 +71,8 @@ static int backup (BakDomain *domain, const char *directory)
     if (good)
         printf ("completed: %llu bytes\n", bak_job_get_bytes (job));
     else
-        fprintf (stderr, "%s: %s\n", bak_job_state_to_string (bak_job_get_state (job)), bak_job_get_error (job));
+        fprintf (stderr, "%s: %s\n", bak_job_state_to_string (bak_job_get_state (job)),
+                 bak_job_get_error (job));
     bak_job_unref (job);
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }
