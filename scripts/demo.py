@@ -1,8 +1,10 @@
 """The story that scripts/demo tells, on the parts of the live test bed. Exit status: 0 all proved, 1 not."""
 import argparse
+import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import unittest
@@ -12,6 +14,7 @@ sys.path.insert(0, os.path.join(TOP, 'tests/live'))
 sys.dont_write_bytecode = True
 import bed  # noqa: E402
 import verify  # noqa: E402
+from test_points_restore import GuestFromPoint  # noqa: E402
 
 RATE = '48M'        # a second and disk: slow enough that progress can be watched and the guest writes much meanwhile
 
@@ -47,6 +50,43 @@ class Demo(bed.LiveTest):
         self.prove(f'{what}: each copy holds exactly 2048 records, the last ones up to its newest, with every checksum right '
                    f'and all other data unchanged; newest on disk A {a}, on disk B {b}: one instant')
         return a
+
+    def points(self, guest):
+        head('Restore points: backups that are kept, and that need no base to be remembered')
+        self.environment['LIBBACKUP_REPOSITORY'] = self.path('repository')
+        self.show('baksh', 'repository-create', self.path('repository'))
+        self.show('baksh', 'point-create', 'demo')
+        guest.wait_rounds(50)
+        self.show('baksh', 'point-create', 'demo', '--note', 'what changed since, by itself')
+        self.show('baksh', 'point-list', 'demo')
+        self.show('baksh', 'point-verify', '--all')
+        older, newer = self.json('point-list', 'demo')['points']
+        self.prove(f'the second point has stored {newer["stored"] >> 20} MiB where the first one stored {older["stored"] >> 20}, '
+                   f'and each is good by the hashes of what the guest saw')
+        return older, newer
+
+    def restore_beside(self, older, folder):
+        head('The older one comes back, beside the guest that goes on')
+        self.show('baksh', 'point-restore', older['id'], '--target', folder)
+
+    def boot(self, newer):
+        head('The newer one boots at once, without being restored; what it writes is thrown away')
+        sock = self.path('served')
+        say(f'$ baksh point-serve {newer["id"]} --writable --server unix:$DIR/served &')
+        server = self.baksh_start('point-serve', newer['id'], '--writable', '--server', f'unix:{sock}')
+        for _ in newer['disks']:
+            say(server.stdout.readline().strip().replace(self.directory, '$DIR'))
+        second = GuestFromPoint(self, [bed.Disk(sock, disk['target']) for disk in newer['disks']], name='second', agent=False)
+        second.wait_ready()
+        begin = second.round()
+        end = second.wait_rounds(20)
+        second.quit()
+        server.send_signal(signal.SIGINT)
+        self.assertEqual(server.wait(60), 0)
+        after = json.loads(self.must('point-verify', newer['id'], '--json').out)
+        self.assertTrue(after['points'][0]['good'], after)
+        self.prove(f'a second guest booted from the newer point as it was served and wrote {end - begin} records there; the point is '
+                   f'what it was, by its hashes')
 
     def test(self):
         if self.keep:
@@ -87,6 +127,10 @@ class Demo(bed.LiveTest):
         say(f'(the guest wrote records {before} to {guest.wait_rounds(10)} meanwhile)')
         self.show('baksh', 'backup-list', 'demo')
 
+        older, newer = self.points(guest)
+        self.restore_beside(older, copy('older'))
+        self.boot(newer)
+
         head('Is it true?')
         push = self.verify('push', copy('push-a.qcow2'), copy('push-b.qcow2'))
         pull = self.verify('pull', copy('pull-a.raw'), copy('pull-b.raw'))
@@ -96,6 +140,8 @@ class Demo(bed.LiveTest):
         self.assertFalse(mixed.good, 'the verifier finds nothing wrong with disks of two instants')
         self.prove(f'the verifier is no yes-man: disk A of the pull with disk B of the push is "{mixed.faults[0]}"')
         self.assertGreater(pull, push)
+        restored = self.verify('the older point, restored beside the running guest', copy('older/vda.qcow2'), copy('older/vdb.qcow2'))
+        self.assertGreater(restored, pull)
         end = guest.wait_rounds(50)
         self.assert_guest_works(guest)
         slowest = max(w[3] for w in guest.windows())

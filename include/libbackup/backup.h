@@ -1,8 +1,9 @@
 /* libbackup: backups, their jobs and what becomes of them.
  * SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * A backup goes begin, (push: running | pull: ready), stop, or ends by itself. Only one runs on a guest at a time. Its
- * record is durable: bak_domain_backup_info() answers after the end, and after restarts. */
+ * A backup goes begin, (push: running | pull: ready), stop, or ends by itself. Only one runs on a
+ * guest at a time. Its record is durable: bak_domain_backup_info() answers after the end, and after
+ * restarts. */
 #ifndef LIBBACKUP_BACKUP_H
 #define LIBBACKUP_BACKUP_H
 
@@ -38,8 +39,8 @@ typedef struct BakJobDisk BakJobDisk;
  * Since: 0.1
  */
 typedef enum {
-    BAK_JOB_MODE_PUSH = 0,          /* QEMU writes the target */
-    BAK_JOB_MODE_PULL = 1           /* QEMU exports the point in time over NBD */
+    BAK_JOB_MODE_PUSH = 0, /* QEMU writes the target */
+    BAK_JOB_MODE_PULL = 1  /* QEMU exports the point in time over NBD */
 } BakJobMode;
 
 /**
@@ -53,11 +54,11 @@ typedef enum {
     BAK_JOB_NONE = 0,
     BAK_JOB_PREPARING = 1,
     BAK_JOB_RUNNING = 2,
-    BAK_JOB_READY = 3,              /* pull: the export can be read */
+    BAK_JOB_READY = 3, /* pull: the export can be read; instant='end': all disks are in step */
     BAK_JOB_STOPPING = 4,
-    BAK_JOB_COMPLETED = 5,          /* good, flushed, closed and released */
-    BAK_JOB_FAILED = 6,             /* do not use its data */
-    BAK_JOB_ABORTED = 7             /* do not use its data */
+    BAK_JOB_COMPLETED = 5, /* good, flushed, closed and released */
+    BAK_JOB_FAILED = 6,    /* do not use its data */
+    BAK_JOB_ABORTED = 7    /* do not use its data */
 } BakJobState;
 
 /**
@@ -68,10 +69,14 @@ typedef enum {
  * Since: 0.1
  */
 typedef enum {
-    BAK_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL = 1 << 0,            /* targets and scratch files exist; they are not created, not deleted */
-    BAK_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN = 1 << 1,  /* a guest that shuts down stays until the backup has ended */
-    BAK_DOMAIN_BACKUP_BEGIN_QUIESCE = 1 << 16,                  /* freeze the file systems around the point in time */
-    BAK_DOMAIN_BACKUP_BEGIN_ALLOW_UNPROVED = 1 << 17            /* accept that this QEMU cannot prove that the target is durable */
+    /* targets and scratch files exist; they are not created, not deleted */
+    BAK_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL = 1 << 0,
+    /* a guest that shuts down stays until the backup has ended */
+    BAK_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN = 1 << 1,
+    /* freeze the file systems around the point in time */
+    BAK_DOMAIN_BACKUP_BEGIN_QUIESCE = 1 << 16,
+    /* accept that this QEMU cannot prove that the target is durable */
+    BAK_DOMAIN_BACKUP_BEGIN_ALLOW_UNPROVED = 1 << 17
 } BakDomainBackupBeginFlags;
 
 /**
@@ -82,7 +87,8 @@ typedef enum {
  * Since: 0.1
  */
 typedef enum {
-    BAK_DOMAIN_BACKUP_STOP_ABORT = 1 << 0                       /* throw it away, also a pull that is ready */
+    /* throw it away, also a pull that is ready */
+    BAK_DOMAIN_BACKUP_STOP_ABORT = 1 << 0
 } BakDomainBackupStopFlags;
 
 /**
@@ -95,7 +101,7 @@ typedef enum {
 typedef enum {
     BAK_DOMAIN_JOB_NONE = 0,
     BAK_DOMAIN_JOB_BOUNDED = 1,
-    BAK_DOMAIN_JOB_UNBOUNDED = 2,   /* a backup that runs */
+    BAK_DOMAIN_JOB_UNBOUNDED = 2, /* a backup that runs */
     BAK_DOMAIN_JOB_COMPLETED = 3,
     BAK_DOMAIN_JOB_FAILED = 4,
     BAK_DOMAIN_JOB_CANCELLED = 5
@@ -118,8 +124,9 @@ typedef enum {
  * Since: 0.1
  */
 typedef enum {
-    BAK_DOMAIN_JOB_STATS_COMPLETED = 1 << 0,        /* of the newest job that has ended */
-    BAK_DOMAIN_JOB_STATS_KEEP_COMPLETED = 1 << 1    /* do not hide it from the next call with COMPLETED alone */
+    BAK_DOMAIN_JOB_STATS_COMPLETED = 1 << 0, /* of the newest job that has ended */
+    /* do not hide it from the next call with COMPLETED alone */
+    BAK_DOMAIN_JOB_STATS_KEEP_COMPLETED = 1 << 1
 } BakDomainGetJobStatsFlags;
 
 /**
@@ -130,7 +137,11 @@ typedef enum {
  * Since: 0.1
  */
 typedef enum {
-    BAK_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES = 1 << 0     /* bandwidth is bytes a second, not MiB a second */
+    /* bandwidth is bytes a second, not MiB a second */
+    BAK_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES = 1 << 0,
+    /* bak_domain_get_block_job_info(): when none runs and the last one of that disk has failed or
+     * was cancelled, that is the call's failure */
+    BAK_DOMAIN_BLOCK_JOB_SAY_FAILURE = 1 << 16
 } BakDomainBlockJobFlags;
 
 /**
@@ -141,8 +152,81 @@ typedef enum {
  * Since: 0.1
  */
 typedef enum {
-    BAK_DOMAIN_BLOCK_JOB_ABORT_ASYNC = 1 << 0               /* accepted and without effect: the call waits for the end */
+    /* accepted and without effect: the call waits for the end */
+    BAK_DOMAIN_BLOCK_JOB_ABORT_ASYNC = 1 << 0,
+    /* of an active commit that is ready: the guest goes on on the image that was committed to */
+    BAK_DOMAIN_BLOCK_JOB_ABORT_PIVOT = 1 << 1
 } BakDomainBlockJobAbortFlags;
+
+/**
+ * BakDomainBlockCommitFlags:
+ *
+ * Flags of bak_domain_block_commit(); libvirt's numbers.
+ *
+ * Since: 0.1
+ */
+typedef enum {
+    BAK_DOMAIN_BLOCK_COMMIT_SHALLOW = 1 << 0, /* no base: what lies directly below top */
+    /* remove the files that are no longer used, once what they held is on the disk in the base */
+    BAK_DOMAIN_BLOCK_COMMIT_DELETE = 1 << 1,
+    BAK_DOMAIN_BLOCK_COMMIT_ACTIVE = 1 << 2, /* top may be the image that the guest writes to */
+    /* accepted and without effect: a backing name that was relative stays so */
+    BAK_DOMAIN_BLOCK_COMMIT_RELATIVE = 1 << 3,
+    BAK_DOMAIN_BLOCK_COMMIT_BANDWIDTH_BYTES = 1 << 4, /* not MiB a second */
+    /* delete checkpoints that would not survive, instead of refusing */
+    BAK_DOMAIN_BLOCK_COMMIT_DROP_CHECKPOINTS = 1 << 16
+} BakDomainBlockCommitFlags;
+
+/**
+ * BakDomainBlockRebaseFlags:
+ *
+ * Flags of bak_domain_block_rebase() and bak_domain_block_pull(); libvirt's numbers.
+ *
+ * Since: 0.1
+ */
+typedef enum {
+    /* accepted and without effect: a backing name that was relative stays so */
+    BAK_DOMAIN_BLOCK_REBASE_RELATIVE = 1 << 4,
+    BAK_DOMAIN_BLOCK_REBASE_BANDWIDTH_BYTES = 1 << 6, /* not MiB a second */
+    /* delete checkpoints that would not survive, instead of refusing */
+    BAK_DOMAIN_BLOCK_REBASE_DROP_CHECKPOINTS = 1 << 16
+} BakDomainBlockRebaseFlags;
+
+/**
+ * BAK_DOMAIN_BLOCK_JOB_TYPE_PULL:
+ *
+ * The type of a pull's block job; libvirt's number.
+ *
+ * Since: 0.1
+ */
+#define BAK_DOMAIN_BLOCK_JOB_TYPE_PULL 1
+
+/**
+ * BAK_DOMAIN_BLOCK_JOB_TYPE_COPY:
+ *
+ * The type of a copy's block job; libvirt's number.
+ *
+ * Since: 0.1
+ */
+#define BAK_DOMAIN_BLOCK_JOB_TYPE_COPY 2
+
+/**
+ * BAK_DOMAIN_BLOCK_JOB_TYPE_COMMIT:
+ *
+ * The type of the block job of a commit below the active layer; libvirt's number.
+ *
+ * Since: 0.1
+ */
+#define BAK_DOMAIN_BLOCK_JOB_TYPE_COMMIT 3
+
+/**
+ * BAK_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT:
+ *
+ * The type of the block job of a commit of the active layer; libvirt's number.
+ *
+ * Since: 0.1
+ */
+#define BAK_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT 4
 
 /**
  * BAK_DOMAIN_BLOCK_JOB_TYPE_BACKUP:
@@ -161,15 +245,15 @@ typedef enum {
  * Since: 0.1
  */
 typedef struct {
-    int type;                           /* BakDomainJobType */
+    int type; /* BakDomainJobType */
     unsigned long long time_elapsed;
-    unsigned long long time_remaining;  /* 0 */
+    unsigned long long time_remaining; /* 0 */
     unsigned long long data_total;
     unsigned long long data_processed;
     unsigned long long data_remaining;
-    unsigned long long mem_total;       /* 0 */
-    unsigned long long mem_processed;   /* 0 */
-    unsigned long long mem_remaining;   /* 0 */
+    unsigned long long mem_total;     /* 0 */
+    unsigned long long mem_processed; /* 0 */
+    unsigned long long mem_remaining; /* 0 */
     unsigned long long file_total;
     unsigned long long file_processed;
     unsigned long long file_remaining;
@@ -183,10 +267,11 @@ typedef struct {
  * Since: 0.1
  */
 typedef struct {
-    int type;                           /* BAK_DOMAIN_BLOCK_JOB_TYPE_BACKUP */
-    unsigned long bandwidth;            /* MiB a second, or bytes a second by flag; 0: no limit */
-    unsigned long long cur;             /* bytes done */
-    unsigned long long end;             /* bytes in all; 1 while it is not known */
+    int type; /* BAK_DOMAIN_BLOCK_JOB_TYPE_BACKUP ... */
+    /* MiB a second, or bytes a second by flag; 0: no limit */
+    unsigned long bandwidth;
+    unsigned long long cur; /* bytes done */
+    unsigned long long end; /* bytes in all; 1 while it is not known */
 } BakDomainBlockJobInfo;
 
 /**
@@ -224,7 +309,7 @@ typedef enum {
  */
 typedef struct {
     char field[BAK_TYPED_PARAM_FIELD_LENGTH];
-    int type;                           /* BakTypedParameterType */
+    int type; /* BakTypedParameterType */
     union {
         int i;
         unsigned int ui;
@@ -239,18 +324,45 @@ typedef struct {
 /**
  * BakBackupOptions:
  *
- * Everything that a backup can be told. Set it to zero and @size to sizeof (BakBackupOptions), then fill in what is
- * needed. Fields are only ever added at the end.
+ * Everything that a backup can be told. Set it to zero and @size to sizeof (BakBackupOptions), then
+ * fill in what is needed. Fields are only ever added at the end.
  *
  * Since: 0.1
  */
 typedef struct {
-    unsigned long size;                 /* sizeof (BakBackupOptions) */
-    const char *backup_xml;             /* <domainbackup>; required */
-    const char *checkpoint_xml;         /* <domaincheckpoint> made at the same instant, or NULL */
-    unsigned int flags;                 /* BakDomainBackupBeginFlags */
-    unsigned long long timeout;         /* microseconds for the whole job, which is then aborted; 0: none */
+    unsigned long size;     /* sizeof (BakBackupOptions) */
+    const char *backup_xml; /* <domainbackup>; required */
+    /* <domaincheckpoint> made at the same instant, or NULL */
+    const char *checkpoint_xml;
+    unsigned int flags; /* BakDomainBackupBeginFlags */
+    /* microseconds for the whole job, which is then aborted; 0: none */
+    unsigned long long timeout;
 } BakBackupOptions;
+
+/**
+ * bak_domain_fd_associate:
+ * @domain: a guest
+ * @name: what <server transport='fd' fdgroup='NAME'/> of a pull calls it
+ * @n_fds: how many; a pull's server takes one
+ * @fds: a socket that is bound and listens (unix with an absolute path, or TCP)
+ * @flags: 0
+ * @error: return location of an error, or NULL
+ *
+ * Hands over a listening socket for the exports of a pull that is begun on the same connection. It
+ * is duplicated: the caller may close his own. The association lasts as long as the connection; the
+ * same name replaces it. It reaches a daemon on this host, but nothing over ssh or TLS, and a guest
+ * whose monitor is a unix socket. A client that connects before the backup is ready may be told
+ * that there is no such export. When the pull ends, QEMU removes the path of a unix socket, as of
+ * its own: the next pull needs another one; a TCP socket serves again. Counterpart of
+ * virDomainFDAssociate().
+ *
+ * Returns: 0; -1 on failure: BAK_ERROR_INVALID_ARGUMENT when one is not open, no socket, or does
+ * not listen, BAK_ERROR_NOT_SUPPORTED where none can be passed, BAK_ERROR_BUSY when too many were
+ *
+ * Since: 0.1
+ */
+int bak_domain_fd_associate (BakDomain *domain, const char *name, unsigned int n_fds,
+                             const int *fds, unsigned int flags, BakError **error);
 
 /**
  * bak_domain_backup_begin:
@@ -260,16 +372,18 @@ typedef struct {
  * @flags: BakDomainBackupBeginFlags
  * @error: return location of an error, or NULL
  *
- * Starts a backup of the guest and returns when it runs (push) or when its export can be read (pull). On failure
- * nothing is left behind. Counterpart of virDomainBackupBegin().
+ * Starts a backup of the guest and returns when it runs (push) or when its export can be read
+ * (pull). On failure nothing is left behind. Counterpart of virDomainBackupBegin().
  *
- * Returns: 0; -1 on failure: BAK_ERROR_XML, BAK_ERROR_NO_DISK, BAK_ERROR_NO_CHECKPOINT, BAK_ERROR_INEXACT when a
- *   base cannot be trusted, BAK_ERROR_BUSY when a backup runs, BAK_ERROR_EXISTS for a target that is there already,
- *   BAK_ERROR_NOT_SUPPORTED, BAK_ERROR_NO_SPACE, BAK_ERROR_MONITOR, BAK_ERROR_CONNECTION
+ * Returns: 0; -1 on failure: BAK_ERROR_XML, BAK_ERROR_NO_DISK, BAK_ERROR_NO_CHECKPOINT,
+ * BAK_ERROR_INEXACT when a base cannot be trusted, BAK_ERROR_BUSY when a backup runs,
+ * BAK_ERROR_EXISTS for a target that is there already, BAK_ERROR_NOT_SUPPORTED, BAK_ERROR_NO_SPACE,
+ * BAK_ERROR_MONITOR, BAK_ERROR_CONNECTION
  *
  * Since: 0.1
  */
-int bak_domain_backup_begin (BakDomain *domain, const char *backup_xml, const char *checkpoint_xml, unsigned int flags, BakError **error);
+int bak_domain_backup_begin (BakDomain *domain, const char *backup_xml, const char *checkpoint_xml,
+                             unsigned int flags, BakError **error);
 
 /**
  * bak_domain_backup_begin_options:
@@ -283,7 +397,8 @@ int bak_domain_backup_begin (BakDomain *domain, const char *backup_xml, const ch
  *
  * Since: 0.1
  */
-char *bak_domain_backup_begin_options (BakDomain *domain, const BakBackupOptions *options, BakError **error);
+char *bak_domain_backup_begin_options (BakDomain *domain, const BakBackupOptions *options,
+                                       BakError **error);
 
 /**
  * bak_domain_backup_plan:
@@ -291,11 +406,13 @@ char *bak_domain_backup_begin_options (BakDomain *domain, const BakBackupOptions
  * @options: what to do
  * @error: return location of an error, or NULL
  *
- * The steps that bak_domain_backup_begin_options() would take now, each with its undo. Nothing is changed.
+ * The steps that bak_domain_backup_begin_options() would take now, each with its undo. Nothing is
+ * changed.
  *
- * An array "steps" of objects with "title", "do" and an array "undo"; then an array "finish" of what is done when the copy is complete.
- * A QMP command is under "qmp" just as it would be sent; an act of the library's own is an "action" with "arguments". Beside them may
- * be "if" (an undo: what must still be there for it), "timeout-ms", "disk", and "only-after-failure".
+ * An array "steps" of objects with "title", "do" and an array "undo"; then an array "finish" of
+ * what is done when the copy is complete. A QMP command is under "qmp" just as it would be sent; an
+ * act of the library's own is an "action" with "arguments". Beside them may be "if" (an undo: what
+ * must still be there for it), "timeout-ms", "disk", and "only-after-failure".
  *
  * Returns: a JSON document, bak_free() it; NULL on failure: what begin would refuse is refused here
  *
@@ -310,16 +427,17 @@ char *bak_domain_backup_plan (BakDomain *domain, const BakBackupOptions *options
  * @flags: BakDomainBackupStopFlags
  * @error: return location of an error, or NULL
  *
- * Ends a backup with the caller's verdict. Without a flag: a pull that is ready is done, and completed if nothing
- * failed from begin to now; a push that runs is cancelled; a push that has ended is acknowledged. With
- * BAK_DOMAIN_BACKUP_STOP_ABORT it is thrown away, and so is the checkpoint made with it. The job in the result tells
- * whether the data are good.
+ * Ends a backup with the caller's verdict. Without a flag: a pull that is ready is done, and
+ * completed if nothing failed from begin to now; a push that runs is cancelled; a push that has
+ * ended is acknowledged. With BAK_DOMAIN_BACKUP_STOP_ABORT it is thrown away, and so is the
+ * checkpoint made with it. The job in the result tells whether the data are good.
  *
  * Returns: how the job ended, bak_job_unref() it; NULL on failure: BAK_ERROR_NO_JOB
  *
  * Since: 0.1
  */
-BakJob *bak_domain_backup_stop (BakDomain *domain, const char *job, unsigned int flags, BakError **error);
+BakJob *bak_domain_backup_stop (BakDomain *domain, const char *job, unsigned int flags,
+                                BakError **error);
 
 /**
  * bak_domain_backup_info:
@@ -334,7 +452,8 @@ BakJob *bak_domain_backup_stop (BakDomain *domain, const char *job, unsigned int
  *
  * Since: 0.1
  */
-BakJob *bak_domain_backup_info (BakDomain *domain, const char *job, unsigned int flags, BakError **error);
+BakJob *bak_domain_backup_info (BakDomain *domain, const char *job, unsigned int flags,
+                                BakError **error);
 
 /**
  * bak_domain_backup_list:
@@ -345,11 +464,31 @@ BakJob *bak_domain_backup_info (BakDomain *domain, const char *job, unsigned int
  *
  * The recorded backups of a guest, newest first.
  *
- * Returns: how many; -1 on failure. *@jobs is NULL-terminated: bak_job_unref() each, bak_free() the array
+ * Returns: how many; -1 on failure. *@jobs is NULL-terminated: bak_job_unref() each, bak_free() the
+ * array
  *
  * Since: 0.1
  */
-int bak_domain_backup_list (BakDomain *domain, BakJob ***jobs, unsigned int flags, BakError **error);
+int bak_domain_backup_list (BakDomain *domain, BakJob ***jobs, unsigned int flags,
+                            BakError **error);
+
+/**
+ * bak_connection_backup_list:
+ * @conn: a connection
+ * @jobs: return location of an array, or NULL to count only
+ * @flags: 0
+ * @error: return location of an error, or NULL
+ *
+ * The backups that have not ended, of all guests, ordered by guest: one call for what else takes
+ * one for each guest. A guest has one at most.
+ *
+ * Returns: how many; -1 on failure. *@jobs is NULL-terminated: bak_job_unref() each, bak_free() the
+ * array
+ *
+ * Since: 0.1
+ */
+int bak_connection_backup_list (BakConnection *conn, BakJob ***jobs, unsigned int flags,
+                                BakError **error);
 
 /**
  * bak_domain_backup_wait:
@@ -358,13 +497,15 @@ int bak_domain_backup_list (BakDomain *domain, BakJob ***jobs, unsigned int flag
  * @timeout: microseconds to wait at most; 0 only looks
  * @error: return location of an error, or NULL
  *
- * Waits until a backup has ended. A time-out is not an error: the job in the result says how it stands.
+ * Waits until a backup has ended. A time-out is not an error: the job in the result says how it
+ * stands.
  *
  * Returns: the job, bak_job_unref() it; NULL on failure: BAK_ERROR_NO_JOB
  *
  * Since: 0.1
  */
-BakJob *bak_domain_backup_wait (BakDomain *domain, const char *job, unsigned long long timeout, BakError **error);
+BakJob *bak_domain_backup_wait (BakDomain *domain, const char *job, unsigned long long timeout,
+                                BakError **error);
 
 /**
  * bak_domain_backup_get_xml_desc:
@@ -372,8 +513,8 @@ BakJob *bak_domain_backup_wait (BakDomain *domain, const char *job, unsigned lon
  * @flags: 0
  * @error: return location of an error, or NULL
  *
- * The <domainbackup> of the backup that runs, everything chosen spelled out; it is valid input. Counterpart of
- * virDomainBackupGetXMLDesc().
+ * The <domainbackup> of the backup that runs, everything chosen spelled out; it is valid input.
+ * Counterpart of virDomainBackupGetXMLDesc().
  *
  * Returns: the document, bak_free() it; NULL on failure: BAK_ERROR_NO_JOB when none runs
  *
@@ -394,13 +535,15 @@ char *bak_domain_backup_get_xml_desc (BakDomain *domain, unsigned int flags, Bak
  *
  * Since: 0.1
  */
-char *bak_domain_backup_job_get_xml_desc (BakDomain *domain, const char *job, unsigned int flags, BakError **error);
+char *bak_domain_backup_job_get_xml_desc (BakDomain *domain, const char *job, unsigned int flags,
+                                          BakError **error);
 
 /**
  * bak_domain_backup_limit:
  * @domain: a guest
  * @disk: a disk of the backup, or NULL for all
- * @bytes_per_sec: the limit of that disk, or of all together, who share it equally; bytes a second; 0: none
+ * @bytes_per_sec: the limit of that disk, or of all together, who share it equally; bytes a second;
+ * 0: none
  * @error: return location of an error, or NULL
  *
  * Changes the speed limit of the backup that runs.
@@ -409,7 +552,8 @@ char *bak_domain_backup_job_get_xml_desc (BakDomain *domain, const char *job, un
  *
  * Since: 0.1
  */
-int bak_domain_backup_limit (BakDomain *domain, const char *disk, unsigned long long bytes_per_sec, BakError **error);
+int bak_domain_backup_limit (BakDomain *domain, const char *disk, unsigned long long bytes_per_sec,
+                             BakError **error);
 
 /**
  * bak_domain_get_job_info:
@@ -434,16 +578,18 @@ int bak_domain_get_job_info (BakDomain *domain, BakDomainJobInfo *info, BakError
  * @flags: BakDomainGetJobStatsFlags; KEEP_COMPLETED needs COMPLETED
  * @error: return location of an error, or NULL
  *
- * Statistics of the job that runs, or of the newest that has ended, with libvirt's names: operation, time_elapsed
- * (ms), disk_total, disk_processed, disk_remaining, disk_temp_used, disk_temp_total (bytes), success, errmsg.
- * Counterpart of virDomainGetJobStats(). The durable record is bak_domain_backup_info().
+ * Statistics of the job that runs, or of the newest that has ended, with libvirt's names:
+ * operation, time_elapsed (ms), disk_total, disk_processed, disk_remaining, disk_temp_used,
+ * disk_temp_total (bytes), success, errmsg. Counterpart of virDomainGetJobStats(). The durable
+ * record is bak_domain_backup_info().
  *
- * Returns: 0, also when there is no job (*@type is BAK_DOMAIN_JOB_NONE); -1 on failure. Free *@params with
- *   bak_typed_params_free()
+ * Returns: 0, also when there is no job (*@type is BAK_DOMAIN_JOB_NONE); -1 on failure. Free
+ * *@params with bak_typed_params_free()
  *
  * Since: 0.1
  */
-int bak_domain_get_job_stats (BakDomain *domain, int *type, BakTypedParameter **params, int *n_params, unsigned int flags, BakError **error);
+int bak_domain_get_job_stats (BakDomain *domain, int *type, BakTypedParameter **params,
+                              int *n_params, unsigned int flags, BakError **error);
 
 /**
  * bak_typed_params_free:
@@ -475,8 +621,9 @@ BakTypedParameter *bak_typed_params_get (BakTypedParameter *params, int n_params
  * @domain: a guest
  * @error: return location of an error, or NULL
  *
- * Ends the job that runs, as a libvirt client means it: a pull that is ready is done (bak_domain_backup_stop() without
- * a flag), anything else is aborted. Counterpart of virDomainAbortJob().
+ * Ends the job that runs, as a libvirt client means it: a pull that is ready is done
+ * (bak_domain_backup_stop() without a flag), anything else is aborted. Counterpart of
+ * virDomainAbortJob().
  *
  * Returns: 0; -1 on failure: BAK_ERROR_NO_JOB when no job runs
  *
@@ -503,16 +650,19 @@ int bak_domain_abort_job_flags (BakDomain *domain, unsigned int flags, BakError 
  * @domain: a guest
  * @disk: a disk, by the target that the job lists
  * @info: filled in on success
- * @flags: BAK_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES or 0
+ * @flags: BakDomainBlockJobFlags
  * @error: return location of an error, or NULL
  *
- * How far the backup of one disk is. Counterpart of virDomainGetBlockJobInfo().
+ * How far the backup or the block job of one disk is. An active commit is ready when cur equals
+ * end. A block job that has ended is also ended for the library by this call. Counterpart of
+ * virDomainGetBlockJobInfo().
  *
- * Returns: 1; 0 when no backup of that disk runs; -1 on failure
+ * Returns: 1; 0 when none runs on that disk; -1 on failure
  *
  * Since: 0.1
  */
-int bak_domain_get_block_job_info (BakDomain *domain, const char *disk, BakDomainBlockJobInfo *info, unsigned int flags, BakError **error);
+int bak_domain_get_block_job_info (BakDomain *domain, const char *disk, BakDomainBlockJobInfo *info,
+                                   unsigned int flags, BakError **error);
 
 /**
  * bak_domain_block_job_set_speed:
@@ -522,13 +672,14 @@ int bak_domain_get_block_job_info (BakDomain *domain, const char *disk, BakDomai
  * @flags: BAK_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES or 0
  * @error: return location of an error, or NULL
  *
- * Limits the backup of one disk. Counterpart of virDomainBlockJobSetSpeed().
+ * Limits the backup or the block job of one disk. Counterpart of virDomainBlockJobSetSpeed().
  *
  * Returns: 0; -1 on failure, as bak_domain_backup_limit()
  *
  * Since: 0.1
  */
-int bak_domain_block_job_set_speed (BakDomain *domain, const char *disk, unsigned long bandwidth, unsigned int flags, BakError **error);
+int bak_domain_block_job_set_speed (BakDomain *domain, const char *disk, unsigned long bandwidth,
+                                    unsigned int flags, BakError **error);
 
 /**
  * bak_domain_block_job_abort:
@@ -537,14 +688,114 @@ int bak_domain_block_job_set_speed (BakDomain *domain, const char *disk, unsigne
  * @flags: BakDomainBlockJobAbortFlags
  * @error: return location of an error, or NULL
  *
- * Aborts the backup that @disk is part of, all disks of it: they are of one instant or of none. Counterpart of
- * virDomainBlockJobAbort().
+ * Aborts the backup that @disk is part of, all disks of it: they are of one instant or of none.
+ * Ends a block job of @disk: with the flag PIVOT on the base of an active commit, else on the
+ * images that the disk is on. Counterpart of virDomainBlockJobAbort().
  *
- * Returns: 0; -1 on failure: BAK_ERROR_NO_JOB when no backup of that disk runs
+ * Returns: 0; -1 on failure: BAK_ERROR_NO_JOB when none runs on that disk, BAK_ERROR_BUSY when one
+ * is not ready for a pivot
  *
  * Since: 0.1
  */
-int bak_domain_block_job_abort (BakDomain *domain, const char *disk, unsigned int flags, BakError **error);
+int bak_domain_block_job_abort (BakDomain *domain, const char *disk, unsigned int flags,
+                                BakError **error);
+
+/**
+ * bak_domain_block_commit:
+ * @domain: a guest
+ * @disk: a disk
+ * @base: the image that is written to (its file, its node, or DISK[N]), or NULL: the lowest
+ * @top: the uppermost image that goes, or NULL: the active one
+ * @bandwidth: MiB a second, or bytes a second by flag; 0: no limit
+ * @flags: BakDomainBlockCommitFlags
+ * @error: return location of an error, or NULL
+ *
+ * Starts to write what the images from @top down to above @base hold into @base, while the guest
+ * runs. Below the active layer the job ends by itself; that of the active layer becomes ready, and
+ * ends by bak_domain_block_job_abort(), with the flag PIVOT on @base. Counterpart of
+ * virDomainBlockCommit().
+ *
+ * Returns: 0; -1 on failure: BAK_ERROR_BUSY while a backup or block job runs on that disk, or when
+ * something else needs @base as it is, BAK_ERROR_INEXACT when a checkpoint would not survive
+ *
+ * Since: 0.1
+ */
+int bak_domain_block_commit (BakDomain *domain, const char *disk, const char *base, const char *top,
+                             unsigned long bandwidth, unsigned int flags, BakError **error);
+
+/**
+ * bak_domain_block_commit_plan:
+ * @domain: a guest
+ * @disk: a disk
+ * @base: as of bak_domain_block_commit(), or NULL
+ * @top: as of bak_domain_block_commit(), or NULL
+ * @flags: BakDomainBlockCommitFlags
+ * @error: return location of an error, or NULL
+ *
+ * What bak_domain_block_commit() would do now, as bak_domain_backup_plan() says it, and in "notes"
+ * which checkpoints it would delete. Nothing is changed.
+ *
+ * Returns: a JSON document, bak_free() it; NULL on failure
+ *
+ * Since: 0.1
+ */
+char *bak_domain_block_commit_plan (BakDomain *domain, const char *disk, const char *base,
+                                    const char *top, unsigned int flags, BakError **error);
+
+/**
+ * bak_domain_block_pull:
+ * @domain: a guest
+ * @disk: a disk
+ * @bandwidth: MiB a second, or bytes a second by flag; 0: no limit
+ * @flags: BakDomainBlockRebaseFlags
+ * @error: return location of an error, or NULL
+ *
+ * As bak_domain_block_rebase() without a base: the disk's image stands on nothing afterwards.
+ * Counterpart of virDomainBlockPull().
+ *
+ * Returns: 0; -1 on failure
+ *
+ * Since: 0.1
+ */
+int bak_domain_block_pull (BakDomain *domain, const char *disk, unsigned long bandwidth,
+                           unsigned int flags, BakError **error);
+
+/**
+ * bak_domain_block_rebase:
+ * @domain: a guest
+ * @disk: a disk
+ * @base: the image that the active one is to stand on (its file, its node, or DISK[N]), or NULL:
+ * none
+ * @bandwidth: MiB a second, or bytes a second by flag; 0: no limit
+ * @flags: BakDomainBlockRebaseFlags
+ * @error: return location of an error, or NULL
+ *
+ * Starts to copy what the images between the active one and @base hold into the active one, while
+ * the guest runs; none of them is written to. Counterpart of virDomainBlockRebase() without a copy.
+ *
+ * Returns: 0; -1 on failure, as bak_domain_block_commit()
+ *
+ * Since: 0.1
+ */
+int bak_domain_block_rebase (BakDomain *domain, const char *disk, const char *base,
+                             unsigned long bandwidth, unsigned int flags, BakError **error);
+
+/**
+ * bak_domain_block_rebase_plan:
+ * @domain: a guest
+ * @disk: a disk
+ * @base: as of bak_domain_block_rebase(), or NULL
+ * @flags: BakDomainBlockRebaseFlags
+ * @error: return location of an error, or NULL
+ *
+ * What bak_domain_block_rebase() would do now, as bak_domain_block_commit_plan() says it.
+ *
+ * Returns: a JSON document, bak_free() it; NULL on failure
+ *
+ * Since: 0.1
+ */
+char *bak_domain_block_rebase_plan (BakDomain *domain, const char *disk, const char *base,
+                                    unsigned int flags, BakError **error);
 
 /**
  * bak_job_ref:
@@ -716,7 +967,8 @@ const char *bak_job_get_checkpoint (const BakJob *job);
  * bak_job_get_server:
  * @job: a job
  *
- * Pull: where the export is served, as "nbd+unix:///?socket=/run/web.sock" or "nbd://127.0.0.1:10809".
+ * Pull: where the export is served, as "nbd+unix:///?socket=/run/web.sock" or
+ * "nbd://127.0.0.1:10809".
  *
  * Returns: the address; NULL when there is none
  *
@@ -728,7 +980,7 @@ const char *bak_job_get_server (const BakJob *job);
  * bak_job_get_consistency:
  * @job: a job
  *
- * How consistent the point in time is, as "crash" or "filesystem".
+ * How consistent the point in time is: "crash-consistent" or "quiesced".
  *
  * Returns: the word; NULL when it is not known yet
  *
@@ -747,6 +999,19 @@ const char *bak_job_get_consistency (const BakJob *job);
  * Since: 0.1
  */
 unsigned long long bak_job_get_frozen_time (const BakJob *job);
+
+/**
+ * bak_job_get_held_time:
+ * @job: a job
+ *
+ * How long writes of the guest had to wait while a backup with instant='end' was ended: from the
+ * moment at which the first disk was asked to come to rest to that at which all were let go.
+ *
+ * Returns: microseconds; 0 for every other backup
+ *
+ * Since: 0.1
+ */
+unsigned long long bak_job_get_held_time (const BakJob *job);
 
 /**
  * bak_job_get_bytes:
@@ -1057,7 +1322,8 @@ const char *bak_job_disk_get_protection (const BakJobDisk *disk);
  *
  * Pull: the NBD URI under which a reader finds one disk, as "nbd+unix:///vda?socket=/run/web.sock".
  *
- * Returns: the URI, bak_free() it; NULL for a push, before the export is there, or when @index is out of range
+ * Returns: the URI, bak_free() it; NULL for a push, before the export is there, or when @index is
+ * out of range
  *
  * Since: 0.1
  */

@@ -12,8 +12,8 @@ extern "C" {
 /**
  * BakCheckpoint:
  *
- * A checkpoint of a guest. Name, parent, time and note are a snapshot; calls on it ask anew. Counterpart of
- * virDomainCheckpoint.
+ * A checkpoint of a guest. Name, parent, time and note are a snapshot; calls on it ask anew.
+ * Counterpart of virDomainCheckpoint.
  *
  * Since: 0.1
  */
@@ -36,9 +36,12 @@ typedef struct BakFinding BakFinding;
  * Since: 0.1
  */
 typedef enum {
-    BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE = 1 << 0,             /* make known again what exists; parents first */
-    BAK_DOMAIN_CHECKPOINT_CREATE_QUIESCE = 1 << 1,              /* freeze the file systems around it */
-    BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE = 1 << 2     /* and check its bitmaps; needs REDEFINE */
+    /* make known again what exists; parents first */
+    BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE = 1 << 0,
+    /* freeze the file systems around it */
+    BAK_DOMAIN_CHECKPOINT_CREATE_QUIESCE = 1 << 1,
+    /* and check its bitmaps; needs REDEFINE */
+    BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE = 1 << 2
 } BakDomainCheckpointCreateFlags;
 
 /**
@@ -50,8 +53,9 @@ typedef enum {
  */
 typedef enum {
     BAK_DOMAIN_CHECKPOINT_XML_SECURE = 1 << 0,
-    BAK_DOMAIN_CHECKPOINT_XML_NO_DOMAIN = 1 << 1,               /* leave <domain> out */
-    BAK_DOMAIN_CHECKPOINT_XML_SIZE = 1 << 2                     /* add the bytes that are dirty since */
+    BAK_DOMAIN_CHECKPOINT_XML_NO_DOMAIN = 1 << 1, /* leave <domain> out */
+    /* add the bytes that are dirty since */
+    BAK_DOMAIN_CHECKPOINT_XML_SIZE = 1 << 2
 } BakDomainCheckpointXMLFlags;
 
 /**
@@ -62,11 +66,14 @@ typedef enum {
  * Since: 0.1
  */
 typedef enum {
-    BAK_DOMAIN_CHECKPOINT_LIST_ROOTS = 1 << 0,                  /* of a guest: only those without a parent */
-    BAK_DOMAIN_CHECKPOINT_LIST_DESCENDANTS = 1 << 0,            /* of a checkpoint: children of children too */
-    BAK_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL = 1 << 1,            /* parents before children */
-    BAK_DOMAIN_CHECKPOINT_LIST_LEAVES = 1 << 2,                 /* only those without children */
-    BAK_DOMAIN_CHECKPOINT_LIST_NO_LEAVES = 1 << 3               /* only those with children */
+    /* of a guest: only those without a parent */
+    BAK_DOMAIN_CHECKPOINT_LIST_ROOTS = 1 << 0,
+    /* of a checkpoint: children of children too */
+    BAK_DOMAIN_CHECKPOINT_LIST_DESCENDANTS = 1 << 0,
+    BAK_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL = 1 << 1, /* parents before children */
+    /* only those without children */
+    BAK_DOMAIN_CHECKPOINT_LIST_LEAVES = 1 << 2,
+    BAK_DOMAIN_CHECKPOINT_LIST_NO_LEAVES = 1 << 3 /* only those with children */
 } BakDomainCheckpointListFlags;
 
 /**
@@ -77,9 +84,10 @@ typedef enum {
  * Since: 0.1
  */
 typedef enum {
-    BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN = 1 << 0,             /* and all that come after it */
-    BAK_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY = 1 << 1,        /* leave the bitmaps */
-    BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN_ONLY = 1 << 2         /* only those that come after it */
+    BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN = 1 << 0,      /* and all that come after it */
+    BAK_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY = 1 << 1, /* leave the bitmaps */
+    /* only those that come after it */
+    BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN_ONLY = 1 << 2
 } BakDomainCheckpointDeleteFlags;
 
 /**
@@ -90,7 +98,7 @@ typedef enum {
  * Since: 0.1
  */
 typedef enum {
-    BAK_DOMAIN_CHECKPOINT_CHECK_REPAIR = 1 << 0                 /* do what the findings say */
+    BAK_DOMAIN_CHECKPOINT_CHECK_REPAIR = 1 << 0 /* do what the findings say */
 } BakDomainCheckpointCheckFlags;
 
 /**
@@ -100,15 +108,18 @@ typedef enum {
  * @flags: BakDomainCheckpointCreateFlags
  * @error: return location of an error, or NULL
  *
- * Makes a checkpoint of all its disks at one instant. Counterpart of virDomainCheckpointCreateXML().
+ * Makes a checkpoint of all its disks at one instant. Counterpart of
+ * virDomainCheckpointCreateXML().
  *
- * Returns: the checkpoint, bak_domain_checkpoint_unref() it; NULL on failure: BAK_ERROR_XML, BAK_ERROR_EXISTS,
- *   BAK_ERROR_NO_DISK, BAK_ERROR_NO_CHECKPOINT for a missing parent, BAK_ERROR_NOT_SUPPORTED for a disk that cannot
- *   bear a bitmap, BAK_ERROR_INEXACT when validation fails
+ * Returns: the checkpoint, bak_domain_checkpoint_unref() it; NULL on failure: BAK_ERROR_XML,
+ * BAK_ERROR_EXISTS, BAK_ERROR_NO_DISK, BAK_ERROR_NO_CHECKPOINT for a missing parent,
+ * BAK_ERROR_NOT_SUPPORTED for a disk that cannot bear a bitmap, BAK_ERROR_INEXACT when validation
+ * fails
  *
  * Since: 0.1
  */
-BakCheckpoint *bak_domain_checkpoint_create_xml (BakDomain *domain, const char *xml, unsigned int flags, BakError **error);
+BakCheckpoint *bak_domain_checkpoint_create_xml (BakDomain *domain, const char *xml,
+                                                 unsigned int flags, BakError **error);
 
 /**
  * bak_domain_checkpoint_get_xml_desc:
@@ -116,13 +127,15 @@ BakCheckpoint *bak_domain_checkpoint_create_xml (BakDomain *domain, const char *
  * @flags: BakDomainCheckpointXMLFlags
  * @error: return location of an error, or NULL
  *
- * Its document; it is valid input for a redefinition. Counterpart of virDomainCheckpointGetXMLDesc().
+ * Its document; it is valid input for a redefinition. Counterpart of
+ * virDomainCheckpointGetXMLDesc().
  *
  * Returns: the document, bak_free() it; NULL on failure: BAK_ERROR_NO_CHECKPOINT
  *
  * Since: 0.1
  */
-char *bak_domain_checkpoint_get_xml_desc (BakCheckpoint *checkpoint, unsigned int flags, BakError **error);
+char *bak_domain_checkpoint_get_xml_desc (BakCheckpoint *checkpoint, unsigned int flags,
+                                          BakError **error);
 
 /**
  * bak_domain_list_all_checkpoints:
@@ -133,12 +146,13 @@ char *bak_domain_checkpoint_get_xml_desc (BakCheckpoint *checkpoint, unsigned in
  *
  * The checkpoints of a guest. Counterpart of virDomainListAllCheckpoints().
  *
- * Returns: how many; -1 on failure. *@checkpoints is NULL-terminated: bak_domain_checkpoint_unref() each, bak_free()
- *   the array
+ * Returns: how many; -1 on failure. *@checkpoints is NULL-terminated: bak_domain_checkpoint_unref()
+ * each, bak_free() the array
  *
  * Since: 0.1
  */
-int bak_domain_list_all_checkpoints (BakDomain *domain, BakCheckpoint ***checkpoints, unsigned int flags, BakError **error);
+int bak_domain_list_all_checkpoints (BakDomain *domain, BakCheckpoint ***checkpoints,
+                                     unsigned int flags, BakError **error);
 
 /**
  * bak_domain_checkpoint_list_all_children:
@@ -149,12 +163,13 @@ int bak_domain_list_all_checkpoints (BakDomain *domain, BakCheckpoint ***checkpo
  *
  * The checkpoints that come after this one. Counterpart of virDomainCheckpointListAllChildren().
  *
- * Returns: how many; -1 on failure. *@children is NULL-terminated: bak_domain_checkpoint_unref() each, bak_free() the
- *   array
+ * Returns: how many; -1 on failure. *@children is NULL-terminated: bak_domain_checkpoint_unref()
+ * each, bak_free() the array
  *
  * Since: 0.1
  */
-int bak_domain_checkpoint_list_all_children (BakCheckpoint *checkpoint, BakCheckpoint ***children, unsigned int flags, BakError **error);
+int bak_domain_checkpoint_list_all_children (BakCheckpoint *checkpoint, BakCheckpoint ***children,
+                                             unsigned int flags, BakError **error);
 
 /**
  * bak_domain_checkpoint_lookup_by_name:
@@ -165,11 +180,13 @@ int bak_domain_checkpoint_list_all_children (BakCheckpoint *checkpoint, BakCheck
  *
  * Finds a checkpoint. Counterpart of virDomainCheckpointLookupByName().
  *
- * Returns: the checkpoint, bak_domain_checkpoint_unref() it; NULL on failure: BAK_ERROR_NO_CHECKPOINT
+ * Returns: the checkpoint, bak_domain_checkpoint_unref() it; NULL on failure:
+ * BAK_ERROR_NO_CHECKPOINT
  *
  * Since: 0.1
  */
-BakCheckpoint *bak_domain_checkpoint_lookup_by_name (BakDomain *domain, const char *name, unsigned int flags, BakError **error);
+BakCheckpoint *bak_domain_checkpoint_lookup_by_name (BakDomain *domain, const char *name,
+                                                     unsigned int flags, BakError **error);
 
 /**
  * bak_domain_checkpoint_get_parent:
@@ -179,11 +196,13 @@ BakCheckpoint *bak_domain_checkpoint_lookup_by_name (BakDomain *domain, const ch
  *
  * The checkpoint that it comes after. Counterpart of virDomainCheckpointGetParent().
  *
- * Returns: the parent, bak_domain_checkpoint_unref() it; NULL on failure: BAK_ERROR_NO_CHECKPOINT when it has none
+ * Returns: the parent, bak_domain_checkpoint_unref() it; NULL on failure: BAK_ERROR_NO_CHECKPOINT
+ * when it has none
  *
  * Since: 0.1
  */
-BakCheckpoint *bak_domain_checkpoint_get_parent (BakCheckpoint *checkpoint, unsigned int flags, BakError **error);
+BakCheckpoint *bak_domain_checkpoint_get_parent (BakCheckpoint *checkpoint, unsigned int flags,
+                                                 BakError **error);
 
 /**
  * bak_domain_checkpoint_delete:
@@ -191,7 +210,8 @@ BakCheckpoint *bak_domain_checkpoint_get_parent (BakCheckpoint *checkpoint, unsi
  * @flags: BakDomainCheckpointDeleteFlags
  * @error: return location of an error, or NULL
  *
- * Deletes it with its bitmaps; the others go on recording by themselves. Counterpart of virDomainCheckpointDelete().
+ * Deletes it with its bitmaps; the others go on recording by themselves. Counterpart of
+ * virDomainCheckpointDelete().
  *
  * Returns: 0; -1 on failure: BAK_ERROR_NO_CHECKPOINT, BAK_ERROR_BUSY
  *
@@ -208,14 +228,16 @@ int bak_domain_checkpoint_delete (BakCheckpoint *checkpoint, unsigned int flags,
  * @flags: BakDomainCheckpointCheckFlags
  * @error: return location of an error, or NULL
  *
- * Compares the recorded checkpoints with the bitmaps that exist, and repairs what differs when it is told to.
+ * Compares the recorded checkpoints with the bitmaps that exist, and repairs what differs when it
+ * is told to.
  *
- * Returns: how many findings; -1 on failure. *@findings is NULL-terminated: bak_finding_unref() each, bak_free() the
- *   array
+ * Returns: how many findings; -1 on failure. *@findings is NULL-terminated: bak_finding_unref()
+ * each, bak_free() the array
  *
  * Since: 0.1
  */
-int bak_domain_checkpoint_check (BakDomain *domain, const char **names, unsigned int n_names, BakFinding ***findings, unsigned int flags, BakError **error);
+int bak_domain_checkpoint_check (BakDomain *domain, const char **names, unsigned int n_names,
+                                 BakFinding ***findings, unsigned int flags, BakError **error);
 
 /**
  * bak_domain_checkpoint_ref:
@@ -349,7 +371,8 @@ void bak_finding_unref (BakFinding *finding);
  * bak_finding_get_kind:
  * @finding: a finding
  *
- * The kind: "orphan", "lost", "inconsistent", "duplicate".
+ * The kind: "orphan", "lost", "inconsistent", "duplicate" and so on, and "foreign": a bitmap of
+ * another program, which is no defect.
  *
  * Returns: the word
  *

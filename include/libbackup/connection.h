@@ -12,8 +12,8 @@ extern "C" {
 /**
  * BakConnection:
  *
- * A way to guests: in this process, through a daemon here or elsewhere, or through libvirt. Every handle that comes
- * from a connection keeps it open.
+ * A way to guests: in this process, through a daemon here or elsewhere, or through libvirt. Every
+ * handle that comes from a connection keeps it open.
  *
  * Since: 0.1
  */
@@ -45,10 +45,10 @@ typedef struct BakGuestProcess BakGuestProcess;
  * Since: 0.1
  */
 typedef enum {
-    BAK_CONNECT_LIST_DOMAINS_ACTIVE = 1 << 0,           /* running or paused */
-    BAK_CONNECT_LIST_DOMAINS_INACTIVE = 1 << 1,         /* powered off */
-    BAK_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT = 1 << 14,  /* with at least one checkpoint */
-    BAK_CONNECT_LIST_DOMAINS_NO_CHECKPOINT = 1 << 15    /* without any */
+    BAK_CONNECT_LIST_DOMAINS_ACTIVE = 1 << 0,          /* running or paused */
+    BAK_CONNECT_LIST_DOMAINS_INACTIVE = 1 << 1,        /* powered off */
+    BAK_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT = 1 << 14, /* with at least one checkpoint */
+    BAK_CONNECT_LIST_DOMAINS_NO_CHECKPOINT = 1 << 15   /* without any */
 } BakListDomainsFlags;
 
 /**
@@ -59,40 +59,58 @@ typedef enum {
  * Since: 0.1
  */
 typedef struct {
-    const char *target;         /* the name, as "vda" */
-    const char *id;             /* attach by monitor: a name the disk answers to in QEMU; by image: the absolute path of the image */
+    const char *target; /* the name, as "vda" */
+    /* attach by monitor: a name the disk answers to in QEMU; by image: the absolute path of the
+     * image */
+    const char *id;
 } BakNamedDisk;
+
+/**
+ * BakAttachFlags:
+ * @BAK_ATTACH_FIND_IMAGES: the images of a guest that runs now are found in its QEMU: as if each
+ *   was given as an image
+ *
+ * How bak_connection_attach() goes about it.
+ *
+ * Since: 0.1
+ */
+typedef enum {
+    BAK_ATTACH_FIND_IMAGES = 1 << 0,
+} BakAttachFlags;
 
 /**
  * BakAttachOptions:
  *
- * How a guest is reached. Set it to zero and @size to sizeof (BakAttachOptions), then fill in what is needed. Give
- * either @qmp (a running guest) or @images (a powered-off guest), not both. Fields are only ever added at the end.
+ * How a guest is reached. Set it to zero and @size to sizeof (BakAttachOptions), then fill in what
+ * is needed. Give @qmp (a guest that runs), @images (one that is powered off), or both: one guest,
+ * which is backed up by its monitor while it runs and by its images while it is off. Fields are
+ * only ever added at the end.
  *
  * Since: 0.1
  */
 typedef struct {
-    unsigned long size;         /* sizeof (BakAttachOptions) */
-    const char *name;           /* the guest's name here; required */
-    const char *qmp;            /* absolute path of the QMP socket, or HOST:PORT */
-    const char *agent;          /* absolute path of the guest agent's socket, or HOST:PORT; NULL: none */
-    const BakNamedDisk *disks;  /* names for disks of a running guest */
+    unsigned long size; /* sizeof (BakAttachOptions) */
+    const char *name;   /* the guest's name here; required */
+    const char *qmp;    /* absolute path of the QMP socket, or HOST:PORT */
+    /* absolute path of the guest agent's socket, or HOST:PORT; NULL: none */
+    const char *agent;
+    const BakNamedDisk *disks; /* names for disks of a running guest */
     unsigned int n_disks;
-    const BakNamedDisk *images; /* the disks of a powered-off guest */
+    const BakNamedDisk *images; /* the disks of a guest while it is powered off */
     unsigned int n_images;
-    unsigned int flags;         /* 0 */
+    unsigned int flags; /* BakAttachFlags */
 } BakAttachOptions;
 
 /**
  * bak_connection_open:
- * @name: a URI, as "qemu:///system"; NULL: LIBBACKUP_DEFAULT_URI, then the configuration, then qemu:///system for
- *   root, else qemu:///session
+ * @name: a URI, as "qemu:///system"; NULL: LIBBACKUP_DEFAULT_URI, then the configuration, then
+ * qemu:///system for root, else qemu:///session
  * @error: return location of an error, or NULL
  *
  * Opens a connection. Counterpart of virConnectOpen().
  *
- * Returns: a connection, bak_connection_unref() it; NULL on failure: BAK_ERROR_INVALID_ARGUMENT for a URI that no
- *   driver knows, BAK_ERROR_CONNECTION when nobody answers, BAK_ERROR_ACCESS_DENIED
+ * Returns: a connection, bak_connection_unref() it; NULL on failure: BAK_ERROR_INVALID_ARGUMENT for
+ * a URI that no driver knows, BAK_ERROR_CONNECTION when nobody answers, BAK_ERROR_ACCESS_DENIED
  *
  * Since: 0.1
  */
@@ -103,8 +121,8 @@ BakConnection *bak_connection_open (const char *name, BakError **error);
  * @name: as for bak_connection_open()
  * @error: return location of an error, or NULL
  *
- * Opens a connection on which everything that changes something fails with BAK_ERROR_ACCESS_DENIED. Counterpart of
- * virConnectOpenReadOnly().
+ * Opens a connection on which everything that changes something fails with BAK_ERROR_ACCESS_DENIED.
+ * Counterpart of virConnectOpenReadOnly().
  *
  * Returns: a connection, bak_connection_unref() it; NULL on failure
  *
@@ -128,12 +146,43 @@ BakConnection *bak_connection_ref (BakConnection *conn);
  * bak_connection_unref:
  * @conn: a connection, or NULL
  *
- * Drops a reference; the last one closes the connection and ends its callbacks. Jobs run on. It may be called from a
- * callback.
+ * Drops a reference; the last one closes the connection and ends its callbacks. Jobs run on. It may
+ * be called from a callback.
  *
  * Since: 0.1
  */
 void bak_connection_unref (BakConnection *conn);
+
+/**
+ * bak_connection_set_patience:
+ * @conn: a connection
+ * @timeout: microseconds that each call may wait; 0: as long as it takes, on the caller's thread,
+ * which is how a connection begins; ULLONG_MAX: as long as it takes, but bak_connection_give_up()
+ * ends it
+ * @error: return location of an error, or NULL
+ *
+ * How long later calls on this connection, and on all that came from it, may wait for an answer. A
+ * call that waits longer fails with BAK_ERROR_TIMEOUT. What it asked for is not undone by that: a
+ * backup whose begin was given up may run all the same; bak_domain_backup_info() tells, and
+ * bak_domain_backup_stop() with BAK_DOMAIN_BACKUP_STOP_ABORT ends it.
+ *
+ * Returns: 0; -1 on failure
+ *
+ * Since: 0.1
+ */
+int bak_connection_set_patience (BakConnection *conn, unsigned long long timeout, BakError **error);
+
+/**
+ * bak_connection_give_up:
+ * @conn: a connection, or NULL
+ *
+ * Ends the waits of all calls that run now on this connection, and on all that came from it, in
+ * other threads: they fail with BAK_ERROR_ABORTED at once. Calls that were made while it had no
+ * patience (bak_connection_set_patience()) are not reached. Later calls wait again.
+ *
+ * Since: 0.1
+ */
+void bak_connection_give_up (BakConnection *conn);
 
 /**
  * bak_connection_get_uri:
@@ -153,7 +202,8 @@ char *bak_connection_get_uri (BakConnection *conn, BakError **error);
  * @conn: a connection
  * @error: return location of an error, or NULL
  *
- * The driver that serves the connection: "qemu", "remote", "libvirt", "test". Counterpart of virConnectGetType().
+ * The driver that serves the connection: "qemu", "remote", "libvirt", "test". Counterpart of
+ * virConnectGetType().
  *
  * Returns: a string owned by @conn; NULL on failure
  *
@@ -178,9 +228,11 @@ int bak_connection_is_read_only (BakConnection *conn);
  * @conn: a connection
  * @error: return location of an error, or NULL
  *
- * Name and version of what does the work, which is another process on a remote connection, as "libbackup 0.1.0".
+ * Name and version of what does the work, which is another process on a remote connection, as
+ * "libbackup 0.1.0".
  *
- * Returns: the text, bak_free() it; NULL on failure: BAK_ERROR_NOT_SUPPORTED when the driver does not tell
+ * Returns: the text, bak_free() it; NULL on failure: BAK_ERROR_NOT_SUPPORTED when the driver does
+ * not tell
  *
  * Since: 0.1
  */
@@ -191,8 +243,9 @@ char *bak_connection_get_product (BakConnection *conn, BakError **error);
  * @conn: a connection
  * @error: return location of an error, or NULL
  *
- * What the driver behind this connection can do, as a JSON object: "driver", "features" (name: true or false) and
- * "reasons" (name: why not, or under which condition). Counterpart of virConnectGetCapabilities().
+ * What the driver behind this connection can do, as a JSON object: "driver", "features" (name: true
+ * or false) and "reasons" (name: why not, or under which condition). Counterpart of
+ * virConnectGetCapabilities().
  *
  * Returns: the document, bak_free() it; NULL on failure
  *
@@ -205,7 +258,8 @@ char *bak_connection_get_capabilities (BakConnection *conn, BakError **error);
  * @conn: a connection
  * @error: return location of an error, or NULL
  *
- * The calls that the other side knows: a line each of number, name, flags and the version that brought it.
+ * The calls that the other side knows: a line each of number, name, flags and the version that
+ * brought it.
  *
  * Returns: the text, bak_free() it; NULL on failure
  *
@@ -217,16 +271,19 @@ char *bak_connection_describe (BakConnection *conn, BakError **error);
  * bak_connection_list_all_domains:
  * @conn: a connection
  * @domains: return location of an array, or NULL to count only
- * @flags: BakListDomainsFlags; flags of one group (active or not, with checkpoints or not) add up, both groups must hold
+ * @flags: BakListDomainsFlags; flags of one group (active or not, with checkpoints or not) add up,
+ * both groups must hold
  * @error: return location of an error, or NULL
  *
  * The attached guests, ordered by name. Counterpart of virConnectListAllDomains().
  *
- * Returns: how many; -1 on failure. *@domains is NULL-terminated: bak_domain_unref() each, bak_free() the array
+ * Returns: how many; -1 on failure. *@domains is NULL-terminated: bak_domain_unref() each,
+ * bak_free() the array
  *
  * Since: 0.1
  */
-int bak_connection_list_all_domains (BakConnection *conn, BakDomain ***domains, unsigned int flags, BakError **error);
+int bak_connection_list_all_domains (BakConnection *conn, BakDomain ***domains, unsigned int flags,
+                                     BakError **error);
 
 /**
  * bak_connection_attach:
@@ -234,16 +291,17 @@ int bak_connection_list_all_domains (BakConnection *conn, BakDomain ***domains, 
  * @options: name of the guest and how it is reached
  * @error: return location of an error, or NULL
  *
- * Makes a guest known, now and after restarts, until bak_domain_detach(). The guest is contacted before it is
- * recorded.
+ * Makes a guest known, now and after restarts, until bak_domain_detach(). The guest is contacted
+ * before it is recorded.
  *
- * Returns: the guest, bak_domain_unref() it; NULL on failure: BAK_ERROR_EXISTS when the name is taken,
- *   BAK_ERROR_MONITOR_HELD when another client holds the monitor, BAK_ERROR_CONNECTION when nobody answers there,
- *   BAK_ERROR_NO_DISK for an id that no disk answers to
+ * Returns: the guest, bak_domain_unref() it; NULL on failure: BAK_ERROR_EXISTS when the name is
+ * taken, BAK_ERROR_MONITOR_HELD when another client holds the monitor, BAK_ERROR_CONNECTION when
+ * nobody answers there, BAK_ERROR_NO_DISK for an id that no disk answers to
  *
  * Since: 0.1
  */
-BakDomain *bak_connection_attach (BakConnection *conn, const BakAttachOptions *options, BakError **error);
+BakDomain *bak_connection_attach (BakConnection *conn, const BakAttachOptions *options,
+                                  BakError **error);
 
 /**
  * bak_connection_discover:
@@ -254,11 +312,13 @@ BakDomain *bak_connection_attach (BakConnection *conn, const BakAttachOptions *o
  *
  * Finds running QEMUs on that host that have a QMP socket, attached or not.
  *
- * Returns: how many; -1 on failure. *@processes is NULL-terminated: bak_guest_process_unref() each, bak_free() the array
+ * Returns: how many; -1 on failure. *@processes is NULL-terminated: bak_guest_process_unref() each,
+ * bak_free() the array
  *
  * Since: 0.1
  */
-int bak_connection_discover (BakConnection *conn, BakGuestProcess ***processes, unsigned int flags, BakError **error);
+int bak_connection_discover (BakConnection *conn, BakGuestProcess ***processes, unsigned int flags,
+                             BakError **error);
 
 /**
  * bak_guest_process_ref:

@@ -53,11 +53,11 @@ typedef enum {
  * Since: 0.1
  */
 typedef struct {
-    unsigned char state;            /* BakDomainState */
-    unsigned long max_mem;          /* KiB */
-    unsigned long memory;           /* KiB */
+    unsigned char state;   /* BakDomainState */
+    unsigned long max_mem; /* KiB */
+    unsigned long memory;  /* KiB */
     unsigned short nr_virt_cpu;
-    unsigned long long cpu_time;    /* nanoseconds; 0 when unknown */
+    unsigned long long cpu_time; /* nanoseconds; 0 when unknown */
 } BakDomainInfo;
 
 /**
@@ -68,9 +68,9 @@ typedef struct {
  * Since: 0.1
  */
 typedef struct {
-    unsigned long long capacity;    /* what the guest sees */
-    unsigned long long allocation;  /* what is allocated in the image */
-    unsigned long long physical;    /* the size of the file or device that holds it */
+    unsigned long long capacity;   /* what the guest sees */
+    unsigned long long allocation; /* what is allocated in the image */
+    unsigned long long physical;   /* the size of the file or device that holds it */
 } BakDomainBlockInfo;
 
 /**
@@ -82,9 +82,9 @@ typedef struct {
  */
 typedef enum {
     BAK_DISK_READ_ONLY = 1 << 0,
-    BAK_DISK_EMPTY = 1 << 1,        /* a drive without a medium */
+    BAK_DISK_EMPTY = 1 << 1, /* a drive without a medium */
     BAK_DISK_REMOVABLE = 1 << 2,
-    BAK_DISK_SELECTED = 1 << 3      /* part of a backup that names no disks */
+    BAK_DISK_SELECTED = 1 << 3 /* part of a backup that names no disks */
 } BakDiskFlags;
 
 /**
@@ -113,7 +113,8 @@ BakDomain *bak_domain_lookup_by_name (BakConnection *conn, const char *name, Bak
  *
  * Since: 0.1
  */
-BakDomain *bak_domain_lookup_by_uuid_string (BakConnection *conn, const char *uuid, BakError **error);
+BakDomain *bak_domain_lookup_by_uuid_string (BakConnection *conn, const char *uuid,
+                                             BakError **error);
 
 /**
  * bak_domain_ref:
@@ -165,7 +166,8 @@ const char *bak_domain_get_uuid_string (const BakDomain *domain);
  * bak_domain_get_id:
  * @domain: a guest
  *
- * A small number while it runs, as it was when this handle was made. Counterpart of virDomainGetID().
+ * A small number while it runs, as it was when this handle was made. Counterpart of
+ * virDomainGetID().
  *
  * Returns: the number; -1 when it is powered off
  *
@@ -189,8 +191,8 @@ BakConnection *bak_domain_get_connection (const BakDomain *domain);
  * bak_domain_get_last_state:
  * @domain: a guest
  *
- * What it did when this handle was made. A list of guests knows that of all of them without asking each one again;
- * bak_domain_get_state() asks.
+ * What it did when this handle was made. A list of guests knows that of all of them without asking
+ * each one again; bak_domain_get_state() asks.
  *
  * Returns: a BakDomainState; BAK_DOMAIN_NOSTATE for a NULL guest
  *
@@ -224,7 +226,8 @@ int bak_domain_has_checkpoints (const BakDomain *domain);
  *
  * Since: 0.1
  */
-int bak_domain_get_state (BakDomain *domain, int *state, int *reason, unsigned int flags, BakError **error);
+int bak_domain_get_state (BakDomain *domain, int *state, int *reason, unsigned int flags,
+                          BakError **error);
 
 /**
  * bak_domain_get_info:
@@ -260,7 +263,8 @@ BakDomainDetails *bak_domain_get_details (BakDomain *domain, unsigned int flags,
  * @flags: 0
  * @error: return location of an error, or NULL
  *
- * The guest as a <domain> document with its disks, as far as QEMU tells. Counterpart of virDomainGetXMLDesc().
+ * The guest as a <domain> document with its disks, as far as QEMU tells. Counterpart of
+ * virDomainGetXMLDesc().
  *
  * Returns: the document, bak_free() it; NULL on failure
  *
@@ -277,11 +281,13 @@ char *bak_domain_get_xml_desc (BakDomain *domain, unsigned int flags, BakError *
  *
  * All drives of the guest in QEMU's order, also those that a backup leaves out.
  *
- * Returns: how many; -1 on failure. *@disks is NULL-terminated: bak_disk_unref() each, bak_free() the array
+ * Returns: how many; -1 on failure. *@disks is NULL-terminated: bak_disk_unref() each, bak_free()
+ * the array
  *
  * Since: 0.1
  */
-int bak_domain_list_disks (BakDomain *domain, BakDisk ***disks, unsigned int flags, BakError **error);
+int bak_domain_list_disks (BakDomain *domain, BakDisk ***disks, unsigned int flags,
+                           BakError **error);
 
 /**
  * bak_domain_lookup_disk:
@@ -296,7 +302,8 @@ int bak_domain_list_disks (BakDomain *domain, BakDisk ***disks, unsigned int fla
  *
  * Since: 0.1
  */
-BakDisk *bak_domain_lookup_disk (BakDomain *domain, const char *disk, unsigned int flags, BakError **error);
+BakDisk *bak_domain_lookup_disk (BakDomain *domain, const char *disk, unsigned int flags,
+                                 BakError **error);
 
 /**
  * bak_domain_get_block_info:
@@ -312,7 +319,28 @@ BakDisk *bak_domain_lookup_disk (BakDomain *domain, const char *disk, unsigned i
  *
  * Since: 0.1
  */
-int bak_domain_get_block_info (BakDomain *domain, const char *disk, BakDomainBlockInfo *info, unsigned int flags, BakError **error);
+int bak_domain_get_block_info (BakDomain *domain, const char *disk, BakDomainBlockInfo *info,
+                               unsigned int flags, BakError **error);
+
+/**
+ * bak_domain_get_chain:
+ * @domain: a guest
+ * @disk: any name the disk answers to
+ * @flags: 0
+ * @error: return location of an error, or NULL
+ *
+ * The images that the disk stands on, from the top down, as a JSON object: "disk", "live" (1: what
+ * the running QEMU knows; 0: what is in the files) and "images", an array of objects with "source",
+ * "node", "format", "subformat", "capacity", "allocation", "physical", "cluster_size", "compat",
+ * "compression", "extended_l2", "encryption", "data_file", "corrupt", "backing" ("stored",
+ * "resolved", "format", "opened"), "snapshots" and "bitmaps". What does not apply is null.
+ *
+ * Returns: the document, bak_free() it; NULL on failure: BAK_ERROR_NO_DISK
+ *
+ * Since: 0.1
+ */
+char *bak_domain_get_chain (BakDomain *domain, const char *disk, unsigned int flags,
+                            BakError **error);
 
 /**
  * bak_domain_fs_freeze:
@@ -322,15 +350,16 @@ int bak_domain_get_block_info (BakDomain *domain, const char *disk, BakDomainBlo
  * @flags: 0
  * @error: return location of an error, or NULL
  *
- * Freezes file systems of the guest. Whoever freezes must thaw; a backup with BAK_DOMAIN_BACKUP_BEGIN_QUIESCE does
- * both by itself. Counterpart of virDomainFSFreeze().
+ * Freezes file systems of the guest. Whoever freezes must thaw; a backup with
+ * BAK_DOMAIN_BACKUP_BEGIN_QUIESCE does both by itself. Counterpart of virDomainFSFreeze().
  *
- * Returns: how many were frozen; -1 on failure: BAK_ERROR_CONNECTION when the agent is not there, BAK_ERROR_AGENT
- *   when it failed, BAK_ERROR_TIMEOUT
+ * Returns: how many were frozen; -1 on failure: BAK_ERROR_CONNECTION when the agent is not there,
+ * BAK_ERROR_AGENT when it failed, BAK_ERROR_TIMEOUT
  *
  * Since: 0.1
  */
-int bak_domain_fs_freeze (BakDomain *domain, const char **mountpoints, unsigned int n_mountpoints, unsigned int flags, BakError **error);
+int bak_domain_fs_freeze (BakDomain *domain, const char **mountpoints, unsigned int n_mountpoints,
+                          unsigned int flags, BakError **error);
 
 /**
  * bak_domain_fs_thaw:
@@ -346,7 +375,8 @@ int bak_domain_fs_freeze (BakDomain *domain, const char **mountpoints, unsigned 
  *
  * Since: 0.1
  */
-int bak_domain_fs_thaw (BakDomain *domain, const char **mountpoints, unsigned int n_mountpoints, unsigned int flags, BakError **error);
+int bak_domain_fs_thaw (BakDomain *domain, const char **mountpoints, unsigned int n_mountpoints,
+                        unsigned int flags, BakError **error);
 
 /**
  * bak_domain_detach:
@@ -455,6 +485,18 @@ unsigned int bak_domain_details_get_cpus (const BakDomainDetails *details);
  * Since: 0.1
  */
 unsigned long long bak_domain_details_get_cpu_time (const BakDomainDetails *details);
+
+/**
+ * bak_domain_details_get_pid:
+ * @details: details of a guest
+ *
+ * The process of the QEMU that runs it, on the host where it runs.
+ *
+ * Returns: its id; 0 when it is not known, for a guest of libvirt and for one that is off
+ *
+ * Since: 0.1
+ */
+long long bak_domain_details_get_pid (const BakDomainDetails *details);
 
 /**
  * bak_domain_details_get_qmp:
@@ -567,7 +609,8 @@ void bak_disk_unref (BakDisk *disk);
  * bak_disk_get_target:
  * @disk: a disk
  *
- * Its stable name: the one given at attach, else the alias, the id of the device, of the drive, of the node.
+ * Its stable name: the one given at attach, else the alias, the id of the device, of the drive, of
+ * the node.
  *
  * Returns: the name
  *

@@ -25,24 +25,29 @@ typedef enum {
     BAK_ERROR_NO_JOB = 6,           /* no such backup job */
     BAK_ERROR_EXISTS = 7,           /* the thing to be made is there already */
     BAK_ERROR_BUSY = 8,             /* another job runs on this guest */
-    BAK_ERROR_NOT_SUPPORTED = 9,    /* this QEMU, driver or build cannot do it; the text names the feature */
-    BAK_ERROR_MONITOR = 10,         /* QEMU refused a command: class and text verbatim */
-    BAK_ERROR_TIMEOUT = 11,         /* a deadline passed */
-    BAK_ERROR_CONNECTION = 12,      /* no connection to the daemon, the monitor or the agent, or it broke */
-    BAK_ERROR_ACCESS_DENIED = 13,   /* read-only connection, policy or file permissions */
-    BAK_ERROR_IO = 14,              /* reading or writing failed */
-    BAK_ERROR_NO_SPACE = 15,        /* a file system or device is full */
-    BAK_ERROR_INEXACT = 16,         /* exactness cannot be shown: broken bitmap, gap in a chain, damaged data */
-    BAK_ERROR_AGENT = 17,           /* the guest agent refused or failed */
-    BAK_ERROR_ABORTED = 18,         /* the job was aborted or cancelled */
-    BAK_ERROR_INTERNAL = 19,        /* a defect of libbackup */
-    BAK_ERROR_MONITOR_HELD = 20,    /* busy: another client holds the guest's monitor */
+    /* this QEMU, driver or build cannot do it; the text names the feature */
+    BAK_ERROR_NOT_SUPPORTED = 9,
+    BAK_ERROR_MONITOR = 10, /* QEMU refused a command: class and text verbatim */
+    BAK_ERROR_TIMEOUT = 11, /* a deadline passed */
+    /* no connection to the daemon, the monitor or the agent, or it broke */
+    BAK_ERROR_CONNECTION = 12,
+    BAK_ERROR_ACCESS_DENIED = 13, /* read-only connection, policy or file permissions */
+    BAK_ERROR_IO = 14,            /* reading or writing failed */
+    BAK_ERROR_NO_SPACE = 15,      /* a file system or device is full */
+    /* exactness cannot be shown: broken bitmap, gap in a chain, damaged data */
+    BAK_ERROR_INEXACT = 16,
+    BAK_ERROR_AGENT = 17,        /* the guest agent refused or failed */
+    BAK_ERROR_ABORTED = 18,      /* the job was aborted or cancelled */
+    BAK_ERROR_INTERNAL = 19,     /* a defect of libbackup */
+    BAK_ERROR_MONITOR_HELD = 20, /* busy: another client holds the guest's monitor */
+    BAK_ERROR_NO_POINT = 21,     /* no such repository or restore point */
 } BakErrorCode;
 
 /**
  * BakError:
  *
- * Why a call failed. Reference-counted and never changed once made, so that it may be handed to another thread.
+ * Why a call failed. Reference-counted and never changed once made, so that it may be handed to
+ * another thread.
  *
  * Since: 0.1
  */

@@ -38,13 +38,28 @@ const char *bak_error_get_message (const BakError *error)
 }
 
 static const char *const code_names[] = {
-    [BAK_ERROR_NONE] = "none", [BAK_ERROR_INVALID_ARGUMENT] = "invalid-argument", [BAK_ERROR_XML] = "xml",
-    [BAK_ERROR_NO_DOMAIN] = "no-domain", [BAK_ERROR_NO_DISK] = "no-disk", [BAK_ERROR_NO_CHECKPOINT] = "no-checkpoint",
-    [BAK_ERROR_NO_JOB] = "no-job", [BAK_ERROR_EXISTS] = "exists", [BAK_ERROR_BUSY] = "busy",
-    [BAK_ERROR_NOT_SUPPORTED] = "not-supported", [BAK_ERROR_MONITOR] = "monitor", [BAK_ERROR_TIMEOUT] = "timeout",
-    [BAK_ERROR_CONNECTION] = "connection", [BAK_ERROR_ACCESS_DENIED] = "access-denied", [BAK_ERROR_IO] = "io",
-    [BAK_ERROR_NO_SPACE] = "no-space", [BAK_ERROR_INEXACT] = "inexact", [BAK_ERROR_AGENT] = "agent",
-    [BAK_ERROR_ABORTED] = "aborted", [BAK_ERROR_INTERNAL] = "internal", [BAK_ERROR_MONITOR_HELD] = "monitor-held",
+    [BAK_ERROR_NONE] = "none",
+    [BAK_ERROR_INVALID_ARGUMENT] = "invalid-argument",
+    [BAK_ERROR_XML] = "xml",
+    [BAK_ERROR_NO_DOMAIN] = "no-domain",
+    [BAK_ERROR_NO_DISK] = "no-disk",
+    [BAK_ERROR_NO_CHECKPOINT] = "no-checkpoint",
+    [BAK_ERROR_NO_JOB] = "no-job",
+    [BAK_ERROR_EXISTS] = "exists",
+    [BAK_ERROR_BUSY] = "busy",
+    [BAK_ERROR_NOT_SUPPORTED] = "not-supported",
+    [BAK_ERROR_MONITOR] = "monitor",
+    [BAK_ERROR_TIMEOUT] = "timeout",
+    [BAK_ERROR_CONNECTION] = "connection",
+    [BAK_ERROR_ACCESS_DENIED] = "access-denied",
+    [BAK_ERROR_IO] = "io",
+    [BAK_ERROR_NO_SPACE] = "no-space",
+    [BAK_ERROR_INEXACT] = "inexact",
+    [BAK_ERROR_AGENT] = "agent",
+    [BAK_ERROR_ABORTED] = "aborted",
+    [BAK_ERROR_INTERNAL] = "internal",
+    [BAK_ERROR_MONITOR_HELD] = "monitor-held",
+    [BAK_ERROR_NO_POINT] = "no-point",
 };
 
 const char *bak_error_code_to_string (BakErrorCode code)
@@ -82,21 +97,27 @@ void api_take_error (BakError **error, GError *internal)
 
 void api_refuse_null (const char *argument, const char *function, BakError **error)
 {
-    api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("%s in %s must not be NULL"), argument, function);
+    api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("%s in %s must not be NULL"), argument,
+                   function);
 }
 
 void api_refuse_flags (unsigned int flags, const char *function, BakError **error)
 {
-    api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("unsupported flags (0x%x) in function %s"), flags, function);
+    api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("unsupported flags (0x%x) in function %s"),
+                   flags, function);
 }
 
-gboolean api_check_text (const char *text, gsize max, const char *argument, const char *function, BakError **error)
+gboolean api_check_text (const char *text, gsize max, const char *argument, const char *function,
+                         BakError **error)
 {
     gsize length = text ? strlen (text) : 0;
     if (length > max)
-        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("%s in %s is longer than %" G_GSIZE_FORMAT " bytes"), argument, function, max);
+        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT,
+                       _("%s in %s is longer than %" G_GSIZE_FORMAT " bytes"), argument, function,
+                       max);
     else if (text && !g_utf8_validate (text, length, NULL))
-        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("%s in %s is not UTF-8"), argument, function);
+        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("%s in %s is not UTF-8"), argument,
+                       function);
     else
         return TRUE;
     return FALSE;
@@ -106,7 +127,8 @@ gboolean api_check_size (unsigned long size, gsize minimum, const char *function
 {
     if (size >= minimum)
         return TRUE;
-    api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("options->size in %s must be set to the size of the struct"), function);
+    api_set_error (error, BAK_ERROR_INVALID_ARGUMENT,
+                   _("options->size in %s must be set to the size of the struct"), function);
     return FALSE;
 }
 
@@ -122,7 +144,9 @@ Result *result_call (BakConnection *conn, CallId id, const void *args, BakError 
     GError *internal = NULL;
     gpointer ret = g_malloc0 (call_rows[id].ret_size);
 
-    if (!driver_call (conn->driver, id, args, ret, &internal)) {
+    gboolean ok = patience_is_set (conn) ? patience_call (conn, id, args, ret, &internal)
+                                         : driver_call (conn->driver, id, args, ret, &internal);
+    if (!ok) {
         g_free (ret);
         api_take_error (error, internal);
         return NULL;

@@ -1,51 +1,100 @@
 #include <string.h>
 #include "api/api.h"
 #include "driver/job_stats.h"
+#include "util/passed.h"
 
-enum { BEGIN_FLAGS = BAK_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL | BAK_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN
-                     | BAK_DOMAIN_BACKUP_BEGIN_QUIESCE | BAK_DOMAIN_BACKUP_BEGIN_ALLOW_UNPROVED };
+enum {
+    BEGIN_FLAGS = BAK_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
+                  | BAK_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN
+                  | BAK_DOMAIN_BACKUP_BEGIN_QUIESCE | BAK_DOMAIN_BACKUP_BEGIN_ALLOW_UNPROVED
+};
 
 /* begin */
 
-static Result *begin_or_plan (CallId id, const char *function, BakDomain *domain, const BakBackupOptions *options, BakError **error)
+/* What the options say, checked; borrowed from them. */
+static gboolean begin_args (BakDomain *domain, const BakBackupOptions *options,
+                            const char *function, bak_begin_args *ret, BakError **error)
 {
     if (!api_check_size (options->size, sizeof *options, function, error)
         || !api_check_text (options->backup_xml, BAK_TEXT_MAX, "backup_xml", function, error)
-        || !api_check_text (options->checkpoint_xml, BAK_TEXT_MAX, "checkpoint_xml", function, error))
-        return NULL;
+        || !api_check_text (options->checkpoint_xml, BAK_TEXT_MAX, "checkpoint_xml", function,
+                            error))
+        return FALSE;
     if (!options->backup_xml)
-        return api_refuse_null ("backup_xml", function, error), NULL;
+        return api_refuse_null ("backup_xml", function, error), FALSE;
+    if (options->checkpoint_xml && !*options->checkpoint_xml) {
+        api_set_error (error, BAK_ERROR_XML,
+                       _("line 1: not XML: the document is empty; expected <%s>"),
+                       "domaincheckpoint");
+        return FALSE;
+    }
     if (options->flags & ~(unsigned int) BEGIN_FLAGS)
-        return api_refuse_flags (options->flags & ~(unsigned int) BEGIN_FLAGS, function, error), NULL;
-    bak_begin_args args = {
-        .domain = domain->name, .backup_xml = (char *) options->backup_xml,
-        .checkpoint_xml = api_text (options->checkpoint_xml), .flags = options->flags, .timeout = options->timeout,
+        return api_refuse_flags (options->flags & ~(unsigned int) BEGIN_FLAGS, function, error),
+               FALSE;
+    *ret = (bak_begin_args){
+        .domain = domain->name,
+        .backup_xml = (char *) options->backup_xml,
+        .checkpoint_xml = api_text (options->checkpoint_xml),
+        .flags = options->flags,
+        .timeout = options->timeout,
     };
-    return result_call (domain->conn, id, &args, error);
+    return TRUE;
 }
 
-char *bak_domain_backup_begin_options (BakDomain *domain, const BakBackupOptions *options, BakError **error)
+char *bak_domain_backup_begin_options (BakDomain *domain, const BakBackupOptions *options,
+                                       BakError **error)
 {
+    bak_begin_args args;
     API_NOT_NULL (domain, error, NULL);
     API_NOT_NULL (options, error, NULL);
-    g_autoptr (Result) result = begin_or_plan (CALL_ID_backup_begin, __func__, domain, options, error);
+    if (!begin_args (domain, options, __func__, &args, error))
+        return NULL;
+    g_autoptr (Result) result = result_call (domain->conn, CALL_ID_backup_begin, &args, error);
     return result ? g_steal_pointer (&((bak_begin_ret *) result->ret)->job) : NULL;
 }
 
-int bak_domain_backup_begin (BakDomain *domain, const char *backup_xml, const char *checkpoint_xml, unsigned int flags, BakError **error)
+int bak_domain_backup_begin (BakDomain *domain, const char *backup_xml, const char *checkpoint_xml,
+                             unsigned int flags, BakError **error)
+{
+    bak_begin_args args;
+    API_NOT_NULL (domain, error, -1);
+    BakBackupOptions options = { .size = sizeof options,
+                                 .backup_xml = backup_xml,
+                                 .checkpoint_xml = checkpoint_xml,
+                                 .flags = flags };
+    if (!begin_args (domain, &options, __func__, &args, error))
+        return -1;
+    g_autoptr (Result) result = result_call (domain->conn, CALL_ID_backup_begin, &args, error);
+    return result ? 0 : -1;
+}
+
+int bak_domain_fd_associate (BakDomain *domain, const char *name, unsigned int n_fds,
+                             const int *fds, unsigned int flags, BakError **error)
 {
     API_NOT_NULL (domain, error, -1);
-    BakBackupOptions options = { .size = sizeof options, .backup_xml = backup_xml, .checkpoint_xml = checkpoint_xml, .flags = flags };
-    g_autoptr (Result) result = begin_or_plan (CALL_ID_backup_begin, __func__, domain, &options, error);
+    API_NOT_NULL (name, error, -1);
+    API_TEXT (name, BAK_NAME_MAX, error, -1);
+    API_FLAGS (flags, 0, error, -1);
+    if (n_fds > 0)
+        API_NOT_NULL (fds, error, -1);
+    g_autoptr (GError) fault = NULL;
+    if (!passed_check (name, fds, n_fds, &fault))
+        return api_set_error (error, error_code (fault), "%s", fault->message), -1;
+    bak_fds_args args = { .domain = domain->name,
+                          .name = (char *) name,
+                          .fds = { .fds_len = n_fds, .fds_val = (int *) fds } };
+    g_autoptr (Result) result = result_call (domain->conn, CALL_ID_fd_associate, &args, error);
     return result ? 0 : -1;
 }
 
 char *bak_domain_backup_plan (BakDomain *domain, const BakBackupOptions *options, BakError **error)
 {
+    bak_begin_args args;
     API_NOT_NULL (domain, error, NULL);
     API_NOT_NULL (options, error, NULL);
-    g_autoptr (Result) result = begin_or_plan (CALL_ID_backup_plan, __func__, domain, options, error);
-    return result ? g_steal_pointer (&((bak_text_ret *) result->ret)->text) : NULL;
+    return begin_args (domain, options, __func__, &args, error)
+               ? api_call_text (domain->conn, CALL_ID_backup_plan, &args, error)
+               : NULL;
 }
 
 /* one job */
@@ -56,7 +105,8 @@ static BakJob *call_for_job (BakDomain *domain, CallId id, const void *args, Bak
     return result ? snapshot_new (result, &((bak_job_ret *) result->ret)->job) : NULL;
 }
 
-BakJob *bak_domain_backup_stop (BakDomain *domain, const char *job, unsigned int flags, BakError **error)
+BakJob *bak_domain_backup_stop (BakDomain *domain, const char *job, unsigned int flags,
+                                BakError **error)
 {
     API_NOT_NULL (domain, error, NULL);
     API_TEXT (job, BAK_NAME_MAX, error, NULL);
@@ -65,7 +115,8 @@ BakJob *bak_domain_backup_stop (BakDomain *domain, const char *job, unsigned int
     return call_for_job (domain, CALL_ID_backup_stop, &args, error);
 }
 
-BakJob *bak_domain_backup_info (BakDomain *domain, const char *job, unsigned int flags, BakError **error)
+BakJob *bak_domain_backup_info (BakDomain *domain, const char *job, unsigned int flags,
+                                BakError **error)
 {
     API_NOT_NULL (domain, error, NULL);
     API_TEXT (job, BAK_NAME_MAX, error, NULL);
@@ -74,7 +125,8 @@ BakJob *bak_domain_backup_info (BakDomain *domain, const char *job, unsigned int
     return call_for_job (domain, CALL_ID_backup_info, &args, error);
 }
 
-BakJob *bak_domain_backup_wait (BakDomain *domain, const char *job, unsigned long long timeout, BakError **error)
+BakJob *bak_domain_backup_wait (BakDomain *domain, const char *job, unsigned long long timeout,
+                                BakError **error)
 {
     API_NOT_NULL (domain, error, NULL);
     API_TEXT (job, BAK_NAME_MAX, error, NULL);
@@ -94,7 +146,20 @@ int bak_domain_backup_list (BakDomain *domain, BakJob ***jobs, unsigned int flag
     return snapshot_list (result, ret->jobs.jobs_val, ret->jobs.jobs_len, sizeof (bak_job), jobs);
 }
 
-static char *job_xml (BakDomain *domain, const char *job, BakError **error)
+int bak_connection_backup_list (BakConnection *conn, BakJob ***jobs, unsigned int flags,
+                                BakError **error)
+{
+    API_NOT_NULL (conn, error, -1);
+    API_FLAGS (flags, 0, error, -1);
+    bak_none args = { 0 };
+    Result *result = result_call (conn, CALL_ID_backup_running, &args, error);
+    if (!result)
+        return -1;
+    bak_jobs_ret *ret = result->ret;
+    return snapshot_list (result, ret->jobs.jobs_val, ret->jobs.jobs_len, sizeof (bak_job), jobs);
+}
+
+static char *call_for_xml (BakDomain *domain, const char *job, BakError **error)
 {
     bak_job_arg args = { .domain = domain->name, .job = api_text (job) };
     return api_call_text (domain->conn, CALL_ID_backup_xml, &args, error);
@@ -104,30 +169,33 @@ char *bak_domain_backup_get_xml_desc (BakDomain *domain, unsigned int flags, Bak
 {
     API_NOT_NULL (domain, error, NULL);
     API_FLAGS (flags, 0, error, NULL);
-    return job_xml (domain, NULL, error);
+    return call_for_xml (domain, NULL, error);
 }
 
-char *bak_domain_backup_job_get_xml_desc (BakDomain *domain, const char *job, unsigned int flags, BakError **error)
+char *bak_domain_backup_job_get_xml_desc (BakDomain *domain, const char *job, unsigned int flags,
+                                          BakError **error)
 {
     API_NOT_NULL (domain, error, NULL);
     API_NOT_NULL (job, error, NULL);
     API_TEXT (job, BAK_NAME_MAX, error, NULL);
     API_FLAGS (flags, 0, error, NULL);
-    return job_xml (domain, job, error);
+    return call_for_xml (domain, job, error);
 }
 
-int bak_domain_backup_limit (BakDomain *domain, const char *disk, unsigned long long bytes_per_sec, BakError **error)
+int bak_domain_backup_limit (BakDomain *domain, const char *disk, unsigned long long bytes_per_sec,
+                             BakError **error)
 {
     API_NOT_NULL (domain, error, -1);
     API_TEXT (disk, BAK_PATH_MAX, error, -1);
-    bak_limit_args args = { .domain = domain->name, .disk = api_text (disk), .bytes_per_sec = bytes_per_sec };
+    bak_limit_args args = { .domain = domain->name,
+                            .disk = api_text (disk),
+                            .bytes_per_sec = bytes_per_sec };
     return api_call (domain->conn, CALL_ID_backup_limit, &args, error);
 }
 
 /* libvirt's view of it */
 
-/* NULL and *error unset: no job. */
-static Result *call_for_stats (BakDomain *domain, unsigned int flags, gboolean *ret_none, BakError **error)
+Result *api_job_stats (BakDomain *domain, unsigned int flags, gboolean *ret_none, BakError **error)
 {
     bak_job_arg args = { .domain = domain->name, .job = api_text (NULL), .flags = flags };
     BakError *why = NULL;
@@ -146,7 +214,7 @@ int bak_domain_get_job_info (BakDomain *domain, BakDomainJobInfo *info, BakError
     API_NOT_NULL (domain, error, -1);
     API_NOT_NULL (info, error, -1);
     gboolean none;
-    g_autoptr (Result) result = call_for_stats (domain, 0, &none, error);
+    g_autoptr (Result) result = api_job_stats (domain, 0, &none, error);
     if (!result && !none)
         return -1;
     memset (info, 0, sizeof *info);
@@ -170,34 +238,29 @@ static void param_set (BakTypedParameter *param, const JobStat *stat)
     g_strlcpy (param->field, stat->field, sizeof param->field);
     param->type = (int) stat->kind;
     switch (stat->kind) {
-    case JOB_STAT_INT:
-        param->value.i = stat->number;
-        break;
-    case JOB_STAT_ULLONG:
-        param->value.ul = stat->number;
-        break;
-    case JOB_STAT_BOOLEAN:
-        param->value.b = stat->number != 0;
-        break;
-    case JOB_STAT_STRING:
-        param->value.s = g_strdup (stat->text);
-        break;
+    case JOB_STAT_INT: param->value.i = stat->number; break;
+    case JOB_STAT_ULLONG: param->value.ul = stat->number; break;
+    case JOB_STAT_BOOLEAN: param->value.b = stat->number != 0; break;
+    case JOB_STAT_STRING: param->value.s = g_strdup (stat->text); break;
     }
 }
 
-int bak_domain_get_job_stats (BakDomain *domain, int *type, BakTypedParameter **params, int *n_params, unsigned int flags, BakError **error)
+int bak_domain_get_job_stats (BakDomain *domain, int *type, BakTypedParameter **params,
+                              int *n_params, unsigned int flags, BakError **error)
 {
     API_NOT_NULL (domain, error, -1);
     API_NOT_NULL (type, error, -1);
     API_NOT_NULL (params, error, -1);
     API_NOT_NULL (n_params, error, -1);
-    API_FLAGS (flags, BAK_DOMAIN_JOB_STATS_COMPLETED | BAK_DOMAIN_JOB_STATS_KEEP_COMPLETED, error, -1);
+    API_FLAGS (flags, BAK_DOMAIN_JOB_STATS_COMPLETED | BAK_DOMAIN_JOB_STATS_KEEP_COMPLETED, error,
+               -1);
     if (flags == BAK_DOMAIN_JOB_STATS_KEEP_COMPLETED) {
-        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("flag %s is required by flag %s"), "COMPLETED", "KEEP_COMPLETED");
+        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("flag %s is required by flag %s"),
+                       "COMPLETED", "KEEP_COMPLETED");
         return -1;
     }
     gboolean none;
-    g_autoptr (Result) result = call_for_stats (domain, flags, &none, error);
+    g_autoptr (Result) result = api_job_stats (domain, flags, &none, error);
     if (!result && !none)
         return -1;
     const bak_job *job = result ? &((bak_job_ret *) result->ret)->job : NULL;
@@ -240,69 +303,6 @@ int bak_domain_abort_job (BakDomain *domain, BakError **error)
     return bak_domain_abort_job_flags (domain, 0, error);
 }
 
-static const bak_job_disk *job_disk (const bak_job *job, const char *target)
-{
-    for (guint i = 0; i < job->disks.disks_len; i++)
-        if (g_str_equal (job->disks.disks_val[i].target, target))
-            return &job->disks.disks_val[i];
-    return NULL;
-}
-
-int bak_domain_get_block_job_info (BakDomain *domain, const char *disk, BakDomainBlockJobInfo *info, unsigned int flags, BakError **error)
-{
-    API_NOT_NULL (domain, error, -1);
-    API_NOT_NULL (disk, error, -1);
-    API_NOT_NULL (info, error, -1);
-    API_FLAGS (flags, BAK_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES, error, -1);
-    gboolean none;
-    g_autoptr (Result) result = call_for_stats (domain, 0, &none, error);
-    if (!result)
-        return none ? 0 : -1;
-    const bak_job *job = &((bak_job_ret *) result->ret)->job;
-    const bak_job_disk *row = job_stats_type (job, FALSE) == JOB_TYPE_NONE ? NULL : job_disk (job, disk);
-    if (!row)
-        return 0;
-    memset (info, 0, sizeof *info);
-    info->type = BAK_DOMAIN_BLOCK_JOB_TYPE_BACKUP;
-    info->bandwidth = flags & BAK_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES ? row->limit : row->limit / (1024 * 1024);
-    info->cur = row->bytes;
-    info->end = row->total ? row->total : 1;
-    return 1;
-}
-
-int bak_domain_block_job_abort (BakDomain *domain, const char *disk, unsigned int flags, BakError **error)
-{
-    API_NOT_NULL (domain, error, -1);
-    API_NOT_NULL (disk, error, -1);
-    API_FLAGS (flags, BAK_DOMAIN_BLOCK_JOB_ABORT_ASYNC, error, -1);
-    gboolean none;
-    g_autoptr (Result) result = call_for_stats (domain, 0, &none, error);
-    if (!result && !none)
-        return -1;
-    const bak_job *job = result ? &((bak_job_ret *) result->ret)->job : NULL;
-    if (!job || job_stats_type (job, FALSE) == JOB_TYPE_NONE || !job_disk (job, disk)) {
-        g_autofree char *shown = text_sanitize (disk, 256);
-        api_set_error (error, BAK_ERROR_NO_JOB, _("no backup of disk '%s' runs"), shown);
-        return -1;
-    }
-    BakJob *ended = bak_domain_backup_stop (domain, job->id, BAK_DOMAIN_BACKUP_STOP_ABORT, error);
-    bak_job_unref (ended);
-    return ended ? 0 : -1;
-}
-
-int bak_domain_block_job_set_speed (BakDomain *domain, const char *disk, unsigned long bandwidth, unsigned int flags, BakError **error)
-{
-    API_NOT_NULL (domain, error, -1);
-    API_NOT_NULL (disk, error, -1);
-    API_FLAGS (flags, BAK_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES, error, -1);
-    unsigned long unit = flags & BAK_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES ? 1 : 1024 * 1024;
-    if (bandwidth > (unsigned long) G_MAXINT64 / unit) {
-        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("bandwidth %lu is too large"), bandwidth);
-        return -1;
-    }
-    return bak_domain_backup_limit (domain, disk, (unsigned long long) bandwidth * unit, error);
-}
-
 /* accessors */
 
 HANDLE (BakJob, job, snapshot_free)
@@ -320,6 +320,7 @@ GET_TEXT (bak_job_get_checkpoint, BakJob, checkpoint)
 GET_TEXT (bak_job_get_server, BakJob, server)
 GET_TEXT (bak_job_get_consistency, BakJob, consistency)
 GET_NUMBER (unsigned long long, bak_job_get_frozen_time, BakJob, frozen)
+GET_NUMBER (unsigned long long, bak_job_get_held_time, BakJob, held)
 GET_NUMBER (unsigned long long, bak_job_get_temp_used, BakJob, temp_used)
 GET_NUMBER (unsigned long long, bak_job_get_temp_total, BakJob, temp_total)
 GET_NUMBER (int, bak_job_is_acknowledged, BakJob, acknowledged)
@@ -346,26 +347,36 @@ unsigned long long bak_job_get_total (const BakJob *job)
 /* A BakJobDisk is the row of the record itself. */
 const BakJobDisk *bak_job_get_disk (const BakJob *job, unsigned int index)
 {
-    return job && index < job->data->disks.disks_len ? (const BakJobDisk *) &job->data->disks.disks_val[index] : NULL;
+    return job && index < job->data->disks.disks_len
+               ? (const BakJobDisk *) &job->data->disks.disks_val[index]
+               : NULL;
 }
 
 /* The address of the server with the name of the export as its path. */
 char *bak_job_get_export_uri (const BakJob *job, unsigned int index)
 {
-    const char *name = bak_job_disk_get_export_name (bak_job_get_disk (job, index)), *server = bak_job_get_server (job);
+    const char *name = bak_job_disk_get_export_name (bak_job_get_disk (job, index)),
+               *server = bak_job_get_server (job);
     g_autoptr (GUri) uri = name && server ? g_uri_parse (server, G_URI_FLAGS_ENCODED, NULL) : NULL;
     if (!uri)
         return NULL;
     g_autofree char *escaped = g_uri_escape_string (name, NULL, FALSE);
     g_autofree char *path = g_strdup_printf ("/%s", escaped);
-    return g_uri_join (G_URI_FLAGS_ENCODED, g_uri_get_scheme (uri), g_uri_get_userinfo (uri), g_uri_get_host (uri), g_uri_get_port (uri),
-                       path, g_uri_get_query (uri), NULL);
+    return g_uri_join (G_URI_FLAGS_ENCODED, g_uri_get_scheme (uri), g_uri_get_userinfo (uri),
+                       g_uri_get_host (uri), g_uri_get_port (uri), path, g_uri_get_query (uri),
+                       NULL);
 }
 
-#define DISK_TEXT(function, field) \
-    const char *function (const BakJobDisk *disk) { return disk ? api_absent_is_null (((const bak_job_disk *) disk)->field) : NULL; }
-#define DISK_NUMBER(type, function, field) \
-    type function (const BakJobDisk *disk) { return disk ? (type) ((const bak_job_disk *) disk)->field : 0; }
+#define DISK_TEXT(function, field)                                                                 \
+    const char *function (const BakJobDisk *disk)                                                  \
+    {                                                                                              \
+        return disk ? api_absent_is_null (((const bak_job_disk *) disk)->field) : NULL;            \
+    }
+#define DISK_NUMBER(type, function, field)                                                         \
+    type function (const BakJobDisk *disk)                                                         \
+    {                                                                                              \
+        return disk ? (type) ((const bak_job_disk *) disk)->field : 0;                             \
+    }
 
 DISK_TEXT (bak_job_disk_get_target, target)
 DISK_NUMBER (BakJobState, bak_job_disk_get_state, state)

@@ -1,9 +1,12 @@
 #include "api/api.h"
 
-enum { LIST_FLAGS = BAK_DOMAIN_CHECKPOINT_LIST_ROOTS | BAK_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL | BAK_DOMAIN_CHECKPOINT_LIST_LEAVES
-                    | BAK_DOMAIN_CHECKPOINT_LIST_NO_LEAVES };
+enum {
+    LIST_FLAGS = BAK_DOMAIN_CHECKPOINT_LIST_ROOTS | BAK_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL
+                 | BAK_DOMAIN_CHECKPOINT_LIST_LEAVES | BAK_DOMAIN_CHECKPOINT_LIST_NO_LEAVES
+};
 
-static BakCheckpoint *checkpoint_new (BakDomain *domain, Result *result, const bak_checkpoint_item *item)
+static BakCheckpoint *checkpoint_handle (BakDomain *domain, Result *result,
+                                         const bak_checkpoint_item *item)
 {
     BakCheckpoint *checkpoint = g_new0 (BakCheckpoint, 1);
     g_atomic_ref_count_init (&checkpoint->refs);
@@ -22,13 +25,17 @@ static void checkpoint_destroy (BakCheckpoint *checkpoint)
 
 HANDLE (BakCheckpoint, domain_checkpoint, checkpoint_destroy)
 
-static BakCheckpoint *call_for_one (BakDomain *domain, CallId id, const void *args, BakError **error)
+static BakCheckpoint *call_for_one (BakDomain *domain, CallId id, const void *args,
+                                    BakError **error)
 {
     g_autoptr (Result) result = result_call (domain->conn, id, args, error);
-    return result ? checkpoint_new (domain, result, &((bak_checkpoint_ret *) result->ret)->checkpoint) : NULL;
+    return result ? checkpoint_handle (domain, result,
+                                       &((bak_checkpoint_ret *) result->ret)->checkpoint)
+                  : NULL;
 }
 
-static int call_for_many (BakDomain *domain, CallId id, const void *args, BakCheckpoint ***checkpoints, BakError **error)
+static int call_for_many (BakDomain *domain, CallId id, const void *args,
+                          BakCheckpoint ***checkpoints, BakError **error)
 {
     g_autoptr (Result) result = result_call (domain->conn, id, args, error);
     if (!result)
@@ -38,12 +45,14 @@ static int call_for_many (BakDomain *domain, CallId id, const void *args, BakChe
     if (checkpoints) {
         *checkpoints = g_new0 (BakCheckpoint *, n + 1);
         for (guint i = 0; i < n; i++)
-            (*checkpoints)[i] = checkpoint_new (domain, result, &ret->checkpoints.checkpoints_val[i]);
+            (*checkpoints)[i] =
+                checkpoint_handle (domain, result, &ret->checkpoints.checkpoints_val[i]);
     }
     return n;
 }
 
-static gboolean exclusive (unsigned int flags, unsigned int both, const char *names, BakError **error)
+static gboolean exclusive (unsigned int flags, unsigned int both, const char *names,
+                           BakError **error)
 {
     if ((flags & both) != both)
         return TRUE;
@@ -51,54 +60,76 @@ static gboolean exclusive (unsigned int flags, unsigned int both, const char *na
     return FALSE;
 }
 
-BakCheckpoint *bak_domain_checkpoint_create_xml (BakDomain *domain, const char *xml, unsigned int flags, BakError **error)
+BakCheckpoint *bak_domain_checkpoint_create_xml (BakDomain *domain, const char *xml,
+                                                 unsigned int flags, BakError **error)
 {
     API_NOT_NULL (domain, error, NULL);
     API_NOT_NULL (xml, error, NULL);
     API_TEXT (xml, BAK_TEXT_MAX, error, NULL);
-    API_FLAGS (flags, BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE | BAK_DOMAIN_CHECKPOINT_CREATE_QUIESCE
-               | BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE, error, NULL);
-    if (!exclusive (flags, BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE | BAK_DOMAIN_CHECKPOINT_CREATE_QUIESCE, "REDEFINE, QUIESCE", error))
+    API_FLAGS (flags,
+               BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE | BAK_DOMAIN_CHECKPOINT_CREATE_QUIESCE
+                   | BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE,
+               error, NULL);
+    if (!exclusive (flags,
+                    BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE | BAK_DOMAIN_CHECKPOINT_CREATE_QUIESCE,
+                    "REDEFINE, QUIESCE", error))
         return NULL;
-    if ((flags & BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE) && !(flags & BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE)) {
-        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("flag %s is required by flag %s"), "REDEFINE", "REDEFINE_VALIDATE");
+    if ((flags & BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE)
+        && !(flags & BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE)) {
+        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("flag %s is required by flag %s"),
+                       "REDEFINE", "REDEFINE_VALIDATE");
         return NULL;
     }
-    bak_checkpoint_create_args args = { .domain = domain->name, .xml = (char *) xml, .flags = flags };
+    bak_checkpoint_create_args args = { .domain = domain->name,
+                                        .xml = (char *) xml,
+                                        .flags = flags };
     return call_for_one (domain, CALL_ID_checkpoint_create, &args, error);
 }
 
-char *bak_domain_checkpoint_get_xml_desc (BakCheckpoint *checkpoint, unsigned int flags, BakError **error)
+char *bak_domain_checkpoint_get_xml_desc (BakCheckpoint *checkpoint, unsigned int flags,
+                                          BakError **error)
 {
     API_NOT_NULL (checkpoint, error, NULL);
-    API_FLAGS (flags, BAK_DOMAIN_CHECKPOINT_XML_SECURE | BAK_DOMAIN_CHECKPOINT_XML_NO_DOMAIN | BAK_DOMAIN_CHECKPOINT_XML_SIZE, error, NULL);
+    API_FLAGS (flags,
+               BAK_DOMAIN_CHECKPOINT_XML_SECURE | BAK_DOMAIN_CHECKPOINT_XML_NO_DOMAIN
+                   | BAK_DOMAIN_CHECKPOINT_XML_SIZE,
+               error, NULL);
     BakDomain *domain = checkpoint->domain;
-    bak_checkpoint_arg args = { .domain = domain->name, .name = checkpoint->data->name, .flags = flags };
+    bak_checkpoint_arg args = { .domain = domain->name,
+                                .name = checkpoint->data->name,
+                                .flags = flags };
     return api_call_text (domain->conn, CALL_ID_checkpoint_xml, &args, error);
 }
 
-int bak_domain_list_all_checkpoints (BakDomain *domain, BakCheckpoint ***checkpoints, unsigned int flags, BakError **error)
+int bak_domain_list_all_checkpoints (BakDomain *domain, BakCheckpoint ***checkpoints,
+                                     unsigned int flags, BakError **error)
 {
     API_NOT_NULL (domain, error, -1);
     API_FLAGS (flags, LIST_FLAGS, error, -1);
-    if (!exclusive (flags, BAK_DOMAIN_CHECKPOINT_LIST_LEAVES | BAK_DOMAIN_CHECKPOINT_LIST_NO_LEAVES, "LEAVES, NO_LEAVES", error))
+    if (!exclusive (flags, BAK_DOMAIN_CHECKPOINT_LIST_LEAVES | BAK_DOMAIN_CHECKPOINT_LIST_NO_LEAVES,
+                    "LEAVES, NO_LEAVES", error))
         return -1;
     bak_domain_arg args = { .domain = domain->name, .flags = flags };
     return call_for_many (domain, CALL_ID_checkpoint_list, &args, checkpoints, error);
 }
 
-int bak_domain_checkpoint_list_all_children (BakCheckpoint *checkpoint, BakCheckpoint ***children, unsigned int flags, BakError **error)
+int bak_domain_checkpoint_list_all_children (BakCheckpoint *checkpoint, BakCheckpoint ***children,
+                                             unsigned int flags, BakError **error)
 {
     API_NOT_NULL (checkpoint, error, -1);
     API_FLAGS (flags, LIST_FLAGS, error, -1);
-    if (!exclusive (flags, BAK_DOMAIN_CHECKPOINT_LIST_LEAVES | BAK_DOMAIN_CHECKPOINT_LIST_NO_LEAVES, "LEAVES, NO_LEAVES", error))
+    if (!exclusive (flags, BAK_DOMAIN_CHECKPOINT_LIST_LEAVES | BAK_DOMAIN_CHECKPOINT_LIST_NO_LEAVES,
+                    "LEAVES, NO_LEAVES", error))
         return -1;
     BakDomain *domain = checkpoint->domain;
-    bak_checkpoint_arg args = { .domain = domain->name, .name = checkpoint->data->name, .flags = flags };
+    bak_checkpoint_arg args = { .domain = domain->name,
+                                .name = checkpoint->data->name,
+                                .flags = flags };
     return call_for_many (domain, CALL_ID_checkpoint_children, &args, children, error);
 }
 
-BakCheckpoint *bak_domain_checkpoint_lookup_by_name (BakDomain *domain, const char *name, unsigned int flags, BakError **error)
+BakCheckpoint *bak_domain_checkpoint_lookup_by_name (BakDomain *domain, const char *name,
+                                                     unsigned int flags, BakError **error)
 {
     API_NOT_NULL (domain, error, NULL);
     API_NOT_NULL (name, error, NULL);
@@ -108,13 +139,15 @@ BakCheckpoint *bak_domain_checkpoint_lookup_by_name (BakDomain *domain, const ch
     return call_for_one (domain, CALL_ID_checkpoint_lookup, &args, error);
 }
 
-BakCheckpoint *bak_domain_checkpoint_get_parent (BakCheckpoint *checkpoint, unsigned int flags, BakError **error)
+BakCheckpoint *bak_domain_checkpoint_get_parent (BakCheckpoint *checkpoint, unsigned int flags,
+                                                 BakError **error)
 {
     API_NOT_NULL (checkpoint, error, NULL);
     API_FLAGS (flags, 0, error, NULL);
     const char *parent = bak_domain_checkpoint_get_parent_name (checkpoint);
     if (!parent) {
-        api_set_error (error, BAK_ERROR_NO_CHECKPOINT, _("checkpoint '%s' does not have a parent"), checkpoint->data->name);
+        api_set_error (error, BAK_ERROR_NO_CHECKPOINT, _("checkpoint '%s' does not have a parent"),
+                       checkpoint->data->name);
         return NULL;
     }
     return bak_domain_checkpoint_lookup_by_name (checkpoint->domain, parent, 0, error);
@@ -123,33 +156,45 @@ BakCheckpoint *bak_domain_checkpoint_get_parent (BakCheckpoint *checkpoint, unsi
 int bak_domain_checkpoint_delete (BakCheckpoint *checkpoint, unsigned int flags, BakError **error)
 {
     API_NOT_NULL (checkpoint, error, -1);
-    API_FLAGS (flags, BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN | BAK_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY
-               | BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN_ONLY, error, -1);
-    if (!exclusive (flags, BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN | BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN_ONLY, "CHILDREN, CHILDREN_ONLY", error))
+    API_FLAGS (flags,
+               BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN | BAK_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY
+                   | BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN_ONLY,
+               error, -1);
+    if (!exclusive (flags,
+                    BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN
+                        | BAK_DOMAIN_CHECKPOINT_DELETE_CHILDREN_ONLY,
+                    "CHILDREN, CHILDREN_ONLY", error))
         return -1;
     BakDomain *domain = checkpoint->domain;
-    bak_checkpoint_arg args = { .domain = domain->name, .name = checkpoint->data->name, .flags = flags };
+    bak_checkpoint_arg args = { .domain = domain->name,
+                                .name = checkpoint->data->name,
+                                .flags = flags };
     return api_call (domain->conn, CALL_ID_checkpoint_delete, &args, error);
 }
 
-int bak_domain_checkpoint_check (BakDomain *domain, const char **names, unsigned int n_names, BakFinding ***findings, unsigned int flags, BakError **error)
+int bak_domain_checkpoint_check (BakDomain *domain, const char **names, unsigned int n_names,
+                                 BakFinding ***findings, unsigned int flags, BakError **error)
 {
     API_NOT_NULL (domain, error, -1);
     API_FLAGS (flags, BAK_DOMAIN_CHECKPOINT_CHECK_REPAIR, error, -1);
     if (n_names > BAK_NAMES_MAX || (n_names && !names)) {
-        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("names in %s: expected at most %d"), __func__, BAK_NAMES_MAX);
+        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("names in %s: expected at most %d"),
+                       __func__, BAK_NAMES_MAX);
         return -1;
     }
     for (unsigned int i = 0; i < n_names; i++) {
         API_NOT_NULL (names[i], error, -1);
         API_TEXT (names[i], BAK_NAME_MAX, error, -1);
     }
-    bak_check_args args = { .domain = domain->name, .flags = flags, .names = { n_names, (char **) names } };
+    bak_check_args args = { .domain = domain->name,
+                            .flags = flags,
+                            .names = { n_names, (char **) names } };
     Result *result = result_call (domain->conn, CALL_ID_checkpoint_check, &args, error);
     if (!result)
         return -1;
     bak_check_ret *ret = result->ret;
-    return snapshot_list (result, ret->findings.findings_val, ret->findings.findings_len, sizeof (bak_finding), findings);
+    return snapshot_list (result, ret->findings.findings_val, ret->findings.findings_len,
+                          sizeof (bak_finding), findings);
 }
 
 GET_TEXT (bak_domain_checkpoint_get_name, BakCheckpoint, name)

@@ -14,7 +14,8 @@ static void bind_messages (void)
     }
 }
 
-static BakConnection *connection_new (const char *name, gboolean readonly, const char *function, BakError **error)
+static BakConnection *connection_new (const char *name, gboolean readonly, const char *function,
+                                      BakError **error)
 {
     DriverOpenOptions options = { .role = DRIVER_ROLE_CLIENT, .readonly = readonly };
     GError *internal = NULL;
@@ -30,6 +31,7 @@ static BakConnection *connection_new (const char *name, gboolean readonly, const
     BakConnection *conn = g_new0 (BakConnection, 1);
     conn->refs = 1;
     conn->driver = driver;
+    conn->patience = patience_new ();
     conn->events = event_hub_new (conn);
     driver_conn_set_events (driver, event_hub_take, conn->events);
     return conn;
@@ -55,7 +57,8 @@ BakConnection *bak_connection_ref (BakConnection *conn)
 /* The thread of the events holds no reference while it waits; it may come too late. */
 BakConnection *connection_try_ref (BakConnection *conn)
 {
-    for (gint refs = conn ? g_atomic_int_get (&conn->refs) : 0; refs > 0; refs = g_atomic_int_get (&conn->refs))
+    for (gint refs = conn ? g_atomic_int_get (&conn->refs) : 0; refs > 0;
+         refs = g_atomic_int_get (&conn->refs))
         if (g_atomic_int_compare_and_exchange (&conn->refs, refs, refs + 1))
             return conn;
     return NULL;
@@ -69,6 +72,7 @@ void bak_connection_unref (BakConnection *conn)
     driver_conn_set_events (driver, NULL, NULL);
     event_hub_close (conn->events);
     driver_close (driver);
+    patience_free (conn->patience);
     g_free (conn);
 }
 
@@ -92,7 +96,9 @@ int bak_connection_is_read_only (BakConnection *conn)
 char *bak_connection_get_product (BakConnection *conn, BakError **error)
 {
     API_NOT_NULL (conn, error, NULL);
-    bak_hello_args args = { .uri = conn->driver->uri, .api = 1, .readonly = conn->driver->readonly };
+    bak_hello_args args = { .uri = conn->driver->uri,
+                            .api = 1,
+                            .readonly = conn->driver->readonly };
     g_autoptr (Result) result = result_call (conn, CALL_ID_hello, &args, error);
     return result ? g_steal_pointer (&((bak_hello_ret *) result->ret)->product) : NULL;
 }
@@ -113,15 +119,23 @@ char *bak_connection_describe (BakConnection *conn, BakError **error)
 
 static gboolean domain_wanted (const bak_domain_item *item, unsigned int flags)
 {
-    unsigned int checkpoints = flags & (BAK_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT | BAK_CONNECT_LIST_DOMAINS_NO_CHECKPOINT);
-    return !checkpoints || checkpoints & (item->has_checkpoint ? BAK_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT : BAK_CONNECT_LIST_DOMAINS_NO_CHECKPOINT);
+    unsigned int checkpoints =
+        flags & (BAK_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT | BAK_CONNECT_LIST_DOMAINS_NO_CHECKPOINT);
+    return !checkpoints
+           || checkpoints
+                  & (item->has_checkpoint ? BAK_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT
+                                          : BAK_CONNECT_LIST_DOMAINS_NO_CHECKPOINT);
 }
 
-int bak_connection_list_all_domains (BakConnection *conn, BakDomain ***domains, unsigned int flags, BakError **error)
+int bak_connection_list_all_domains (BakConnection *conn, BakDomain ***domains, unsigned int flags,
+                                     BakError **error)
 {
     API_NOT_NULL (conn, error, -1);
-    API_FLAGS (flags, BAK_CONNECT_LIST_DOMAINS_ACTIVE | BAK_CONNECT_LIST_DOMAINS_INACTIVE
-               | BAK_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT | BAK_CONNECT_LIST_DOMAINS_NO_CHECKPOINT, error, -1);
+    API_FLAGS (flags,
+               BAK_CONNECT_LIST_DOMAINS_ACTIVE | BAK_CONNECT_LIST_DOMAINS_INACTIVE
+                   | BAK_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT
+                   | BAK_CONNECT_LIST_DOMAINS_NO_CHECKPOINT,
+               error, -1);
     bak_list_args args = { .flags = flags & (LIST_ACTIVE | LIST_INACTIVE) };
     g_autoptr (Result) result = result_call (conn, CALL_ID_list, &args, error);
     if (!result)
@@ -142,10 +156,12 @@ int bak_connection_list_all_domains (BakConnection *conn, BakDomain ***domains, 
     return n;
 }
 
-static gboolean named_disks_check (const BakNamedDisk *disks, unsigned int n, const char *function, BakError **error)
+static gboolean named_disks_check (const BakNamedDisk *disks, unsigned int n, const char *function,
+                                   BakError **error)
 {
     if (n > BAK_DISKS_MAX || (n && !disks)) {
-        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("disks in %s: expected at most %d"), function, BAK_DISKS_MAX);
+        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("disks in %s: expected at most %d"),
+                       function, BAK_DISKS_MAX);
         return FALSE;
     }
     for (unsigned int i = 0; i < n; i++) {
@@ -164,11 +180,12 @@ static bak_named_id *named_disks_borrow (const BakNamedDisk *disks, unsigned int
 {
     bak_named_id *ids = g_new0 (bak_named_id, n + 1);
     for (unsigned int i = 0; i < n; i++)
-        ids[i] = (bak_named_id) { .target = (char *) disks[i].target, .id = (char *) disks[i].id };
+        ids[i] = (bak_named_id){ .target = (char *) disks[i].target, .id = (char *) disks[i].id };
     return ids;
 }
 
-BakDomain *bak_connection_attach (BakConnection *conn, const BakAttachOptions *options, BakError **error)
+BakDomain *bak_connection_attach (BakConnection *conn, const BakAttachOptions *options,
+                                  BakError **error)
 {
     API_NOT_NULL (conn, error, NULL);
     API_NOT_NULL (options, error, NULL);
@@ -178,7 +195,7 @@ BakDomain *bak_connection_attach (BakConnection *conn, const BakAttachOptions *o
     API_TEXT (options->name, BAK_NAME_MAX, error, NULL);
     API_TEXT (options->qmp, BAK_PATH_MAX, error, NULL);
     API_TEXT (options->agent, BAK_PATH_MAX, error, NULL);
-    API_FLAGS (options->flags, 0, error, NULL);
+    API_FLAGS (options->flags, BAK_ATTACH_FIND_IMAGES, error, NULL);
     if (!named_disks_check (options->disks, options->n_disks, __func__, error)
         || !named_disks_check (options->images, options->n_images, __func__, error))
         return NULL;
@@ -186,14 +203,19 @@ BakDomain *bak_connection_attach (BakConnection *conn, const BakAttachOptions *o
     g_autofree bak_named_id *disks = named_disks_borrow (options->disks, options->n_disks);
     g_autofree bak_named_id *images = named_disks_borrow (options->images, options->n_images);
     bak_attach_args args = {
-        .name = (char *) options->name, .qmp = api_text (options->qmp), .agent = api_text (options->agent),
-        .disks = { options->n_disks, disks }, .images = { options->n_images, images },
+        .name = (char *) options->name,
+        .qmp = api_text (options->qmp),
+        .agent = api_text (options->agent),
+        .disks = { options->n_disks, disks },
+        .images = { options->n_images, images },
+        .flags = options->flags,
     };
     g_autoptr (Result) result = result_call (conn, CALL_ID_attach, &args, error);
     return result ? domain_new (conn, &((bak_lookup_ret *) result->ret)->domain) : NULL;
 }
 
-int bak_connection_discover (BakConnection *conn, BakGuestProcess ***processes, unsigned int flags, BakError **error)
+int bak_connection_discover (BakConnection *conn, BakGuestProcess ***processes, unsigned int flags,
+                             BakError **error)
 {
     API_NOT_NULL (conn, error, -1);
     API_FLAGS (flags, 0, error, -1);
@@ -202,7 +224,8 @@ int bak_connection_discover (BakConnection *conn, BakGuestProcess ***processes, 
     if (!result)
         return -1;
     bak_discover_ret *ret = result->ret;
-    return snapshot_list (result, ret->found.found_val, ret->found.found_len, sizeof (bak_found), processes);
+    return snapshot_list (result, ret->found.found_val, ret->found.found_len, sizeof (bak_found),
+                          processes);
 }
 
 HANDLE (BakGuestProcess, guest_process, snapshot_free)

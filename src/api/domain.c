@@ -40,7 +40,8 @@ BakDomain *bak_domain_lookup_by_name (BakConnection *conn, const char *name, Bak
     return lookup (conn, name, "", error);
 }
 
-BakDomain *bak_domain_lookup_by_uuid_string (BakConnection *conn, const char *uuid, BakError **error)
+BakDomain *bak_domain_lookup_by_uuid_string (BakConnection *conn, const char *uuid,
+                                             BakError **error)
 {
     API_NOT_NULL (conn, error, NULL);
     API_NOT_NULL (uuid, error, NULL);
@@ -83,7 +84,8 @@ int bak_domain_has_checkpoints (const BakDomain *domain)
     return domain && domain->has_checkpoint;
 }
 
-int bak_domain_get_state (BakDomain *domain, int *state, int *reason, unsigned int flags, BakError **error)
+int bak_domain_get_state (BakDomain *domain, int *state, int *reason, unsigned int flags,
+                          BakError **error)
 {
     API_NOT_NULL (domain, error, -1);
     API_NOT_NULL (state, error, -1);
@@ -105,7 +107,7 @@ int bak_domain_get_info (BakDomain *domain, BakDomainInfo *info, BakError **erro
     BakDomainDetails *details = bak_domain_get_details (domain, 0, error);
     if (!details)
         return -1;
-    *info = (BakDomainInfo) {
+    *info = (BakDomainInfo){
         .state = details->data->item.state,
         .max_mem = details->data->max_memory / 1024,
         .memory = details->data->memory / 1024,
@@ -133,7 +135,8 @@ char *bak_domain_get_xml_desc (BakDomain *domain, unsigned int flags, BakError *
     return api_call_text (domain->conn, CALL_ID_domain_xml, &args, error);
 }
 
-int bak_domain_list_disks (BakDomain *domain, BakDisk ***disks, unsigned int flags, BakError **error)
+int bak_domain_list_disks (BakDomain *domain, BakDisk ***disks, unsigned int flags,
+                           BakError **error)
 {
     API_NOT_NULL (domain, error, -1);
     API_FLAGS (flags, 0, error, -1);
@@ -142,10 +145,12 @@ int bak_domain_list_disks (BakDomain *domain, BakDisk ***disks, unsigned int fla
     if (!result)
         return -1;
     bak_disks_ret *ret = result->ret;
-    return snapshot_list (result, ret->disks.disks_val, ret->disks.disks_len, sizeof (bak_disk), disks);
+    return snapshot_list (result, ret->disks.disks_val, ret->disks.disks_len, sizeof (bak_disk),
+                          disks);
 }
 
-BakDisk *bak_domain_lookup_disk (BakDomain *domain, const char *disk, unsigned int flags, BakError **error)
+BakDisk *bak_domain_lookup_disk (BakDomain *domain, const char *disk, unsigned int flags,
+                                 BakError **error)
 {
     API_NOT_NULL (domain, error, NULL);
     API_NOT_NULL (disk, error, NULL);
@@ -156,22 +161,36 @@ BakDisk *bak_domain_lookup_disk (BakDomain *domain, const char *disk, unsigned i
     return result ? snapshot_new (result, &((bak_disk_ret *) result->ret)->disk) : NULL;
 }
 
-int bak_domain_get_block_info (BakDomain *domain, const char *disk, BakDomainBlockInfo *info, unsigned int flags, BakError **error)
+char *bak_domain_get_chain (BakDomain *domain, const char *disk, unsigned int flags,
+                            BakError **error)
+{
+    API_NOT_NULL (domain, error, NULL);
+    API_NOT_NULL (disk, error, NULL);
+    API_TEXT (disk, BAK_PATH_MAX, error, NULL);
+    API_FLAGS (flags, 0, error, NULL);
+    bak_disk_arg args = { .domain = domain->name, .disk = (char *) disk };
+    return api_call_text (domain->conn, CALL_ID_domain_chain, &args, error);
+}
+
+int bak_domain_get_block_info (BakDomain *domain, const char *disk, BakDomainBlockInfo *info,
+                               unsigned int flags, BakError **error)
 {
     API_NOT_NULL (info, error, -1);
     BakDisk *found = bak_domain_lookup_disk (domain, disk, flags, error);
     if (!found)
         return -1;
-    *info = (BakDomainBlockInfo) { found->data->capacity, found->data->allocation, found->data->physical };
+    *info = (BakDomainBlockInfo){ found->data->capacity, found->data->allocation,
+                                  found->data->physical };
     bak_disk_unref (found);
     return 0;
 }
 
-static int freeze_or_thaw (CallId id, const char *function, BakDomain *domain, const char **mountpoints,
-                           unsigned int n_mountpoints, BakError **error)
+static int freeze_or_thaw (CallId id, const char *function, BakDomain *domain,
+                           const char **mountpoints, unsigned int n_mountpoints, BakError **error)
 {
     if (n_mountpoints > BAK_MOUNTS_MAX || (n_mountpoints && !mountpoints)) {
-        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("mountpoints in %s: expected at most %d"), function, BAK_MOUNTS_MAX);
+        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT,
+                       _("mountpoints in %s: expected at most %d"), function, BAK_MOUNTS_MAX);
         return -1;
     }
     for (unsigned int i = 0; i < n_mountpoints; i++)
@@ -179,19 +198,22 @@ static int freeze_or_thaw (CallId id, const char *function, BakDomain *domain, c
             return api_refuse_null ("mountpoints[i]", function, error), -1;
         else if (!api_check_text (mountpoints[i], BAK_PATH_MAX, "mountpoints", function, error))
             return -1;
-    bak_mounts_args args = { .domain = domain->name, .mounts = { n_mountpoints, (char **) mountpoints } };
+    bak_mounts_args args = { .domain = domain->name,
+                             .mounts = { n_mountpoints, (char **) mountpoints } };
     g_autoptr (Result) result = result_call (domain->conn, id, &args, error);
     return result ? ((bak_count_ret *) result->ret)->count : -1;
 }
 
-int bak_domain_fs_freeze (BakDomain *domain, const char **mountpoints, unsigned int n_mountpoints, unsigned int flags, BakError **error)
+int bak_domain_fs_freeze (BakDomain *domain, const char **mountpoints, unsigned int n_mountpoints,
+                          unsigned int flags, BakError **error)
 {
     API_NOT_NULL (domain, error, -1);
     API_FLAGS (flags, 0, error, -1);
     return freeze_or_thaw (CALL_ID_fs_freeze, __func__, domain, mountpoints, n_mountpoints, error);
 }
 
-int bak_domain_fs_thaw (BakDomain *domain, const char **mountpoints, unsigned int n_mountpoints, unsigned int flags, BakError **error)
+int bak_domain_fs_thaw (BakDomain *domain, const char **mountpoints, unsigned int n_mountpoints,
+                        unsigned int flags, BakError **error)
 {
     API_NOT_NULL (domain, error, -1);
     API_FLAGS (flags, 0, error, -1);
@@ -213,6 +235,7 @@ GET_NUMBER (unsigned long long, bak_domain_details_get_max_memory, BakDomainDeta
 GET_NUMBER (unsigned long long, bak_domain_details_get_memory, BakDomainDetails, memory)
 GET_NUMBER (unsigned int, bak_domain_details_get_cpus, BakDomainDetails, cpus)
 GET_NUMBER (unsigned long long, bak_domain_details_get_cpu_time, BakDomainDetails, cpu_time)
+GET_NUMBER (long long, bak_domain_details_get_pid, BakDomainDetails, pid)
 GET_TEXT (bak_domain_details_get_qmp, BakDomainDetails, qmp)
 GET_TEXT (bak_domain_details_get_agent, BakDomainDetails, agent)
 GET_NUMBER (int, bak_domain_details_is_persistent, BakDomainDetails, persistent)
@@ -242,6 +265,8 @@ unsigned int bak_disk_get_flags (const BakDisk *disk)
 {
     if (!disk)
         return 0;
-    return (disk->data->readonly ? BAK_DISK_READ_ONLY : 0) | (disk->data->empty ? BAK_DISK_EMPTY : 0)
-           | (disk->data->removable ? BAK_DISK_REMOVABLE : 0) | (disk->data->selected ? BAK_DISK_SELECTED : 0);
+    return (disk->data->readonly ? BAK_DISK_READ_ONLY : 0)
+           | (disk->data->empty ? BAK_DISK_EMPTY : 0)
+           | (disk->data->removable ? BAK_DISK_REMOVABLE : 0)
+           | (disk->data->selected ? BAK_DISK_SELECTED : 0);
 }

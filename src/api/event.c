@@ -1,8 +1,9 @@
 /* Events on their way from the driver to callbacks.
  *
- * The driver calls event_hub_take() on any thread; the event is copied into a queue. It is taken out on the hub's own
- * thread, which starts with the first registration, or in bak_connection_dispatch() once somebody asked for the fd.
- * The hub outlives the connection for as long as its thread still runs. */
+ * The driver calls event_hub_take() on any thread; the event is copied into a queue. It is taken
+ * out on the hub's own thread, which starts with the first registration, or in
+ * bak_connection_dispatch() once somebody asked for the fd. The hub outlives the connection for as
+ * long as its thread still runs. */
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -18,26 +19,26 @@ struct BakEvent {
 typedef struct {
     gatomicrefcount refs;
     int id, kind;
-    char *domain;               /* NULL: all */
+    char *domain; /* NULL: all */
     BakEventCallback callback;
     void *opaque;
     BakFreeCallback free_opaque;
-    gint dead;                  /* atomic */
+    gint dead; /* atomic */
 } Registration;
 
 struct _EventHub {
     gatomicrefcount refs;
-    GMutex lock;                /* of all below */
+    GMutex lock; /* of all below */
     GCond wake;
-    BakConnection *conn;        /* weak; NULL once closed */
-    GQueue queue;               /* BakEvent* */
+    BakConnection *conn; /* weak; NULL once closed */
+    GQueue queue;        /* BakEvent* */
     guint lost;
     GPtrArray *registrations;
     int next_id;
-    int fd;                     /* -1: the hub's thread dispatches */
-    GThread *thread;            /* NULL: not started */
-    GMutex register_lock;       /* held over calls of the driver; taken before lock */
-    int driver_id;              /* -1: the driver sends nothing */
+    int fd;               /* -1: the hub's thread dispatches */
+    GThread *thread;      /* NULL: not started */
+    GMutex register_lock; /* held over calls of the driver; taken before lock */
+    int driver_id;        /* -1: the driver sends nothing */
 };
 
 static void registration_unref (gpointer data)
@@ -138,37 +139,52 @@ void event_hub_take (DriverConn *driver, const bak_event *event, gpointer data)
     g_mutex_unlock (&hub->lock);
 }
 
+/* What is about no guest is for all who may wait for one: they would wait for ever. */
 static gboolean wants (const Registration *registration, const bak_event *event)
 {
+    if (event->kind == EVENT_CONNECTION)
+        return TRUE;
     return (registration->kind == BAK_DOMAIN_EVENT_ID_ANY || registration->kind == event->kind)
-           && (!registration->domain || g_str_equal (registration->domain, event->domain));
+           && (!registration->domain || !*event->domain
+               || g_str_equal (registration->domain, event->domain));
 }
 
 /* Called without the lock. */
 static void deliver (BakConnection *conn, const BakEvent *event, GPtrArray *receivers)
 {
-    bak_domain_item item = { .name = event->data.domain, .uuid = event->data.uuid, .id = -1 };
-    BakDomain *domain = domain_new (conn, &item);
     for (guint i = 0; i < receivers->len; i++) {
         Registration *registration = receivers->pdata[i];
+        gboolean own = !*event->data.domain && registration->domain;
+        bak_domain_item item = { .name = own ? registration->domain : event->data.domain,
+                                 .uuid = event->data.uuid,
+                                 .id = -1 };
+        BakDomain *domain = domain_new (conn, &item);
         if (!g_atomic_int_get (&registration->dead))
             registration->callback (conn, domain, event, registration->opaque);
+        bak_domain_unref (domain);
     }
-    bak_domain_unref (domain);
 }
 
 static BakEvent *loss_warning (guint lost)
 {
-    g_autofree char *text = g_strdup_printf (ngettext ("%u event was lost: the program takes them too slowly",
-                                                       "%u events were lost: the program takes them too slowly", lost), lost);
+    g_autofree char *text =
+        g_strdup_printf (ngettext ("%u event was lost: the program takes them too slowly",
+                                   "%u events were lost: the program takes them too slowly", lost),
+                         lost);
     BakEvent *event = g_new0 (BakEvent, 1);
-    bak_event warning = { .kind = EVENT_WARNING, .domain = (char *) "", .uuid = (char *) "", .job = (char *) "",
-                          .disk = (char *) "", .text = text, .when = g_get_real_time () };
+    bak_event warning = { .kind = EVENT_WARNING,
+                          .domain = (char *) "",
+                          .uuid = (char *) "",
+                          .job = (char *) "",
+                          .disk = (char *) "",
+                          .text = text,
+                          .when = g_get_real_time () };
     bak_event_copy (&warning, &event->data);
     return event;
 }
 
-/* Takes the lock, gives it back before the callbacks and returns without it; FALSE: nothing waits. */
+/* Takes the lock, gives it back before the callbacks and returns without it; FALSE: nothing waits.
+ */
 static gboolean dispatch_one (EventHub *hub, BakConnection *conn)
 {
     g_mutex_lock (&hub->lock);
@@ -229,7 +245,7 @@ static void driver_stop (BakConnection *conn)
 {
     bak_deregister_args args = { .id = conn->events->driver_id };
     conn->events->driver_id = -1;
-    BakError *ignored = NULL;       /* it only saves traffic */
+    BakError *ignored = NULL; /* it only saves traffic */
     if (api_call (conn, CALL_ID_event_deregister, &args, &ignored) < 0)
         bak_error_unref (ignored);
 }
@@ -268,7 +284,7 @@ static int registration_begin (BakConnection *conn, Registration *registration, 
     if (!driver_start (conn, error)) {
         registration_steal (conn->events, id, &last);
         g_atomic_int_set (&registration->dead, TRUE);
-        registration->free_opaque = NULL;       /* it stays the caller's */
+        registration->free_opaque = NULL; /* it stays the caller's */
         registration_unref (registration);
         id = -1;
     }
@@ -276,8 +292,9 @@ static int registration_begin (BakConnection *conn, Registration *registration, 
     return id;
 }
 
-int bak_connection_domain_event_register_any (BakConnection *conn, BakDomain *domain, int event_id, BakEventCallback callback,
-                                              void *opaque, BakFreeCallback free_callback, BakError **error)
+int bak_connection_domain_event_register_any (BakConnection *conn, BakDomain *domain, int event_id,
+                                              BakEventCallback callback, void *opaque,
+                                              BakFreeCallback free_callback, BakError **error)
 {
     API_NOT_NULL (conn, error, -1);
     API_NOT_NULL (callback, error, -1);
@@ -295,7 +312,8 @@ int bak_connection_domain_event_register_any (BakConnection *conn, BakDomain *do
     return registration_begin (conn, registration, error);
 }
 
-int bak_connection_domain_event_deregister_any (BakConnection *conn, int callback_id, BakError **error)
+int bak_connection_domain_event_deregister_any (BakConnection *conn, int callback_id,
+                                                BakError **error)
 {
     API_NOT_NULL (conn, error, -1);
     gboolean last;
@@ -305,7 +323,8 @@ int bak_connection_domain_event_deregister_any (BakConnection *conn, int callbac
         driver_stop (conn);
     g_mutex_unlock (&conn->events->register_lock);
     if (!registration) {
-        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("no event callback has the number %d"), callback_id);
+        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("no event callback has the number %d"),
+                       callback_id);
         return -1;
     }
     g_atomic_int_set (&registration->dead, TRUE);
@@ -320,7 +339,7 @@ int bak_connection_get_fd (BakConnection *conn, BakError **error)
     g_mutex_lock (&hub->lock);
     if (hub->fd < 0) {
         hub->fd = eventfd (hub->queue.length || hub->lost, EFD_CLOEXEC | EFD_NONBLOCK);
-        g_cond_signal (&hub->wake);     /* the thread, if there is one, ends */
+        g_cond_signal (&hub->wake); /* the thread, if there is one, ends */
     }
     int fd = hub->fd, saved = errno;
     g_mutex_unlock (&hub->lock);
@@ -337,12 +356,13 @@ int bak_connection_dispatch (BakConnection *conn, BakError **error)
     int fd = hub->fd;
     g_mutex_unlock (&hub->lock);
     if (fd < 0) {
-        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("%s needs bak_connection_get_fd() first"), __func__);
+        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT,
+                       _("%s needs bak_connection_get_fd() first"), __func__);
         return -1;
     }
     eventfd_t count;
     eventfd_read (fd, &count);
-    bak_connection_ref (conn);          /* a callback may drop the caller's */
+    bak_connection_ref (conn); /* a callback may drop the caller's */
     int n = 0;
     while (dispatch_one (hub, conn))
         n++;
@@ -350,10 +370,16 @@ int bak_connection_dispatch (BakConnection *conn, BakError **error)
     return n;
 }
 
-#define EVENT_TEXT(function, field) \
-    const char *function (const BakEvent *event) { return event ? api_absent_is_null (event->data.field) : NULL; }
-#define EVENT_NUMBER(type, function, field) \
-    type function (const BakEvent *event) { return event ? (type) event->data.field : 0; }
+#define EVENT_TEXT(function, field)                                                                \
+    const char *function (const BakEvent *event)                                                   \
+    {                                                                                              \
+        return event ? api_absent_is_null (event->data.field) : NULL;                              \
+    }
+#define EVENT_NUMBER(type, function, field)                                                        \
+    type function (const BakEvent *event)                                                          \
+    {                                                                                              \
+        return event ? (type) event->data.field : 0;                                               \
+    }
 
 EVENT_NUMBER (BakEventId, bak_event_get_id, kind)
 EVENT_TEXT (bak_event_get_domain_name, domain)

@@ -1,5 +1,6 @@
-/* The pull-backup proposal of 2016: <address>, <branch>, <disk type='incremental'>, <source>, <bitmap granularity>, present='no'.
- * An <address> makes it a pull, and then <source> can only be the scratch; without, <source> is where the copy goes. */
+/* The pull-backup proposal of 2016: <address>, <branch>, <disk type='incremental'>, <source>,
+ * <bitmap granularity>, present='no'. An <address> makes it a pull, and then <source> can only be
+ * the scratch; without, <source> is where the copy goes. */
 #include <string.h>
 #include <glib/gi18n-lib.h>
 #include "conf/backup_xml.h"
@@ -22,29 +23,38 @@ static gboolean read_address (const xmlNode *node, BackupDef *def, GError **erro
         return TRUE;
     def->mode = BACKUP_MODE_PULL;
     def->server = server_def_new (SERVER_TCP);
-    return xml_check_empty (node, error) && xml_read_attrs (node, attrs, _("here"), def->server, error);
+    return xml_check_empty (node, error)
+           && xml_read_attrs (node, attrs, _("here"), def->server, error);
 }
 
 static gboolean read_branch (const xmlNode *node, BackupDef *def, GError **error)
 {
-    static const XmlAttr attrs[] = { { "name", XML_NAME, TRUE, offsetof (BackupDef, series) }, { NULL } };
+    static const XmlAttr attrs[] = { { "name", XML_NAME, TRUE, offsetof (BackupDef, series) },
+                                     { NULL } };
 
-    return !node || (xml_check_empty (node, error) && xml_read_attrs (node, attrs, _("here"), def, error));
+    return !node
+           || (xml_check_empty (node, error)
+               && xml_read_attrs (node, attrs, _("here"), def, error));
 }
 
 static gboolean read_bitmap (const xmlNode *node, BackupDiskDef *disk, GError **error)
 {
     static const XmlAttr attrs[] = {
-        { "granularity", XML_SIZE_POWER, TRUE, DISK (granularity), .min = POWER_MIN, .max = POWER_MAX },
+        { "granularity", XML_SIZE_POWER, TRUE, DISK (granularity), .min = POWER_MIN,
+          .max = POWER_MAX },
         { NULL },
     };
 
-    return !node || (xml_check_empty (node, error) && xml_read_attrs (node, attrs, _("here"), disk, error));
+    return !node
+           || (xml_check_empty (node, error)
+               && xml_read_attrs (node, attrs, _("here"), disk, error));
 }
 
-static gboolean read_source (const xmlNode *node, BackupMode mode, BackupDiskDef *disk, GError **error)
+static gboolean read_source (const xmlNode *node, BackupMode mode, BackupDiskDef *disk,
+                             GError **error)
 {
-    static const XmlAttr attrs[] = { { "file", XML_PATH, TRUE, offsetof (StoreDef, path) }, { NULL } };
+    static const XmlAttr attrs[] = { { "file", XML_PATH, TRUE, offsetof (StoreDef, path) },
+                                     { NULL } };
 
     if (!node)
         return TRUE;
@@ -54,7 +64,8 @@ static gboolean read_source (const xmlNode *node, BackupMode mode, BackupDiskDef
     return xml_check_empty (node, error) && xml_read_attrs (node, attrs, _("here"), store, error);
 }
 
-static gboolean read_disk (const xmlNode *node, BackupMode mode, BackupDiskDef *disk, GError **error)
+static gboolean read_disk (const xmlNode *node, BackupMode mode, BackupDiskDef *disk,
+                           GError **error)
 {
     static const XmlAttr attrs[] = {
         { "name", XML_PLAIN, TRUE, DISK (name), .max = 1024 },
@@ -74,8 +85,8 @@ static gboolean read_disk (const xmlNode *node, BackupMode mode, BackupDiskDef *
     disk->sync = g_strcmp0 (type, "incremental") == 0 ? SYNC_INCREMENTAL : SYNC_FULL;
     disk->sync_spelled_mode = TRUE;
     return xml_check_children (node, names, _("in the form of 2016"), error)
-        && read_source (xml_child (node, "source"), mode, disk, error)
-        && read_bitmap (xml_child (node, "bitmap"), disk, error);
+           && read_source (xml_child (node, "source"), mode, disk, error)
+           && read_bitmap (xml_child (node, "bitmap"), disk, error);
 }
 
 gboolean backup_read_2016 (const xmlNode *root, BackupDef *def, GError **error)
@@ -84,8 +95,8 @@ gboolean backup_read_2016 (const xmlNode *root, BackupDef *def, GError **error)
     static const XmlAttr no_attributes[] = { { NULL } };
 
     return xml_read_attrs (root, no_attributes, _("in the form of 2016"), NULL, error)
-        && xml_check_children (root, names, _("in the form of 2016"), error)
-        && read_address (xml_child (root, "address"), def, error)
-        && read_branch (xml_child (root, "branch"), def, error)
-        && backup_read_disks (xml_child (root, "disks"), def, read_disk, error);
+           && xml_check_children (root, names, _("in the form of 2016"), error)
+           && read_address (xml_child (root, "address"), def, error)
+           && read_branch (xml_child (root, "branch"), def, error)
+           && backup_read_disks (xml_child (root, "disks"), def, read_disk, error);
 }

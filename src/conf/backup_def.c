@@ -8,16 +8,19 @@
 #define DISK(member) offsetof (BackupDiskDef, member)
 
 static const gsize disk_strings[] = {
-    DISK (name), DISK (incremental), DISK (exportname), DISK (exportbitmap), DISK (format), DISK (compression), DISK (backing),
-    DISK (index), DISK (state),
+    DISK (name),   DISK (incremental), DISK (exportname),    DISK (exportbitmap),
+    DISK (format), DISK (compression), DISK (backing),       DISK (index),
+    DISK (state),  DISK (compat),      DISK (preallocation), DISK (subformat),
 };
 
 static const gsize server_strings[] = {
-    offsetof (ServerDef, name), offsetof (ServerDef, socket), offsetof (ServerDef, fdgroup), offsetof (ServerDef, tls_dir),
-    offsetof (ServerDef, tls_psk),
+    offsetof (ServerDef, name),    offsetof (ServerDef, socket),  offsetof (ServerDef, fdgroup),
+    offsetof (ServerDef, tls_dir), offsetof (ServerDef, tls_psk),
 };
 
-static const gsize backup_strings[] = { offsetof (BackupDef, incremental), offsetof (BackupDef, series), offsetof (BackupDef, scratch_dir) };
+static const gsize backup_strings[] = { offsetof (BackupDef, incremental),
+                                        offsetof (BackupDef, series),
+                                        offsetof (BackupDef, scratch_dir) };
 
 ServerDef *server_def_new (ServerTransport transport)
 {
@@ -154,6 +157,11 @@ gboolean protect_from_string (const char *text, Protect *ret_protect)
     return found;
 }
 
+const char *instant_to_string (Instant instant)
+{
+    return word (words_instant, instant);
+}
+
 const char *fallback_to_string (Fallback fallback)
 {
     return word (words_fallback, fallback);
@@ -178,10 +186,12 @@ gboolean backup_read_disks (const xmlNode *node, BackupDef *def, ReadDisk read_d
 
     if (!node)
         return TRUE;
-    if (!xml_read_attrs (node, no_attributes, _("here"), NULL, error) || !xml_check_children (node, names, _("here"), error))
+    if (!xml_read_attrs (node, no_attributes, _("here"), NULL, error)
+        || !xml_check_children (node, names, _("here"), error))
         return FALSE;
     if (!xml_child (node, "disk"))
-        return xml_error (node, error, _("expected at least one <disk>, or no <disks> to back up every disk"));
+        return xml_error (node, error,
+                          _("expected at least one <disk>, or no <disks> to back up every disk"));
     def->has_disks = TRUE;
     for (const xmlNode *child = xml_child (node, "disk"); child; child = xml_next (child, "disk")) {
         BackupDiskDef *disk = backup_disk_def_new (NULL);
@@ -190,74 +200,4 @@ gboolean backup_read_disks (const xmlNode *node, BackupDef *def, ReadDisk read_d
             return FALSE;
     }
     return TRUE;
-}
-
-/* Takes key. FALSE and an error when another disk has it. */
-static gboolean claim (GHashTable *taken, char *key, const BackupDiskDef *disk, const char *what, GError **error)
-{
-    const BackupDiskDef *first = g_hash_table_lookup (taken, key);
-
-    if (!first) {
-        g_hash_table_insert (taken, key, (gpointer) disk);
-        return TRUE;
-    }
-    g_autofree char *shown = text_sanitize (key, 200), *name = text_sanitize (disk->name, 128), *other = text_sanitize (first->name, 128);
-    g_free (key);
-    return error_set (error, BAK_ERROR_XML, _("line %u: <disk name='%s'>: %s '%s' is given twice, first for disk '%s' in line %u; expected another one"),
-                      disk->line, name, what, shown, other, first->line);
-}
-
-/* The same file by the same key, however many slashes it is written with. */
-static char *path_key (const char *path)
-{
-    while (path[0] == '/' && path[1] == '/')
-        path++;
-    return g_canonicalize_filename (path, "/");
-}
-
-static gboolean claim_store (GHashTable *taken, const StoreDef *store, const BackupDiskDef *disk, GError **error)
-{
-    return !store || claim (taken, store->type == STORE_NETWORK ? store_def_describe (store) : path_key (store->path),
-                            disk, _("the target or scratch"), error);
-}
-
-/* Each disk once, each file for one disk only, each export under its own name. */
-static gboolean check_duplicates (const BackupDef *def, GError **error)
-{
-    g_autoptr (GHashTable) names = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
-    g_autoptr (GHashTable) stores = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
-    g_autoptr (GHashTable) exports = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
-
-    for (guint i = 0; i < def->disks->len; i++) {
-        const BackupDiskDef *disk = def->disks->pdata[i];
-        gboolean own_scratch = disk->scratch && !store_def_is_directory (disk->scratch);
-        if (!claim (names, g_strdup (disk->name), disk, _("the disk"), error)
-            || !claim_store (stores, disk->target, disk, error) || (own_scratch && !claim_store (stores, disk->scratch, disk, error)))
-            return FALSE;
-        if (def->mode == BACKUP_MODE_PULL && disk->backup != TRISTATE_NO
-            && !claim (exports, g_strdup (disk->exportname ? disk->exportname : disk->name), disk, _("the export"), error))
-            return FALSE;
-    }
-    for (guint i = 0; i < def->disks->len; i++) {
-        const BackupDiskDef *disk = def->disks->pdata[i];
-        if (disk->backing && !claim (stores, path_key (disk->backing), disk, _("the <backing> file, a target or scratch"), error))
-            return FALSE;
-    }
-    return TRUE;
-}
-
-BackupDef *backup_def_parse (const char *xml, GError **error)
-{
-    g_autoptr (xmlDoc) doc = xml_read (xml, "domainbackup", error);
-    g_autoptr (BackupDef) def = backup_def_new ();
-
-    if (!doc)
-        return NULL;
-    const xmlNode *root = xml_root (doc);
-    if (!backup_choose_dialect (root, &def->dialect, error))
-        return NULL;
-    gboolean (*read) (const xmlNode *, BackupDef *, GError **) = def->dialect == DIALECT_2016 ? backup_read_2016 : backup_read_modern;
-    if (!read (root, def, error) || !check_duplicates (def, error))
-        return NULL;
-    return g_steal_pointer (&def);
 }

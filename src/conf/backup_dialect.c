@@ -1,27 +1,33 @@
-/* Which <domainbackup> is it: today's, or the proposal of 2016? The same word (type='incremental', type='file') means different
- * things in them, so tokens decide before anything is checked, and nothing is guessed from a mix. */
+/* Which <domainbackup> is it: today's, or the proposal of 2016? The same word (type='incremental',
+ * type='file') means different things in them, so tokens decide before anything is checked, and
+ * nothing is guessed from a mix. */
 #include <string.h>
 #include <glib/gi18n-lib.h>
 #include "conf/backup_xml.h"
 #include "util/error.h"
 
-static const char *const root_attrs_modern[] = { "mode", "fallback", "series", NULL };
-static const char *const root_children_modern[] = { "incremental", "server", "limit", "guest", NULL };
+static const char *const root_attrs_modern[] = { "mode", "fallback", "series", "instant", NULL };
+static const char *const root_children_modern[] = { "incremental", "server", "limit", "guest",
+                                                    NULL };
 static const char *const root_children_2016[] = { "address", "branch", NULL };
 static const char *const disk_attrs_modern[] = {
-    "backup", "backupmode", "incremental", "exportname", "exportbitmap", "sync", "fallback", "granularity", NULL,
+    "backup", "backupmode", "incremental", "exportname", "exportbitmap",
+    "sync",   "fallback",   "granularity", NULL,
 };
 static const char *const disk_attrs_2016[] = { "present", NULL };
-static const char *const disk_children_modern[] = { "target", "scratch", "driver", "limit", "backing", NULL };
+static const char *const disk_children_modern[] = { "target", "scratch", "driver",
+                                                    "limit",  "backing", NULL };
 static const char *const disk_children_2016[] = { "source", "bitmap", NULL };
 static const char *const disk_types_2016[] = { "full", "incremental", NULL };
 
 typedef struct {
-    guint line;                 /* 0: not seen */
-    char *text;                 /* "<address>", "mode='push'" */
+    guint line; /* 0: not seen */
+    char *text; /* "<address>", "mode='push'" */
 } Token;
 
-typedef struct { Token modern, old; } Tokens;
+typedef struct {
+    Token modern, old;
+} Tokens;
 
 static void take (Token *token, const xmlNode *node, char *text)
 {
@@ -87,7 +93,9 @@ gboolean backup_choose_dialect (const xmlNode *root, BackupDialect *ret_dialect,
 
     gboolean mixed = tokens.modern.text && tokens.old.text;
     if (mixed)
-        error_set (error, BAK_ERROR_XML, _("line %u: %s is of today's form of <domainbackup>, but %s in line %u is of the form of 2016; expected one form only"),
+        error_set (error, BAK_ERROR_XML,
+                   _("line %u: %s is of today's form of <domainbackup>, but %s in line %u is of "
+                      "the form of 2016; expected one form only"),
                    tokens.modern.line, tokens.modern.text, tokens.old.text, tokens.old.line);
     else
         *ret_dialect = tokens.old.text ? DIALECT_2016 : DIALECT_MODERN;

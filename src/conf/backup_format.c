@@ -1,5 +1,6 @@
-/* BackupDef as today's <domainbackup>. Whatever a program put together, what is written can be read again: what today's form
- * cannot say (a format without a store, a base of a full copy) is left out. */
+/* BackupDef as today's <domainbackup>. Whatever a program put together, what is written can be read
+ * again: what today's form cannot say (a format without a store, a base of a full copy) is left
+ * out. */
 #include <string.h>
 #include "conf/backup_xml.h"
 
@@ -28,7 +29,8 @@ static void write_server (XmlWriter *writer, const ServerDef *server)
 
 static void write_guest (XmlWriter *writer, const BackupDef *def)
 {
-    if (def->protect == PROTECT_DEFAULT && def->cbw_timeout == 0 && !def->scratch_dir && def->scratch_limit == 0)
+    if (def->protect == PROTECT_DEFAULT && def->cbw_timeout == 0 && !def->scratch_dir
+        && def->scratch_limit == 0)
         return;
     xml_start (writer, "guest");
     xml_attrs (writer, guest_attrs, def);
@@ -51,10 +53,12 @@ static const StoreDef *main_store (const BackupDef *def, const BackupDiskDef *di
 static void write_type (XmlWriter *writer, const BackupDef *def, const BackupDiskDef *disk)
 {
     const StoreDef *store = main_store (def, disk);
-    gboolean block = store ? store->type == STORE_BLOCK : def->mode == BACKUP_MODE_PUSH && disk->type == STORE_BLOCK;
+    gboolean block = store ? store->type == STORE_BLOCK
+                           : def->mode == BACKUP_MODE_PUSH && disk->type == STORE_BLOCK;
     StoreType type = store ? store->type : block ? STORE_BLOCK : STORE_FILE;
 
-    if (disk->has_type || type != STORE_FILE || (def->mode == BACKUP_MODE_PULL && disk->backup == TRISTATE_YES))
+    if (disk->has_type || type != STORE_FILE
+        || (def->mode == BACKUP_MODE_PULL && disk->backup == TRISTATE_YES))
         xml_attr (writer, "type", words_type[type]);
 }
 
@@ -63,7 +67,8 @@ static void write_sync (XmlWriter *writer, const BackupDef *def, const BackupDis
     gboolean full_or_incremental = disk->sync == SYNC_FULL || disk->sync == SYNC_INCREMENTAL;
 
     if (full_or_incremental || def->mode == BACKUP_MODE_PUSH)
-        xml_attr (writer, full_or_incremental && disk->sync_spelled_mode ? "backupmode" : "sync", sync_mode_to_string (disk->sync));
+        xml_attr (writer, full_or_incremental && disk->sync_spelled_mode ? "backupmode" : "sync",
+                  sync_mode_to_string (disk->sync));
     if (disk->sync == SYNC_DEFAULT || disk->sync == SYNC_INCREMENTAL)
         xml_attr (writer, "incremental", disk->incremental);
 }
@@ -78,7 +83,9 @@ static void write_driver (XmlWriter *writer, const BackupDef *def, const BackupD
         shown.format = NULL;
     if (!push && !main_store (def, disk))
         return;
-    if (!shown.format && disk->cluster_size == 0 && !(push && disk->compression))
+    gboolean of_push = disk->compression || disk->compat || disk->extended_l2 || disk->preallocation
+                       || disk->subformat;
+    if (!shown.format && disk->cluster_size == 0 && !(push && of_push))
         return;
     xml_start (writer, "driver");
     xml_attrs (writer, push ? driver_push_attrs : driver_pull_attrs, &shown);
@@ -111,7 +118,8 @@ static void write_included (XmlWriter *writer, const BackupDef *def, const Backu
     xml_attr (writer, "fallback", fallback_to_string (disk->fallback));
     if (def->mode == BACKUP_MODE_PULL) {
         xml_attr (writer, "exportname", disk->exportname);
-        xml_attr (writer, "exportbitmap", disk->exportbitmap && *disk->exportbitmap ? disk->exportbitmap : NULL);
+        xml_attr (writer, "exportbitmap",
+                  disk->exportbitmap && *disk->exportbitmap ? disk->exportbitmap : NULL);
     }
     if (disk->granularity != 0)
         xml_attr_uint (writer, "granularity", disk->granularity);
@@ -148,6 +156,8 @@ char *backup_def_format (const BackupDef *def)
     xml_attr (&writer, "fallback", fallback_to_string (def->fallback));
     if (!def->incremental)
         xml_attr (&writer, "series", def->series);
+    if (def->mode == BACKUP_MODE_PUSH)
+        xml_attr (&writer, "instant", instant_to_string (def->instant));
     xml_text (&writer, "incremental", def->incremental);
     if (def->mode == BACKUP_MODE_PULL)
         write_server (&writer, def->server);

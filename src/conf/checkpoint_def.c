@@ -6,14 +6,14 @@
 #include "conf/strings.h"
 #include "util/error.h"
 
-enum { NAME_MAX_BYTES = 200 };
-
 static const gsize checkpoint_strings[] = {
-    offsetof (CheckpointDef, name), offsetof (CheckpointDef, description), offsetof (CheckpointDef, parent),
-    offsetof (CheckpointDef, domain_name), offsetof (CheckpointDef, domain_uuid),
+    offsetof (CheckpointDef, name),        offsetof (CheckpointDef, description),
+    offsetof (CheckpointDef, parent),      offsetof (CheckpointDef, domain_name),
+    offsetof (CheckpointDef, domain_uuid),
 };
 
-static const gsize disk_strings[] = { offsetof (CheckpointDiskDef, name), offsetof (CheckpointDiskDef, bitmap) };
+static const gsize disk_strings[] = { offsetof (CheckpointDiskDef, name),
+                                      offsetof (CheckpointDiskDef, bitmap) };
 
 CheckpointDiskDef *checkpoint_disk_def_new (const char *name)
 {
@@ -67,36 +67,21 @@ CheckpointDef *checkpoint_def_copy (const CheckpointDef *def)
     return copy;
 }
 
-static gboolean name_ok (const char *name)
-{
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
-    gsize length = name ? strlen (name) : 0;
-
-    return length > 0 && length <= NAME_MAX_BYTES && name[0] != '.' && strspn (name, letters) == length;
-}
-
-gboolean checkpoint_name_check (const char *name, GError **error)
-{
-    g_autofree char *shown = text_sanitize (name, NAME_MAX_BYTES + 1);
-
-    if (!name_ok (name))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
-                          _("checkpoint name '%s': expected letters, digits, '_', '-', and '.' except in front; at most %d of them"),
-                          shown, NAME_MAX_BYTES);
-    if (g_str_has_prefix (name, "bak-"))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("checkpoint name '%s': expected one that does not begin with 'bak-'"), shown);
-    return TRUE;
-}
-
 /* Reading */
 
 static const char *const words_checkpoint[] = { "bitmap", "no", NULL };
 
 #define DISK(member) offsetof (CheckpointDiskDef, member)
-#define DISK_ALWAYS \
-    { "name", XML_PLAIN, TRUE, DISK (name), .max = 4096 }, \
-    { "checkpoint", XML_CHOICE, FALSE, DISK (checkpoint), words_checkpoint, TRISTATE_YES }
-#define GRANULARITY { "granularity", XML_SIZE_POWER, FALSE, DISK (granularity), .min = POWER_MIN, .max = POWER_MAX }
+#define DISK_ALWAYS                                                                                \
+    { "name", XML_PLAIN, TRUE, DISK (name), .max = 4096 },                                         \
+    {                                                                                              \
+        "checkpoint", XML_CHOICE, FALSE, DISK (checkpoint), words_checkpoint, TRISTATE_YES         \
+    }
+#define GRANULARITY                                                                                \
+    {                                                                                              \
+        "granularity", XML_SIZE_POWER, FALSE, DISK (granularity), .min = POWER_MIN,                \
+                                                                  .max = POWER_MAX                 \
+    }
 
 static const XmlAttr disk_no_attrs[] = { DISK_ALWAYS, { NULL } };
 static const XmlAttr disk_attrs[] = {
@@ -110,12 +95,16 @@ static const XmlAttr disk_attrs[] = {
 
 static gboolean read_bitmap (const xmlNode *node, CheckpointDiskDef *disk, GError **error)
 {
-    static const XmlAttr attrs[] = { { "granularity", XML_SIZE_POWER, TRUE, DISK (granularity), .min = POWER_MIN, .max = POWER_MAX }, { NULL } };
+    static const XmlAttr attrs[] = { { "granularity", XML_SIZE_POWER, TRUE, DISK (granularity),
+                                       .min = POWER_MIN, .max = POWER_MAX },
+                                     { NULL } };
 
     if (!node)
         return TRUE;
     if (disk->granularity != 0)
-        return xml_error (node, error, _("not accepted beside granularity= of the disk: expected one of the two"));
+        return xml_error (
+            node, error,
+            _("not accepted beside granularity= of the disk: expected one of the two"));
     return xml_check_empty (node, error) && xml_read_attrs (node, attrs, _("here"), disk, error);
 }
 
@@ -128,20 +117,24 @@ static gboolean read_disk (const xmlNode *node, CheckpointDiskDef *disk, GError 
 
     disk->line = xml_line (node);
     return xml_read_attrs (node, excluded ? disk_no_attrs : disk_attrs, where, disk, error)
-        && xml_check_children (node, excluded ? none : names, where, error)
-        && read_bitmap (xml_child (node, "bitmap"), disk, error);
+           && xml_check_children (node, excluded ? none : names, where, error)
+           && read_bitmap (xml_child (node, "bitmap"), disk, error);
 }
 
 /* A bitmap bears the name of its checkpoint. */
-static gboolean check_disk (const xmlNode *node, const CheckpointDef *def, const CheckpointDiskDef *disk, GHashTable *lines, GError **error)
+static gboolean check_disk (const xmlNode *node, const CheckpointDef *def,
+                            const CheckpointDiskDef *disk, GHashTable *lines, GError **error)
 {
     guint first = GPOINTER_TO_UINT (g_hash_table_lookup (lines, disk->name));
 
     if (g_hash_table_contains (lines, disk->name))
-        return xml_error (node, error, _("the disk is given twice, first in line %u; expected another one"), first);
+        return xml_error (node, error,
+                          _("the disk is given twice, first in line %u; expected another one"),
+                          first);
     g_hash_table_insert (lines, disk->name, GUINT_TO_POINTER (disk->line));
     if (def->name && disk->bitmap && strcmp (def->name, disk->bitmap) != 0)
-        return xml_error_value (node, "bitmap", disk->bitmap, error, _("expected '%s', the name of the checkpoint"), def->name);
+        return xml_error_value (node, "bitmap", disk->bitmap, error,
+                                _("expected '%s', the name of the checkpoint"), def->name);
     return TRUE;
 }
 
@@ -153,10 +146,12 @@ static gboolean read_disks (const xmlNode *node, CheckpointDef *def, GError **er
 
     if (!node)
         return TRUE;
-    if (!xml_read_attrs (node, no_attributes, _("here"), NULL, error) || !xml_check_children (node, names, _("here"), error))
+    if (!xml_read_attrs (node, no_attributes, _("here"), NULL, error)
+        || !xml_check_children (node, names, _("here"), error))
         return FALSE;
     if (!xml_child (node, "disk"))
-        return xml_error (node, error, _("expected at least one <disk>, or no <disks> for every disk"));
+        return xml_error (node, error,
+                          _("expected at least one <disk>, or no <disks> for every disk"));
     def->has_disks = TRUE;
     for (const xmlNode *child = xml_child (node, "disk"); child; child = xml_next (child, "disk")) {
         CheckpointDiskDef *disk = checkpoint_disk_def_new (NULL);
@@ -169,7 +164,8 @@ static gboolean read_disks (const xmlNode *node, CheckpointDef *def, GError **er
 
 static const XmlAttr name_row = { "name", XML_NAME, TRUE, offsetof (CheckpointDef, name) };
 static const XmlAttr parent_row = { "name", XML_NAME, TRUE, offsetof (CheckpointDef, parent) };
-static const XmlAttr time_row = { "creationTime", XML_LONG, TRUE, offsetof (CheckpointDef, creation_time) };
+static const XmlAttr time_row = { "creationTime", XML_LONG, TRUE,
+                                  offsetof (CheckpointDef, creation_time) };
 
 static gboolean read_parent (const xmlNode *node, CheckpointDef *def, GError **error)
 {
@@ -178,40 +174,52 @@ static gboolean read_parent (const xmlNode *node, CheckpointDef *def, GError **e
 
     if (!node)
         return TRUE;
-    if (!xml_read_attrs (node, no_attributes, _("here"), NULL, error) || !xml_check_children (node, names, _("here"), error))
+    if (!xml_read_attrs (node, no_attributes, _("here"), NULL, error)
+        || !xml_check_children (node, names, _("here"), error))
         return FALSE;
     const xmlNode *name = xml_child (node, "name");
-    return name ? xml_read_text_as (name, &parent_row, def, error) : xml_error (node, error, _("<name> is missing: expected the parent's name in it"));
+    return name
+               ? xml_read_text_as (name, &parent_row, def, error)
+               : xml_error (node, error, _("<name> is missing: expected the parent's name in it"));
 }
 
 /* The guest's own document: two elements of it are of interest, the rest is not ours to judge. */
 static gboolean read_domain (const xmlNode *node, CheckpointDef *def, GError **error)
 {
-    static const XmlAttr name = { "name", XML_PLAIN, TRUE, offsetof (CheckpointDef, domain_name), .max = 1024 };
+    static const XmlAttr name = { "name", XML_PLAIN, TRUE, offsetof (CheckpointDef, domain_name),
+                                  .max = 1024 };
     static const XmlAttr uuid = { "uuid", XML_UUID, TRUE, offsetof (CheckpointDef, domain_uuid) };
-    const xmlNode *name_node = node ? xml_child (node, "name") : NULL, *uuid_node = node ? xml_child (node, "uuid") : NULL;
+    const xmlNode *name_node = node ? xml_child (node, "name") : NULL,
+                  *uuid_node = node ? xml_child (node, "uuid") : NULL;
 
-    return (!name_node || xml_read_text_as (name_node, &name, def, error)) && (!uuid_node || xml_read_text_as (uuid_node, &uuid, def, error));
+    return (!name_node || xml_read_text_as (name_node, &name, def, error))
+           && (!uuid_node || xml_read_text_as (uuid_node, &uuid, def, error));
 }
 
 /* What redefine brings back; otherwise checked, and then forgotten. */
-static gboolean read_history (const xmlNode *root, CheckpointParseFlags flags, CheckpointDef *def, GError **error)
+static gboolean read_history (const xmlNode *root, CheckpointParseFlags flags, CheckpointDef *def,
+                              GError **error)
 {
     g_autoptr (CheckpointDef) scrap = checkpoint_def_new ();
     gboolean redefine = (flags & CHECKPOINT_PARSE_REDEFINE) != 0;
     CheckpointDef *into = redefine ? def : scrap;
     const xmlNode *time = xml_child (root, "creationTime");
 
-    if (!read_parent (xml_child (root, "parent"), into, error) || (time && !xml_read_text_as (time, &time_row, into, error)))
+    if (!read_parent (xml_child (root, "parent"), into, error)
+        || (time && !xml_read_text_as (time, &time_row, into, error)))
         return FALSE;
     if (!redefine)
         return TRUE;
     if (!def->name)
-        return xml_error (root, error, _("<name> is missing: redefining a checkpoint expects its name"));
+        return xml_error (root, error,
+                          _("<name> is missing: redefining a checkpoint expects its name"));
     if (def->creation_time == 0)
-        return xml_error (root, error, _("<creationTime> is missing: redefining a checkpoint expects the time of its creation in seconds"));
+        return xml_error (root, error,
+                          _("<creationTime> is missing: redefining a checkpoint expects the time "
+                             "of its creation in seconds"));
     if (g_strcmp0 (def->parent, def->name) == 0)
-        return xml_error (root, error, _("checkpoint '%s' is its own parent; expected another one"), def->name);
+        return xml_error (root, error,
+                          _("checkpoint '%s' is its own parent; expected another one"), def->name);
     return read_domain (xml_child (root, "domain"), def, error);
 }
 
@@ -222,7 +230,8 @@ static gboolean read_description (const xmlNode *node, CheckpointDef *def, GErro
 
 CheckpointDef *checkpoint_def_parse (const char *xml, CheckpointParseFlags flags, GError **error)
 {
-    static const char *const names[] = { "name", "description", "parent", "creationTime", "disks", "domain", NULL };
+    static const char *const names[] = { "name",  "description", "parent", "creationTime",
+                                         "disks", "domain",      NULL };
     static const XmlAttr no_attributes[] = { { NULL } };
     g_autoptr (xmlDoc) doc = xml_read (xml, "domaincheckpoint", error);
     g_autoptr (CheckpointDef) def = checkpoint_def_new ();
@@ -230,9 +239,11 @@ CheckpointDef *checkpoint_def_parse (const char *xml, CheckpointParseFlags flags
     if (!doc)
         return NULL;
     const xmlNode *root = xml_root (doc), *name = xml_child (root, "name");
-    if (!xml_read_attrs (root, no_attributes, _("here"), NULL, error) || !xml_check_children (root, names, _("here"), error)
+    if (!xml_read_attrs (root, no_attributes, _("here"), NULL, error)
+        || !xml_check_children (root, names, _("here"), error)
         || (name && !xml_read_text_as (name, &name_row, def, error))
-        || !read_description (xml_child (root, "description"), def, error) || !read_history (root, flags, def, error)
+        || !read_description (xml_child (root, "description"), def, error)
+        || !read_history (root, flags, def, error)
         || !read_disks (xml_child (root, "disks"), def, error))
         return NULL;
     return g_steal_pointer (&def);
@@ -240,7 +251,8 @@ CheckpointDef *checkpoint_def_parse (const char *xml, CheckpointParseFlags flags
 
 /* Writing */
 
-static void write_disk (XmlWriter *writer, const CheckpointDef *def, const CheckpointDiskDef *disk, gboolean size)
+static void write_disk (XmlWriter *writer, const CheckpointDef *def, const CheckpointDiskDef *disk,
+                        gboolean size)
 {
     gboolean excluded = disk->checkpoint == TRISTATE_NO;
 
@@ -283,7 +295,8 @@ static void write_history (XmlWriter *writer, const CheckpointDef *def)
     }
 }
 
-char *checkpoint_def_format (const CheckpointDef *def, const char *domain_xml, CheckpointFormatFlags flags)
+char *checkpoint_def_format (const CheckpointDef *def, const char *domain_xml,
+                             CheckpointFormatFlags flags)
 {
     XmlWriter writer;
 

@@ -6,7 +6,13 @@
 #include "util/json.h"
 #include "util/units.h"
 
-enum { GUEST_NAME_MAX = 100, SOCKET_PATH_MAX = 107, DISK_NAME_MAX = 1024, FILE_PATH_MAX = 4095, DISKS_MAX = 4096 };
+enum {
+    GUEST_NAME_MAX = 100,
+    SOCKET_PATH_MAX = 107,
+    DISK_NAME_MAX = 1024,
+    FILE_PATH_MAX = 4095,
+    DISKS_MAX = 4096
+};
 
 GuestDiskDef *guest_disk_def_new (const char *target, const char *id)
 {
@@ -77,11 +83,13 @@ gboolean guest_name_check (const char *name, GError **error)
     static const char rest[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-";
     gsize length = name ? strlen (name) : 0;
 
-    if (length > 0 && length <= GUEST_NAME_MAX && strchr (first, name[0]) && strspn (name, rest) == length)
+    if (length > 0 && length <= GUEST_NAME_MAX && strchr (first, name[0])
+        && strspn (name, rest) == length)
         return TRUE;
     g_autofree char *shown = text_sanitize (name, GUEST_NAME_MAX + 1);
     return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
-                      _("guest name '%s': expected letters, digits and '_', then also '.', '+' and '-'; at most %d of them"),
+                      _("guest name '%s': expected letters, digits and '_', then also '.', '+' "
+                         "and '-'; at most %d of them"),
                       shown, GUEST_NAME_MAX);
 }
 
@@ -108,15 +116,18 @@ static gboolean host_port_ok (const char *text)
         return strchr (host, ':') && g_hostname_is_ip_address (host + 1);
     }
     return strlen (host) <= 255
-        && strspn (host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == strlen (host);
+           && strspn (host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+                  == strlen (host);
 }
 
 static gboolean check_address (const char *what, const char *address, GError **error)
 {
-    if (!address || (one_line (address, SOCKET_PATH_MAX) && address[0] == '/' && address[1] != '\0') || (one_line (address, 300) && host_port_ok (address)))
+    if (!address || (one_line (address, SOCKET_PATH_MAX) && address[0] == '/' && address[1] != '\0')
+        || (one_line (address, 300) && host_port_ok (address)))
         return TRUE;
     g_autofree char *shown = text_sanitize (address, 200);
-    return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("%s '%s': expected an absolute path of at most %d bytes, or HOST:PORT"),
+    return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                      _("%s '%s': expected an absolute path of at most %d bytes, or HOST:PORT"),
                       what, shown, SOCKET_PATH_MAX);
 }
 
@@ -130,26 +141,35 @@ static gboolean uuid_ok (const char *uuid)
     return TRUE;
 }
 
-static gboolean check_disk (const GuestDiskDef *disk, gboolean image, GHashTable *targets, GHashTable *ids, GError **error)
+static gboolean check_disk (const GuestDiskDef *disk, gboolean image, GHashTable *targets,
+                            GHashTable *ids, GError **error)
 {
-    g_autofree char *target = text_sanitize (disk->target, 128), *id = text_sanitize (disk->id, 200);
+    g_autofree char *target = text_sanitize (disk->target, 128),
+                    *id = text_sanitize (disk->id, 200);
 
     if (!one_line (disk->target, DISK_NAME_MAX) || strchr (disk->target, '='))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': expected a target name of one line without '='"), target);
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                          _("disk '%s': expected a target name of one line without '='"), target);
     if (image && !(one_line (disk->id, FILE_PATH_MAX) && disk->id[0] == '/' && disk->id[1] != '\0'))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': image '%s': expected an absolute path"), target, id);
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                          _("disk '%s': image '%s': expected an absolute path"), target, id);
     if (!one_line (disk->id, FILE_PATH_MAX))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': '%s': expected a name that the disk answers to"), target, id);
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                          _("disk '%s': '%s': expected a name that the disk answers to"), target,
+                          id);
     if (!g_hash_table_add (targets, disk->target))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s' is given twice"), target);
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s' is given twice"),
+                          target);
     if (!g_hash_table_add (ids, disk->id))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': '%s' is given twice"), target, id);
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': '%s' is given twice"),
+                          target, id);
     return TRUE;
 }
 
 static gboolean check_disks (const GPtrArray *disks, gboolean image, GError **error)
 {
-    g_autoptr (GHashTable) targets = g_hash_table_new (g_str_hash, g_str_equal), ids = g_hash_table_new (g_str_hash, g_str_equal);
+    g_autoptr (GHashTable) targets = g_hash_table_new (g_str_hash, g_str_equal),
+                           ids = g_hash_table_new (g_str_hash, g_str_equal);
 
     for (guint i = 0; i < disks->len; i++)
         if (!check_disk (disks->pdata[i], image, targets, ids, error))
@@ -164,12 +184,19 @@ gboolean guest_def_check (const GuestDef *def, GError **error)
     if (!guest_name_check (def->name, error))
         return FALSE;
     if (def->uuid && !uuid_ok (def->uuid))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("guest '%s': uuid '%s': expected 36 characters, lower case"), def->name, uuid);
-    if (!def->qmp == (def->images->len == 0))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("guest '%s': expected either a monitor (--qmp) or images (--image)"), def->name);
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                          _("guest '%s': uuid '%s': expected 36 characters, lower case"),
+                          def->name, uuid);
+    if (!def->qmp && def->images->len == 0)
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                          _("guest '%s': expected a monitor (--qmp), images (--image), or both"),
+                          def->name);
     if (!def->qmp && (def->agent || def->disks->len > 0))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("guest '%s': an agent and names of disks expect a monitor (--qmp)"), def->name);
-    if (!check_address (_("monitor"), def->qmp, error) || !check_address (_("agent"), def->agent, error)
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                          _("guest '%s': an agent and names of disks expect a monitor (--qmp)"),
+                          def->name);
+    if (!check_address (_("monitor"), def->qmp, error)
+        || !check_address (_("agent"), def->agent, error)
         || !check_disks (def->disks, FALSE, error) || !check_disks (def->images, TRUE, error))
         return error_note (error, _("guest '%s'"), def->name);
     return TRUE;
@@ -252,8 +279,9 @@ static gboolean read_disk (JsonObject *object, const char *key, GPtrArray *disks
     g_ptr_array_add (disks, disk);
     if (!object)
         return damaged (key, _("expected a list of objects"), error);
-    return known_members (object, names, error) && read_string (object, "target", &disk->target, error)
-        && read_string (object, "id", &disk->id, error);
+    return known_members (object, names, error)
+           && read_string (object, "target", &disk->target, error)
+           && read_string (object, "id", &disk->id, error);
 }
 
 static gboolean read_disks (JsonObject *object, const char *key, GPtrArray *disks, GError **error)
@@ -283,8 +311,10 @@ GuestDef *guest_def_parse (const char *json, GError **error)
         return NULL;
     }
     if (!known_members (object, names, error) || !read_string (object, "name", &def->name, error)
-        || !read_string (object, "uuid", &def->uuid, error) || !read_string (object, "qmp", &def->qmp, error)
-        || !read_string (object, "agent", &def->agent, error) || !read_disks (object, "disks", def->disks, error)
+        || !read_string (object, "uuid", &def->uuid, error)
+        || !read_string (object, "qmp", &def->qmp, error)
+        || !read_string (object, "agent", &def->agent, error)
+        || !read_disks (object, "disks", def->disks, error)
         || !read_disks (object, "images", def->images, error))
         return NULL;
     if (!guest_def_check (def, error)) {

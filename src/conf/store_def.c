@@ -4,14 +4,21 @@
 #include "conf/backup_xml.h"
 #include "conf/strings.h"
 #include "util/error.h"
+#include "util/nbd_uri.h"
 
 static const gsize store_strings[] = {
-    offsetof (StoreDef, path), offsetof (StoreDef, name), offsetof (StoreDef, host), offsetof (StoreDef, socket), offsetof (StoreDef, tls_dir),
+    offsetof (StoreDef, path),   offsetof (StoreDef, name),        offsetof (StoreDef, host),
+    offsetof (StoreDef, socket), offsetof (StoreDef, tls_dir),     offsetof (StoreDef, user),
+    offsetof (StoreDef, agent),  offsetof (StoreDef, fingerprint), offsetof (StoreDef, auth_file),
+    offsetof (StoreDef, config), offsetof (StoreDef, server),      offsetof (StoreDef, initiator),
+    offsetof (StoreDef, uid),    offsetof (StoreDef, gid),         offsetof (StoreDef, process),
 };
 
 static const gsize encryption_strings[] = {
-    offsetof (EncryptionDef, format), offsetof (EncryptionDef, engine), offsetof (EncryptionDef, secret_uuid),
-    offsetof (EncryptionDef, secret_usage), offsetof (EncryptionDef, cipher_xml), offsetof (EncryptionDef, ivgen_xml),
+    offsetof (EncryptionDef, format),      offsetof (EncryptionDef, engine),
+    offsetof (EncryptionDef, secret_uuid), offsetof (EncryptionDef, secret_usage),
+    offsetof (EncryptionDef, secret_file), offsetof (EncryptionDef, cipher_xml),
+    offsetof (EncryptionDef, ivgen_xml),
 };
 
 static void encryption_free (EncryptionDef *encryption)
@@ -83,17 +90,17 @@ static char *escape (const char *text)
 
 static char *describe_socket (const StoreDef *store)
 {
-    g_autofree char *name = escape (store->name), *socket = g_uri_escape_string (store->socket, "/", FALSE);
-
-    return g_strdup_printf ("nbd%s+unix:///%s?socket=%s", store->tls == TRISTATE_YES ? "s" : "", name, socket);
+    return nbd_uri_of_socket (store->tls == TRISTATE_YES, store->name, store->socket);
 }
 
 static char *describe_network (const StoreDef *store)
 {
-    const char *scheme = store_protocol_to_string (store->protocol), *name = store->name ? store->name : "";
+    const char *scheme = store_protocol_to_string (store->protocol),
+               *name = store->name ? store->name : "";
     gboolean bracket = store->host && strchr (store->host, ':');
     /* ssh and nfs name absolute paths; the slash after the host is theirs */
-    gboolean absolute = (store->protocol == PROTOCOL_SSH || store->protocol == PROTOCOL_NFS) && *name == '/';
+    gboolean absolute =
+        (store->protocol == PROTOCOL_SSH || store->protocol == PROTOCOL_NFS) && *name == '/';
 
     if (store->socket)
         return describe_socket (store);
@@ -102,8 +109,9 @@ static char *describe_network (const StoreDef *store)
         return g_strdup_printf ("%s:%s", scheme, path);
     g_autofree char *port = store->port ? g_strdup_printf (":%u", store->port) : g_strdup ("");
     g_autofree char *host = escape (store->host);
-    return g_strdup_printf ("%s%s://%s%s%s%s%s%s", scheme, store->tls == TRISTATE_YES ? "s" : "", bracket ? "[" : "", host,
-                            bracket ? "]" : "", port, absolute ? "" : "/", path);
+    return g_strdup_printf ("%s%s://%s%s%s%s%s%s", scheme, store->tls == TRISTATE_YES ? "s" : "",
+                            bracket ? "[" : "", host, bracket ? "]" : "", port, absolute ? "" : "/",
+                            path);
 }
 
 gboolean store_def_is_directory (const StoreDef *store)
@@ -162,10 +170,12 @@ static gboolean read_unix_target (GUri *uri, const char *text, StoreDef *store, 
 {
     const char *query = g_uri_get_query (uri), *path = g_uri_get_path (uri);
 
-    if (!query || !g_str_has_prefix (query, "socket=/") || strchr (query, '&') || !one_line (query, 7 + XML_SOCKET_MAX))
+    if (!query || !g_str_has_prefix (query, "socket=/") || strchr (query, '&')
+        || !one_line (query, 7 + XML_SOCKET_MAX))
         return bad_target (text, _("expected ?socket=/PATH, of at most 107 bytes"), error);
     if (g_uri_get_host (uri) && *g_uri_get_host (uri))
-        return bad_target (text, _("expected three slashes and no host before the export's name"), error);
+        return bad_target (text, _("expected three slashes and no host before the export's name"),
+                           error);
     store->socket = g_strdup (query + strlen ("socket="));
     store->name = g_strdup (*path == '/' ? path + 1 : path);
     return TRUE;
@@ -178,7 +188,8 @@ static gboolean read_host_target (GUri *uri, const char *text, StoreDef *store, 
     int port = g_uri_get_port (uri);
 
     if (!host || !*host || strlen (host) > 255
-        || strspn (host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:%") != strlen (host))
+        || strspn (host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:%")
+               != strlen (host))
         return bad_target (text, _("expected a host after '://'"), error);
     if (g_uri_get_query (uri))
         return bad_target (text, _("expected no '?'"), error);
@@ -209,21 +220,30 @@ static gboolean read_uri_target (const char *text, StoreDef *store, GError **err
     gboolean unix_socket;
 
     if (!uri)
-        return bad_target (text, _("expected an absolute path or an address as nbd://HOST[:PORT]/NAME"), error);
+        return bad_target (
+            text, _("expected an absolute path or an address as nbd://HOST[:PORT]/NAME"), error);
     if (!read_scheme (g_uri_get_scheme (uri), store, &unix_socket))
-        return bad_target (text, _("expected nbd://, nbds://, nbd+unix://, ssh://, gluster://, rbd:, iscsi:// or nfs://"), error);
+        return bad_target (text,
+                           _("expected nbd://, nbds://, nbd+unix://, ssh://, gluster://, rbd:, "
+                              "iscsi:// or nfs://"),
+                           error);
     if (g_uri_get_userinfo (uri) || g_uri_get_fragment (uri))
         return bad_target (text, _("expected neither a user ('@') nor a fragment ('#')"), error);
-    return unix_socket ? read_unix_target (uri, text, store, error) : read_host_target (uri, text, store, error);
+    return unix_socket ? read_unix_target (uri, text, store, error)
+                       : read_host_target (uri, text, store, error);
 }
 
 StoreDef *store_def_from_string (const char *text, GError **error)
 {
     gboolean path = text && text[0] == '/';
-    g_autoptr (StoreDef) store = store_def_new (!path ? STORE_NETWORK : g_str_has_prefix (text, "/dev/") && !g_str_has_prefix (text, "/dev/shm/") ? STORE_BLOCK : STORE_FILE);
+    g_autoptr (StoreDef) store = store_def_new (
+        !path                                                                       ? STORE_NETWORK
+        : g_str_has_prefix (text, "/dev/") && !g_str_has_prefix (text, "/dev/shm/") ? STORE_BLOCK
+                                                                                    : STORE_FILE);
 
     if (!text || *text == '\0' || !one_line (text, XML_PATH_MAX) || strcmp (text, "/") == 0) {
-        bad_target (text, _("expected an absolute path or an address as nbd://HOST[:PORT]/NAME"), error);
+        bad_target (text, _("expected an absolute path or an address as nbd://HOST[:PORT]/NAME"),
+                    error);
         return NULL;
     }
     if (path) {

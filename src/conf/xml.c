@@ -2,31 +2,48 @@
 #include <glib/gi18n-lib.h>
 #include <libxml/parser.h>
 #include <libxml/parserInternals.h>
-#include "conf/checkpoint_def.h"
+#include "conf/names.h"
 #include "conf/xml.h"
 #include "util/error.h"
 #include "util/library.h"
 #include "util/units.h"
 
-/* With libxml2 come ICU and libstdc++: a daemon that is asked for no backup has none of them in his memory. */
+/* With libxml2 come ICU and libstdc++: a daemon that is asked for no backup has none of them in his
+ * memory. */
 #if LIBXML_VERSION >= 21400
 #define SONAME "libxml2.so.16"
 #else
 #define SONAME "libxml2.so.2"
 #endif
-#define FUNCTIONS(F) F (CtxtReadMemory) F (DocGetRootElement) F (FreeDoc) F (FreeParserCtxt) F (GetLineNo) F (GetNoNsProp) F (HasNsProp) F (InitParser) \
-    F (IsBlankNode) F (NewParserCtxt) F (SAX2StartElementNs) F (StopParser)
+LIBRARY_NOTE (note, SONAME, "xml", "documents of backups and checkpoints");
+
+/* clang-format off */
+#define FUNCTIONS(F) \
+    F (CtxtReadMemory) \
+    F (DocGetRootElement) \
+    F (FreeDoc) \
+    F (FreeParserCtxt) \
+    F (GetLineNo) \
+    F (GetNoNsProp) \
+    F (HasNsProp) \
+    F (InitParser) \
+    F (IsBlankNode) \
+    F (NewParserCtxt) \
+    F (SAX2StartElementNs) \
+    F (StopParser)
+/* clang-format on */
 
 static struct {
 #define DECLARE(name) __typeof__ (&xml##name) name;
     FUNCTIONS (DECLARE)
-    xmlFreeFunc *Free;          /* a variable */
+    xmlFreeFunc *Free; /* a variable */
 } libxml;
 
 static gboolean load_libxml (GError **error)
 {
 #define SYMBOL(name) { "xml" #name, (gpointer *) &libxml.name },
-    static const LibrarySymbol symbols[] = { FUNCTIONS (SYMBOL) { "xmlFree", (gpointer *) &libxml.Free } };
+    static const LibrarySymbol symbols[] = { FUNCTIONS (SYMBOL){ "xmlFree",
+                                                                 (gpointer *) &libxml.Free } };
     static Library library = { SONAME, symbols, G_N_ELEMENTS (symbols), FALSE };
     return library_load (&library, error);
 }
@@ -45,10 +62,10 @@ void xml_free (xmlDoc *doc)
 /* Reading */
 
 typedef struct {
-    const char *refused;        /* why we stopped the parser; NULL: we did not */
-    char *message;              /* libxml2's first error */
+    const char *refused; /* why we stopped the parser; NULL: we did not */
+    char *message;       /* libxml2's first error */
     int line;
-    guint nodes;                /* elements and attributes so far */
+    guint nodes; /* elements and attributes so far */
 } Reader;
 
 #if LIBXML_VERSION >= 21200
@@ -80,13 +97,15 @@ static void on_error (void *data, XmlErrorArg *why)
 }
 
 /* A document type is the way to entities, and nothing that we read needs one. */
-static void on_doctype (void *data, const xmlChar *name, const xmlChar *external, const xmlChar *system)
+static void on_doctype (void *data, const xmlChar *name, const xmlChar *external,
+                        const xmlChar *system)
 {
     refuse (data, _("a document type (<!DOCTYPE>) is not accepted"));
 }
 
-static void on_element (void *data, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri, int n_namespaces,
-                        const xmlChar **namespaces, int n_attributes, int n_defaulted, const xmlChar **attributes)
+static void on_element (void *data, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri,
+                        int n_namespaces, const xmlChar **namespaces, int n_attributes,
+                        int n_defaulted, const xmlChar **attributes)
 {
     xmlParserCtxt *parser = data;
     Reader *reader = parser->_private;
@@ -97,11 +116,12 @@ static void on_element (void *data, const xmlChar *name, const xmlChar *prefix, 
     else if (parser->nodeNr >= XML_DEPTH_MAX)
         refuse (parser, _("elements are nested too deep"));
     else
-        libxml.SAX2StartElementNs (data, name, prefix, uri, n_namespaces, namespaces, n_attributes, n_defaulted, attributes);
+        libxml.SAX2StartElementNs (data, name, prefix, uri, n_namespaces, namespaces, n_attributes,
+                                   n_defaulted, attributes);
 }
 
-/* libxml2 compares each attribute of an element with each other one. No value can hold a '<', so each one is a new beginning,
- * in a damaged document too. */
+/* libxml2 compares each attribute of an element with each other one. No value can hold a '<', so
+ * each one is a new beginning, in a damaged document too. */
 static gboolean too_many_attributes (const char *text)
 {
     char quote = '\0';
@@ -142,10 +162,11 @@ static xmlDoc *read_document (const char *text, gsize length, GError **error)
     parser->sax->serror = on_error;
     parser->sax->internalSubset = on_doctype;
     parser->sax->startElementNs = on_element;
-    parser->sax->comment = NULL;                /* nobody's business, and no memory either */
+    parser->sax->comment = NULL; /* nobody's business, and no memory either */
     parser->sax->processingInstruction = NULL;
     xmlDoc *doc = libxml.CtxtReadMemory (parser, text, length, NULL, NULL,
-                                     XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_BIG_LINES);
+                                         XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING
+                                             | XML_PARSE_BIG_LINES);
     if (reader.refused || (doc && !parser->wellFormed))
         g_clear_pointer (&doc, xml_free);
     libxml.FreeParserCtxt (parser);
@@ -167,17 +188,25 @@ xmlDoc *xml_read (const char *text, const char *root, GError **error)
         return NULL;
     }
     if (length == 0) {
-        error_set (error, BAK_ERROR_XML, _("line 1: not XML: the document is empty; expected <%s>"), root);
+        error_set (error, BAK_ERROR_XML,
+                   _("line 1: not XML: the document is empty; expected <%s>"), root);
         return NULL;
     }
     if (too_many_attributes (text)) {
-        error_set (error, BAK_ERROR_XML, _("an element has more than %d attributes"), XML_ATTRIBUTES_MAX);
+        error_set (error, BAK_ERROR_XML, _("an element has more than %d attributes"),
+                   XML_ATTRIBUTES_MAX);
         return NULL;
     }
     g_autoptr (xmlDoc) doc = load_libxml (error) ? read_document (text, length, error) : NULL;
     if (!doc)
         return NULL;
     const xmlNode *node = xml_root (doc);
+    if (node && node->ns && strcmp ((const char *) node->name, root) == 0) {
+        g_autofree char *shown = text_sanitize ((const char *) node->ns->href, 256);
+        xml_error (node, error, _("<%s> is in the namespace '%s': expected no xmlns"), root,
+                   shown);
+        return NULL;
+    }
     if (!node || node->ns || !xml_is (node, root)) {
         xml_error (node, error, _("expected the root element <%s>"), root);
         return NULL;
@@ -199,7 +228,8 @@ static char *element_label (const xmlNode *node)
     g_autofree char *disk = xml_is (node, "disk") ? xml_get (node, "name") : NULL;
     g_autofree char *shown = text_sanitize (disk, 128);
 
-    return *shown ? g_strdup_printf ("<%s name='%s'>", name, shown) : g_strdup_printf ("<%s>", name);
+    return *shown ? g_strdup_printf ("<%s name='%s'>", name, shown)
+                  : g_strdup_printf ("<%s>", name);
 }
 
 /* "<disk name='vda'>: <target>": from the disk or the child of the root down. */
@@ -208,7 +238,8 @@ static char *node_label (const xmlNode *node)
     g_autofree char *own = element_label (node);
     const xmlNode *parent = node->parent;
 
-    if (xml_is (node, "disk") || !parent || !parent->parent || parent->parent->type != XML_ELEMENT_NODE || xml_is (parent, "disks"))
+    if (xml_is (node, "disk") || !parent || !parent->parent
+        || parent->parent->type != XML_ELEMENT_NODE || xml_is (parent, "disks"))
         return g_steal_pointer (&own);
     g_autofree char *above = node_label (parent);
     return g_strdup_printf ("%s: %s", above, own);
@@ -230,7 +261,8 @@ gboolean xml_error (const xmlNode *node, GError **error, const char *format, ...
     return error_at (node, error, text);
 }
 
-gboolean xml_error_value (const xmlNode *node, const char *attribute, const char *value, GError **error, const char *format, ...)
+gboolean xml_error_value (const xmlNode *node, const char *attribute, const char *value,
+                          GError **error, const char *format, ...)
 {
     va_list args;
     va_start (args, format);
@@ -323,11 +355,14 @@ static gboolean host_ok (const char *text)
     if (*text == '\0' || strlen (text) > 255)
         return FALSE;
     if (!strchr (text, ':'))
-        return strspn (text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == strlen (text);
+        return strspn (text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+               == strlen (text);
     char *zone = strchr (address, '%');
     if (zone) {
         *zone++ = '\0';
-        if (*zone == '\0' || strspn (zone, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != strlen (zone))
+        if (*zone == '\0'
+            || strspn (zone, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+                   != strlen (zone))
             return FALSE;
     }
     return g_hostname_is_ip_address (address);
@@ -361,33 +396,30 @@ static char *expected_text (const XmlAttr *row)
 {
     switch (row->kind) {
     case XML_CHOICE:
-    case XML_WORD:
-        return list_words (row->values, "'", "'");
+    case XML_WORD: return list_words (row->values, "'", "'");
     case XML_PLAIN:
         return g_strdup_printf (_("one line of text, 1 to %u bytes"), (guint) row->max);
     case XML_PLAIN_EMPTY:
         return g_strdup_printf (_("one line of text, at most %u bytes"), (guint) row->max);
-    case XML_PATH:
-        return g_strdup (_("an absolute path"));
+    case XML_PATH: return g_strdup (_("an absolute path"));
     case XML_SOCKET:
         return g_strdup_printf (_("an absolute path of at most %d bytes"), XML_SOCKET_MAX);
-    case XML_HOST:
-        return g_strdup (_("a host name or an IP address"));
+    case XML_HOST: return g_strdup (_("a host name or an IP address"));
     case XML_NAME:
     case XML_NAME_EMPTY:
-        return g_strdup (_("the name of a checkpoint: letters, digits, '_', '-', and '.' except in front"));
-    case XML_UUID:
-        return g_strdup (_("a UUID"));
+        return g_strdup (
+            _("the name of a checkpoint: letters, digits, '_', '-', and '.' except in front, at "
+               "most 200 of them, and not 'bak-' in front"));
+    case XML_UUID: return g_strdup (_("a UUID"));
     case XML_UINT:
         return g_strdup_printf (_("a number from %u to %u"), (guint) row->min, (guint) row->max);
-    case XML_LONG:
-        return g_strdup (_("a whole number"));
-    case XML_SIZE:
-        return g_strdup (_("a number of bytes, or with a unit as in '64KiB'"));
+    case XML_LONG: return g_strdup (_("a whole number"));
+    case XML_SIZE: return g_strdup (_("a number of bytes, or with a unit as in '64KiB'"));
     case XML_SIZE_POWER:
-        return g_strdup_printf (_("a power of two from %u to %u bytes, with or without a unit as in '64KiB'"), (guint) row->min, (guint) row->max);
-    case XML_IGNORED:
-        break;
+        return g_strdup_printf (
+            _("a power of two from %u to %u bytes, with or without a unit as in '64KiB'"),
+            (guint) row->min, (guint) row->max);
+    case XML_IGNORED: break;
     }
     return g_strdup (_("any text"));
 }
@@ -435,7 +467,8 @@ static gboolean store_size (gpointer object, const XmlAttr *row, const char *tex
 {
     guint64 value;
 
-    if (!units_parse_size (text, &value) || value < row->min || value > (row->max ? row->max : G_MAXINT64))
+    if (!units_parse_size (text, &value) || value < row->min
+        || value > (row->max ? row->max : G_MAXINT64))
         return FALSE;
     if (row->kind == XML_SIZE_POWER && (value & (value - 1)) != 0)
         return FALSE;
@@ -465,42 +498,31 @@ static gboolean store_uuid (gpointer object, const XmlAttr *row, const char *tex
 static gboolean store_value (gpointer object, const XmlAttr *row, const char *text)
 {
     switch (row->kind) {
-    case XML_IGNORED:
-        return TRUE;
-    case XML_CHOICE:
-        return store_choice (object, row, text);
-    case XML_WORD:
-        return find_word (row->values, text) >= 0 && store_string (object, row, text);
+    case XML_IGNORED: return TRUE;
+    case XML_CHOICE: return store_choice (object, row, text);
+    case XML_WORD: return find_word (row->values, text) >= 0 && store_string (object, row, text);
     case XML_PLAIN:
         return *text != '\0' && one_line (text, row->max) && store_string (object, row, text);
-    case XML_PLAIN_EMPTY:
-        return one_line (text, row->max) && store_string (object, row, text);
-    case XML_PATH:
-        return path_ok (text, XML_PATH_MAX) && store_string (object, row, text);
-    case XML_SOCKET:
-        return path_ok (text, XML_SOCKET_MAX) && store_string (object, row, text);
-    case XML_HOST:
-        return host_ok (text) && store_string (object, row, text);
+    case XML_PLAIN_EMPTY: return one_line (text, row->max) && store_string (object, row, text);
+    case XML_PATH: return path_ok (text, XML_PATH_MAX) && store_string (object, row, text);
+    case XML_SOCKET: return path_ok (text, XML_SOCKET_MAX) && store_string (object, row, text);
+    case XML_HOST: return host_ok (text) && store_string (object, row, text);
     case XML_NAME_EMPTY:
         if (is_blank (text))
             return TRUE;
         G_GNUC_FALLTHROUGH;
-    case XML_NAME:
-        return checkpoint_name_check (text, NULL) && store_string (object, row, text);
-    case XML_UUID:
-        return store_uuid (object, row, text);
-    case XML_UINT:
-        return store_uint (object, row, text);
-    case XML_LONG:
-        return store_long (object, row, text);
+    case XML_NAME: return checkpoint_name_check (text, NULL) && store_string (object, row, text);
+    case XML_UUID: return store_uuid (object, row, text);
+    case XML_UINT: return store_uint (object, row, text);
+    case XML_LONG: return store_long (object, row, text);
     case XML_SIZE:
-    case XML_SIZE_POWER:
-        return store_size (object, row, text);
+    case XML_SIZE_POWER: return store_size (object, row, text);
     }
     return FALSE;
 }
 
-static gboolean bad_value (const xmlNode *node, const XmlAttr *row, const char *value, GError **error)
+static gboolean bad_value (const xmlNode *node, const XmlAttr *row, const char *value,
+                           GError **error)
 {
     g_autofree char *expected = expected_text (row);
 
@@ -524,7 +546,8 @@ static const XmlAttr *find_row (const XmlAttr *table, const xmlAttr *attribute)
     return NULL;
 }
 
-static gboolean misplaced (const xmlNode *node, const xmlAttr *attribute, const XmlAttr *table, const char *where, GError **error)
+static gboolean misplaced (const xmlNode *node, const xmlAttr *attribute, const XmlAttr *table,
+                           const char *where, GError **error)
 {
     g_autoptr (GPtrArray) names = g_ptr_array_new ();
     g_autofree char *value = attribute->ns ? NULL : xml_get (node, (const char *) attribute->name);
@@ -532,12 +555,15 @@ static gboolean misplaced (const xmlNode *node, const xmlAttr *attribute, const 
     for (const XmlAttr *row = table; row->name; row++)
         g_ptr_array_add (names, (gpointer) row->name);
     g_ptr_array_add (names, NULL);
-    g_autofree char *expected = names->len > 1 ? list_words ((const char *const *) names->pdata, "", "") : g_strdup (_("none"));
+    g_autofree char *expected = names->len > 1
+                                    ? list_words ((const char *const *) names->pdata, "", "")
+                                    : g_strdup (_("none"));
     return xml_error_value (node, (const char *) attribute->name, value, error,
                             _("not accepted %s: expected %s"), where, expected);
 }
 
-gboolean xml_read_attrs (const xmlNode *node, const XmlAttr *table, const char *where, gpointer object, GError **error)
+gboolean xml_read_attrs (const xmlNode *node, const XmlAttr *table, const char *where,
+                         gpointer object, GError **error)
 {
     for (const xmlAttr *attribute = node->properties; attribute; attribute = attribute->next) {
         const XmlAttr *row = find_row (table, attribute);
@@ -566,7 +592,8 @@ static gboolean text_refused (const xmlNode *node, const xmlNode *text, GError *
 static gboolean check_nodes (const xmlNode *node, GError **error)
 {
     for (const xmlNode *child = node->children; child; child = child->next) {
-        if (child->type == XML_CDATA_SECTION_NODE || (child->type == XML_TEXT_NODE && !libxml.IsBlankNode (child)))
+        if (child->type == XML_CDATA_SECTION_NODE
+            || (child->type == XML_TEXT_NODE && !libxml.IsBlankNode (child)))
             return text_refused (node, child, error);
         if (child->type == XML_ENTITY_REF_NODE)
             return xml_error (node, error, _("entities are not accepted"));
@@ -582,19 +609,22 @@ static const char *find_child_name (const xmlNode *child, const char *const *nam
     if (child->ns)
         return NULL;
     for (; *names; names++)
-        if (strncmp (*names, (const char *) child->name, length) == 0 && ((*names)[length] == '\0' || (*names)[length] == '*'))
+        if (strncmp (*names, (const char *) child->name, length) == 0
+            && ((*names)[length] == '\0' || (*names)[length] == '*'))
             return *names;
     return NULL;
 }
 
-gboolean xml_check_children (const xmlNode *node, const char *const *names, const char *where, GError **error)
+gboolean xml_check_children (const xmlNode *node, const char *const *names, const char *where,
+                             GError **error)
 {
     if (!check_nodes (node, error))
         return FALSE;
     for (const xmlNode *child = xml_child (node, NULL); child; child = xml_next (child, NULL)) {
         const char *name = find_child_name (child, names);
         if (!name) {
-            g_autofree char *expected = *names ? list_words (names, "<", ">") : g_strdup (_("none"));
+            g_autofree char *expected =
+                *names ? list_words (names, "<", ">") : g_strdup (_("none"));
             return xml_error (child, error, _("not accepted %s: expected %s"), where, expected);
         }
         if (!g_str_has_suffix (name, "*") && xml_child (node, name) != child)
@@ -618,7 +648,8 @@ gboolean xml_read_text (const xmlNode *node, char **ret_text, GError **error)
     for (const xmlNode *child = node->children; child; child = child->next) {
         if (child->type == XML_ELEMENT_NODE || child->type == XML_ENTITY_REF_NODE) {
             g_string_free (text, TRUE);
-            return xml_error (child->type == XML_ELEMENT_NODE ? child : node, error, _("not accepted here: expected text"));
+            return xml_error (child->type == XML_ELEMENT_NODE ? child : node, error,
+                              _("not accepted here: expected text"));
         }
         if (child->type == XML_TEXT_NODE || child->type == XML_CDATA_SECTION_NODE)
             g_string_append (text, (const char *) child->content);
@@ -650,7 +681,7 @@ gboolean xml_read_text_as (const xmlNode *node, const XmlAttr *row, gpointer obj
 
 void xml_writer_init (XmlWriter *writer)
 {
-    *writer = (XmlWriter) { g_string_new (NULL), 0, FALSE };
+    *writer = (XmlWriter){ g_string_new (NULL), 0, FALSE };
 }
 
 char *xml_writer_finish (XmlWriter *writer)
@@ -744,11 +775,8 @@ static void write_choice (XmlWriter *writer, const XmlAttr *row, guint value)
 static void write_value (XmlWriter *writer, const XmlAttr *row, gconstpointer member)
 {
     switch (row->kind) {
-    case XML_IGNORED:
-        break;
-    case XML_CHOICE:
-        write_choice (writer, row, *(const guint *) member);
-        break;
+    case XML_IGNORED: break;
+    case XML_CHOICE: write_choice (writer, row, *(const guint *) member); break;
     case XML_UINT:
         if (*(const guint *) member != 0)
             xml_attr_uint (writer, row->name, *(const guint *) member);
@@ -759,8 +787,7 @@ static void write_value (XmlWriter *writer, const XmlAttr *row, gconstpointer me
         if (*(const guint64 *) member != 0)
             xml_attr_uint (writer, row->name, *(const guint64 *) member);
         break;
-    default:
-        xml_attr (writer, row->name, *(const char *const *) member);
+    default: xml_attr (writer, row->name, *(const char *const *) member);
     }
 }
 

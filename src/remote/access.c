@@ -7,30 +7,39 @@
 #include <glib/gi18n-lib.h>
 #include "remote/access.h"
 #include "util/files.h"
+#include "util/process.h"
 
 typedef enum { RULE_USER, RULE_GROUP, RULE_TLS, RULE_KINDS } RuleKind;
 static const char *const rule_prefixes[RULE_KINDS] = { "user:", "group:", "tls:" };
-static const struct { const char *name; guint verbs; } verb_names[] = {
-    { "see", 1 << VERB_SEE }, { "backup", 1 << VERB_BACKUP }, { "restore", 1 << VERB_RESTORE },
-    { "manage", 1 << VERB_MANAGE }, { "all", ~0u },
+static const struct {
+    const char *name;
+    guint verbs;
+} verb_names[] = {
+    { "see", 1 << VERB_SEE },
+    { "backup", 1 << VERB_BACKUP },
+    { "restore", 1 << VERB_RESTORE },
+    { "manage", 1 << VERB_MANAGE },
+    { "all", ~0u },
 };
 
 typedef struct {
     RuleKind kind;
     GPatternSpec *who, *guest;
-    guint verbs;                /* bits 1 << CallVerb */
+    guint verbs; /* bits 1 << CallVerb */
+    char *dir;   /* absolute; of a rule that names a directory, and has no guest and no verbs */
 } Rule;
 
 struct _Policy {
     gatomicrefcount refs;
-    GPtrArray *rules;
-    gboolean local_rules;       /* there is a line for users or groups */
+    GPtrArray *rules;     /* Rule*: what may be done; Rule* with dir: where */
+    gboolean local_rules; /* there is a line for users or groups */
 };
 
 static void rule_free (Rule *rule)
 {
     g_clear_pointer (&rule->who, g_pattern_spec_free);
     g_clear_pointer (&rule->guest, g_pattern_spec_free);
+    g_free (rule->dir);
     g_free (rule);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Rule, rule_free)
@@ -59,11 +68,28 @@ static gboolean parse_verbs (const char *text, guint *ret_verbs)
     return words[0] != NULL;
 }
 
-/* A subject may hold blanks ("CN=ops,O=Example Ltd"), so the line is cut from its end. */
+static gboolean parse_subject (Rule *rule, const char *line)
+{
+    while (rule->kind < RULE_KINDS && !g_str_has_prefix (line, rule_prefixes[rule->kind]))
+        rule->kind++;
+    if (rule->kind == RULE_KINDS || line[strlen (rule_prefixes[rule->kind])] == '\0')
+        return FALSE;
+    rule->who = g_pattern_spec_new (line + strlen (rule_prefixes[rule->kind]));
+    return TRUE;
+}
+
+/* A subject may hold blanks ("CN=ops,O=Example Ltd"), so the line is cut from its end; and so may
+ * a directory, which begins behind the last "into /". */
 static Rule *parse_rule (char *line)
 {
+    static const char mark[] = " into /";
     g_autoptr (Rule) rule = g_new0 (Rule, 1);
-    char *verbs = strrchr (line, ' ');
+    char *into = g_strrstr (line, mark), *verbs = strrchr (line, ' ');
+    if (into) {
+        *into = '\0';
+        rule->dir = g_canonicalize_filename (into + strlen (mark) - 1, "/");
+        return parse_subject (rule, g_strchomp (line)) ? g_steal_pointer (&rule) : NULL;
+    }
     if (!verbs)
         return NULL;
     *verbs++ = '\0';
@@ -71,12 +97,8 @@ static Rule *parse_rule (char *line)
     if (!guest || !parse_verbs (verbs, &rule->verbs))
         return NULL;
     *guest++ = '\0';
-    g_strchomp (line);
-    while (rule->kind < RULE_KINDS && !g_str_has_prefix (line, rule_prefixes[rule->kind]))
-        rule->kind++;
-    if (rule->kind == RULE_KINDS || line[strlen (rule_prefixes[rule->kind])] == '\0')
+    if (!parse_subject (rule, g_strchomp (line)))
         return NULL;
-    rule->who = g_pattern_spec_new (line + strlen (rule_prefixes[rule->kind]));
     rule->guest = g_pattern_spec_new (guest);
     return g_steal_pointer (&rule);
 }
@@ -93,12 +115,14 @@ Policy *policy_parse (const char *text, const char *name, GError **error)
             continue;
         Rule *rule = parse_rule (lines[i]);
         if (!rule) {
-            error_set (error, BAK_ERROR_INVALID_ARGUMENT,
-                       _("%s:%u: expected 'user:NAME|group:NAME|tls:SUBJECT GUEST VERB[,VERB]' with the verbs see, backup, "
-                         "restore, manage, all"), name, i + 1);
+            error_set (
+                error, BAK_ERROR_INVALID_ARGUMENT,
+                _("%s:%u: expected 'user:NAME|group:NAME|tls:SUBJECT GUEST VERB[,VERB]' "
+                   "or '… into DIRECTORY', with the verbs see, backup, restore, manage, all"),
+                name, i + 1);
             return NULL;
         }
-        policy->local_rules |= rule->kind != RULE_TLS;
+        policy->local_rules |= rule->kind != RULE_TLS && !rule->dir;
         g_ptr_array_add (policy->rules, rule);
     }
     return g_steal_pointer (&policy);
@@ -129,7 +153,8 @@ void policy_unref (Policy *policy)
 static gboolean rule_means (const Rule *rule, const Identity *identity)
 {
     if (rule->kind == RULE_TLS)
-        return identity->kind == IDENTITY_TLS && g_pattern_spec_match_string (rule->who, identity->name);
+        return identity->kind == IDENTITY_TLS
+               && g_pattern_spec_match_string (rule->who, identity->name);
     if (identity->kind != IDENTITY_LOCAL)
         return FALSE;
     if (rule->kind == RULE_USER)
@@ -142,30 +167,48 @@ static gboolean rule_means (const Rule *rule, const Identity *identity)
 
 static gboolean needs_no_rule (const Policy *policy, const Identity *identity)
 {
-    return identity->kind == IDENTITY_TRUSTED || (identity->kind == IDENTITY_LOCAL && !policy->local_rules);
+    return identity->kind == IDENTITY_TRUSTED
+           || (identity->kind == IDENTITY_LOCAL && !policy->local_rules);
 }
 
 gboolean policy_knows (const Policy *policy, const Identity *identity)
 {
     if (needs_no_rule (policy, identity))
         return TRUE;
-    for (guint i = 0; i < policy->rules->len; i++)
-        if (rule_means (policy->rules->pdata[i], identity))
+    for (guint i = 0; i < policy->rules->len; i++) {
+        const Rule *rule = policy->rules->pdata[i];
+        if (!rule->dir && rule_means (rule, identity))
             return TRUE;
+    }
     return FALSE;
 }
 
-gboolean policy_allows (const Policy *policy, const Identity *identity, const char *guest, CallVerb verb)
+gboolean policy_allows (const Policy *policy, const Identity *identity, const char *guest,
+                        CallVerb verb)
 {
     if (verb == VERB_NONE || needs_no_rule (policy, identity))
         return TRUE;
     for (guint i = 0; i < policy->rules->len; i++) {
         const Rule *rule = policy->rules->pdata[i];
-        if ((rule->verbs & (1u << verb)) && rule_means (rule, identity) &&
-            g_pattern_spec_match_string (rule->guest, guest ? guest : ""))
+        if (!rule->dir && (rule->verbs & (1u << verb)) && rule_means (rule, identity)
+            && g_pattern_spec_match_string (rule->guest, guest ? guest : ""))
             return TRUE;
     }
     return FALSE;
+}
+
+Caller *policy_caller (const Policy *policy, const Identity *identity)
+{
+    if (identity->kind == IDENTITY_TRUSTED)
+        return NULL;
+    g_autoptr (GPtrArray) dirs = g_ptr_array_new ();
+    for (guint i = 0; i < policy->rules->len; i++) {
+        const Rule *rule = policy->rules->pdata[i];
+        if (rule->dir && rule_means (rule, identity))
+            g_ptr_array_add (dirs, rule->dir);
+    }
+    return caller_new (identity->name, identity->kind == IDENTITY_LOCAL, identity->uid,
+                       identity->gid, identity->gids, dirs);
 }
 
 Identity *identity_new_trusted (const char *address)
@@ -200,6 +243,8 @@ static void identity_add_groups (Identity *identity)
     identity->groups = g_ptr_array_new_with_free_func (g_free);
     if (getgrouplist (identity->name, identity->gid, gids, &count) < 0)
         count = G_N_ELEMENTS (gids);
+    identity->gids = g_array_new (FALSE, FALSE, sizeof (gid_t));
+    g_array_append_vals (identity->gids, gids, count);
     for (int i = 0; i < count; i++)
         if (getgrgid_r (gids[i], &group, buffer, sizeof buffer, &found) == 0 && found)
             g_ptr_array_add (identity->groups, g_strdup (found->gr_name));
@@ -207,19 +252,8 @@ static void identity_add_groups (Identity *identity)
 
 gboolean identity_in_group (const Identity *identity, const char *group)
 {
-    return identity->groups && g_ptr_array_find_with_equal_func (identity->groups, group, g_str_equal, NULL);
-}
-
-/* Field 22 of its stat file; the second is its name, in which anything may stand. */
-static guint64 process_start_time (pid_t pid)
-{
-    g_autofree char *path = g_strdup_printf ("/proc/%d/stat", (int) pid), *text = NULL;
-    guint64 start = 0;
-    const char *at = g_file_get_contents (path, &text, NULL, NULL) ? strrchr (text, ')') : NULL;
-    g_auto (GStrv) fields = at ? g_strsplit (at + 1, " ", 22) : NULL;       /* the first is empty, then field 3 */
-    if (fields && g_strv_length (fields) == 22)
-        g_ascii_string_to_unsigned (fields[20], 10, 1, G_MAXUINT64, &start, NULL);
-    return start;
+    return identity->groups
+           && g_ptr_array_find_with_equal_func (identity->groups, group, g_str_equal, NULL);
 }
 
 Identity *identity_from_socket (int fd, GError **error)
@@ -255,5 +289,6 @@ void identity_free (Identity *identity)
     g_free (identity->name);
     g_free (identity->address);
     g_clear_pointer (&identity->groups, g_ptr_array_unref);
+    g_clear_pointer (&identity->gids, g_array_unref);
     g_free (identity);
 }

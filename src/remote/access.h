@@ -4,12 +4,15 @@
  *   IDENTITY   user:NAME  group:NAME  tls:SUBJECT, with * and ? as wildcards
  *   GUEST      a pattern of the same kind
  *   VERB       see  backup  restore  manage  all
- * Root, the daemon's own user and a peer that the daemon's starter vouches for (--stdio) may do everything. Local users
- * that the socket's mode let in may do everything too, unless the file has a line for local identities: then only what
- * such lines grant. TLS identities: only what lines grant. */
+ * or IDENTITY into DIRECTORY: what his backups are written to lies there.
+ * Root, the daemon's own user and a peer that the daemon's starter vouches for (--stdio) may do
+ * everything. Local users that the socket's mode let in may do everything too, unless the file has
+ * a line for local identities: then only what such lines grant. TLS identities: only what lines
+ * grant. */
 #pragma once
 #include <sys/types.h>
 #include "driver/driver.h"
+#include "util/caller.h"
 
 typedef enum { IDENTITY_TRUSTED, IDENTITY_LOCAL, IDENTITY_TLS } IdentityKind;
 
@@ -17,11 +20,13 @@ typedef struct {
     IdentityKind kind;
     uid_t uid;
     gid_t gid;
-    pid_t pid;                  /* of the process that connected */
-    guint64 start_time;         /* and when it began, in clock ticks since boot: pid alone may be another's later; 0: unknown */
-    char *name;                 /* user's name, or subject of the certificate */
-    GPtrArray *groups;          /* names; NULL unless LOCAL */
-    char *address;              /* where from: "unix", "192.0.2.1:4711" */
+    pid_t pid; /* of the process that connected */
+    /* and when it began, in clock ticks since boot: pid alone may be another's later; 0: unknown */
+    guint64 start_time;
+    char *name;        /* user's name, or subject of the certificate */
+    GPtrArray *groups; /* names; NULL unless LOCAL */
+    GArray *gids;      /* gid_t, of the same groups */
+    char *address;     /* where from: "unix", "192.0.2.1:4711" */
 } Identity;
 
 Identity *identity_new_trusted (const char *address);
@@ -37,7 +42,10 @@ Policy *policy_parse (const char *text, const char *name, GError **error);
 Policy *policy_load (const char *path, GError **error);
 Policy *policy_ref (Policy *policy);
 void policy_unref (Policy *policy);
-gboolean policy_allows (const Policy *policy, const Identity *identity, const char *guest, CallVerb verb);
+gboolean policy_allows (const Policy *policy, const Identity *identity, const char *guest,
+                        CallVerb verb);
+/* Where this identity may have the daemon write, and whom it acts for; NULL: everywhere. */
+Caller *policy_caller (const Policy *policy, const Identity *identity);
 /* Does any line grant this identity anything? (A TLS peer that has none is turned away at once.) */
 gboolean policy_knows (const Policy *policy, const Identity *identity);
 const char *verb_to_string (CallVerb verb);

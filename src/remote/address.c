@@ -11,14 +11,22 @@
 #include "util/config.h"
 #include "util/files.h"
 
-static const struct { const char *scheme; AddressKind kind; } schemes[] = {
-    { "qemu+unix", ADDRESS_UNIX }, { "bak", ADDRESS_UNIX }, { "qemu+ssh", ADDRESS_SSH }, { "qemu+tls", ADDRESS_TLS },
+static const struct {
+    const char *scheme;
+    AddressKind kind;
+} schemes[] = {
+    { "qemu+unix", ADDRESS_UNIX },
+    { "bak", ADDRESS_UNIX },
+    { "qemu+ssh", ADDRESS_SSH },
+    { "qemu+tls", ADDRESS_TLS },
 };
 
 static const char *scheme_end (const char *uri, guint row)
 {
     gsize length = strlen (schemes[row].scheme);
-    return g_str_has_prefix (uri, schemes[row].scheme) && g_str_has_prefix (uri + length, "://") ? uri + length : NULL;
+    return g_str_has_prefix (uri, schemes[row].scheme) && g_str_has_prefix (uri + length, "://")
+               ? uri + length
+               : NULL;
 }
 
 gboolean address_is_ours (const char *uri)
@@ -36,12 +44,14 @@ static gboolean check_host (const Address *address, const char *uri, GError **er
     for (guint i = 0; i < G_N_ELEMENTS (parts); i++) {
         const char *part = parts[i];
         if (part && (*part == '-' || *part == '\0' || strpbrk (part, " \t\n'\"\\$`;&|<>()")))
-            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("URI '%s': '%s' is not a host or user name"), uri, part);
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                              _("URI '%s': '%s' is not a host or user name"), uri, part);
     }
     return TRUE;
 }
 
-static gboolean address_take_query (Address *address, const char *uri, const char *query, GError **error)
+static gboolean address_take_query (Address *address, const char *uri, const char *query,
+                                    GError **error)
 {
     g_autoptr (GHashTable) values = NULL;
     GHashTableIter iter;
@@ -53,13 +63,18 @@ static gboolean address_take_query (Address *address, const char *uri, const cha
         return error_note (error, _("URI '%s'"), uri);
     g_hash_table_iter_init (&iter, values);
     while (g_hash_table_iter_next (&iter, &key, &value)) {
-        char **slot = g_str_equal (key, "socket") && address->kind != ADDRESS_TLS ? &address->socket
-                    : g_str_equal (key, "pkipath") && address->kind == ADDRESS_TLS ? &address->pki_dir
-                    : g_str_equal (key, "command") && address->kind == ADDRESS_SSH ? &address->command : NULL;
+        char **slot =
+            g_str_equal (key, "socket") && address->kind != ADDRESS_TLS       ? &address->socket
+            : g_str_equal (key, "pkipath") && address->kind == ADDRESS_TLS    ? &address->pki_dir
+            : g_str_equal (key, "command") && address->kind == ADDRESS_SSH    ? &address->command
+            : g_str_equal (key, "libbackupd") && address->kind == ADDRESS_SSH ? &address->libbackupd
+                                                                              : NULL;
         if (!slot)
-            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("URI '%s': unknown parameter '%s'"), uri, (char *) key);
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                              _("URI '%s': unknown parameter '%s'"), uri, (char *) key);
         if (*(char *) value != '/' && slot != &address->command)
-            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("URI '%s': %s must be an absolute path"), uri, (char *) key);
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                              _("URI '%s': %s must be an absolute path"), uri, (char *) key);
         g_free (*slot);
         *slot = g_strdup (value);
     }
@@ -77,7 +92,8 @@ static void address_set_label (Address *address)
 Address *address_parse (const char *uri, GError **error)
 {
     g_autoptr (Address) address = g_new0 (Address, 1);
-    g_autoptr (GUri) parsed = g_uri_parse (uri, G_URI_FLAGS_HAS_PASSWORD | G_URI_FLAGS_ENCODED_QUERY, error);
+    g_autoptr (GUri) parsed =
+        g_uri_parse (uri, G_URI_FLAGS_HAS_PASSWORD | G_URI_FLAGS_ENCODED_QUERY, error);
     if (!parsed) {
         g_autofree char *why = error && *error ? g_strdup ((*error)->message) : g_strdup ("");
         g_clear_error (error);
@@ -93,18 +109,22 @@ Address *address_parse (const char *uri, GError **error)
     address->port = g_uri_get_port (parsed);
     address->session = g_str_equal (path, "/session");
     if (*path && !g_str_equal (path, "/") && !g_str_equal (path, "/system") && !address->session) {
-        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("URI '%s': path '%s' is neither /system nor /session"), uri, path);
+        error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                   _("URI '%s': path '%s' is neither /system nor /session"), uri, path);
         return NULL;
     }
-    if (!address_take_query (address, uri, g_uri_get_query (parsed), error) || !check_host (address, uri, error))
+    if (!address_take_query (address, uri, g_uri_get_query (parsed), error)
+        || !check_host (address, uri, error))
         return NULL;
     if ((address->kind == ADDRESS_UNIX) == (address->host != NULL)) {
-        error_set (error, BAK_ERROR_INVALID_ARGUMENT, address->host ? _("URI '%s': a unix socket has no host")
-                                                                    : _("URI '%s' names no host"), uri);
+        error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                   address->host ? _("URI '%s': a unix socket has no host")
+                                 : _("URI '%s' names no host"),
+                   uri);
         return NULL;
     }
     if (address->kind == ADDRESS_UNIX && !address->socket)
-        address->socket = files_default_socket (address->session);
+        address->socket = config_default_socket (address->session);
     address_set_label (address);
     return g_steal_pointer (&address);
 }
@@ -128,6 +148,7 @@ void address_free (Address *address)
     g_free (address->host);
     g_free (address->pki_dir);
     g_free (address->command);
+    g_free (address->libbackupd);
     g_free (address->label);
     g_free (address);
 }
@@ -135,9 +156,10 @@ void address_free (Address *address)
 /* unix sockets */
 
 /* *ret_dir: a descriptor that must stay open while the address is used; -1. */
-static gboolean unix_address (const char *path, struct sockaddr_un *ret, int *ret_dir, GError **error)
+static gboolean unix_address (const char *path, struct sockaddr_un *ret, int *ret_dir,
+                              GError **error)
 {
-    *ret = (struct sockaddr_un) { .sun_family = AF_UNIX };
+    *ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
     *ret_dir = -1;
     if (strlen (path) < sizeof ret->sun_path) {
         strcpy (ret->sun_path, path);
@@ -148,9 +170,11 @@ static gboolean unix_address (const char *path, struct sockaddr_un *ret, int *re
     int fd = open (dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return error_set_errno (error, errno, _("cannot open directory '%s'"), dir);
-    if (g_snprintf (ret->sun_path, sizeof ret->sun_path, "/proc/self/fd/%d/%s", fd, name) >= (int) sizeof ret->sun_path) {
+    if (g_snprintf (ret->sun_path, sizeof ret->sun_path, "/proc/self/fd/%d/%s", fd, name)
+        >= (int) sizeof ret->sun_path) {
         close (fd);
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("socket name '%s' is too long"), name);
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("socket name '%s' is too long"),
+                          name);
     }
     *ret_dir = fd;
     return TRUE;
@@ -171,7 +195,8 @@ int unix_connect (const char *path, GError **error)
         return fd;
     if (fd >= 0)
         close (fd);
-    error_set (error, saved == EACCES || saved == EPERM ? BAK_ERROR_ACCESS_DENIED : BAK_ERROR_CONNECTION,
+    error_set (error,
+               saved == EACCES || saved == EPERM ? BAK_ERROR_ACCESS_DENIED : BAK_ERROR_CONNECTION,
                _("cannot connect to '%s': %s"), path, g_strerror (saved));
     return -1;
 }
@@ -183,9 +208,11 @@ int unix_bind (const char *path, int mode, GError **error)
     if (!unix_address (path, &address, &dir, error))
         return -1;
     int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    /* The mode of the socket before bind() becomes the file's; a umask would be the whole process's. */
-    gboolean ok = fd >= 0 && fchmod (fd, 0600) == 0 && bind (fd, (struct sockaddr *) &address, sizeof address) == 0 &&
-                  (mode == 0600 || chmod (address.sun_path, mode) == 0);
+    /* The mode of the socket before bind() becomes the file's; a umask would be the whole
+     * process's. */
+    gboolean ok = fd >= 0 && fchmod (fd, 0600) == 0
+                  && bind (fd, (struct sockaddr *) &address, sizeof address) == 0
+                  && (mode == 0600 || chmod (address.sun_path, mode) == 0);
     int saved = errno;
     if (dir >= 0)
         close (dir);
@@ -220,12 +247,13 @@ static int ssh_connect (const Address *address, GError **error)
     }
     g_ptr_array_add (argv, g_strdup ("--"));
     g_ptr_array_add (argv, g_strdup (address->host));
-    g_ptr_array_add (argv, g_strdup ("libbackupd"));
+    /* the other side's shell sees what is an argument there */
+    g_ptr_array_add (argv, address->libbackupd ? g_shell_quote (address->libbackupd)
+                                               : g_strdup ("libbackupd"));
     g_ptr_array_add (argv, g_strdup ("--stdio"));
     if (address->session)
         g_ptr_array_add (argv, g_strdup ("--session"));
     if (address->socket) {
-        /* The other side's shell sees this one. */
         g_autofree char *quoted = g_shell_quote (address->socket);
         g_ptr_array_add (argv, g_strdup ("--socket"));
         g_ptr_array_add (argv, g_steal_pointer (&quoted));
@@ -239,7 +267,8 @@ static int ssh_connect (const Address *address, GError **error)
     g_autoptr (GSubprocessLauncher) launcher = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_NONE);
     g_subprocess_launcher_take_stdout_fd (launcher, fcntl (pair[1], F_DUPFD_CLOEXEC, 3));
     g_subprocess_launcher_take_stdin_fd (launcher, pair[1]);
-    g_autoptr (GSubprocess) process = g_subprocess_launcher_spawnv (launcher, (const char *const *) argv->pdata, error);
+    g_autoptr (GSubprocess) process =
+        g_subprocess_launcher_spawnv (launcher, (const char *const *) argv->pdata, error);
     if (process)
         return pair[0];
     close (pair[0]);
@@ -249,17 +278,20 @@ static int ssh_connect (const Address *address, GError **error)
     return -1;
 }
 
-gboolean address_connect (const Address *address, gboolean readonly, int *ret_fd, GIOStream **ret_stream, GError **error)
+gboolean address_connect (const Address *address, gboolean readonly, int *ret_fd,
+                          GIOStream **ret_stream, GError **error)
 {
     int fd;
     if (address->kind == ADDRESS_TLS) {
-        GIOStream *stream = tls_connect (address->host, address->port > 0 ? address->port : TLS_PORT, address->pki_dir, error);
+        GIOStream *stream = tls_connect (
+            address->host, address->port > 0 ? address->port : TLS_PORT, address->pki_dir, error);
         if (!stream)
             return FALSE;
         *ret_stream = stream;
         return TRUE;
     }
-    fd = address->kind == ADDRESS_SSH ? ssh_connect (address, error) : unix_connect (address->socket, error);
+    fd = address->kind == ADDRESS_SSH ? ssh_connect (address, error)
+                                      : unix_connect (address->socket, error);
     if (fd < 0)
         return FALSE;
     *ret_fd = fd;

@@ -4,14 +4,14 @@
 #include "remote/table.h"
 
 enum { FEATURE_KEEPALIVE = 10, FEATURE_CALLBACK_IDS = 14, FEATURE_CLOSE_CALLBACK = 15 };
-enum { OPEN_READONLY = 1 };             /* other bits leak from the client */
-enum { LIBRARY_VERSION = 9000000 };     /* what tools ask for before they use incremental backups */
+enum { OPEN_READONLY = 1 };         /* other bits leak from the client */
+enum { LIBRARY_VERSION = 9000000 }; /* what tools ask for before they use incremental backups */
 
 gboolean serve_conn_auth_list (Call *call, GError **error)
 {
     rpc_auth_list_ret *ret = call->ret;
     ret->kinds.kinds_val = ret_array (1, sizeof (int));
-    ret->kinds.kinds_len = 1;           /* 0: nothing to do; the client takes the first entry */
+    ret->kinds.kinds_len = 1; /* 0: nothing to do; the client takes the first entry */
     return TRUE;
 }
 
@@ -19,22 +19,28 @@ gboolean serve_conn_feature (Call *call, GError **error)
 {
     int feature = ((rpc_int *) call->args)->value;
     if (!call->peer->opened && feature != FEATURE_KEEPALIVE)
-        return rpc_error_set (error, RPC_ERROR_INTERNAL, "internal error: hypervisor connection not open");
+        return rpc_error_set (error, RPC_ERROR_INTERNAL,
+                              "internal error: hypervisor connection not open");
     if (feature == FEATURE_KEEPALIVE)
-        call->peer->keepalive = TRUE;   /* who never asked is never pinged: not every client can answer */
-    ((rpc_int *) call->ret)->value = feature == FEATURE_KEEPALIVE || feature == FEATURE_CALLBACK_IDS || feature == FEATURE_CLOSE_CALLBACK;
+        /* who never asked is never pinged: not every client can answer */
+        call->peer->keepalive = TRUE;
+    ((rpc_int *) call->ret)->value = feature == FEATURE_KEEPALIVE || feature == FEATURE_CALLBACK_IDS
+                                     || feature == FEATURE_CLOSE_CALLBACK;
     return TRUE;
 }
 
 /* qemu:///system, bak:///session, with any transport: the client has found us already. */
 static gboolean uri_is_ours (const char *uri)
 {
-    g_autoptr (GUri) parsed = g_uri_parse (uri, G_URI_FLAGS_HAS_PASSWORD | G_URI_FLAGS_PARSE_RELAXED, NULL);
+    g_autoptr (GUri) parsed =
+        g_uri_parse (uri, G_URI_FLAGS_HAS_PASSWORD | G_URI_FLAGS_PARSE_RELAXED, NULL);
     if (!parsed)
         return FALSE;
     const char *scheme = g_uri_get_scheme (parsed), *path = g_uri_get_path (parsed);
-    return (g_str_equal (scheme, "qemu") || g_str_has_prefix (scheme, "qemu+") || g_str_equal (scheme, "bak") || g_str_has_prefix (scheme, "bak+")) &&
-           (g_str_equal (path, "") || g_str_equal (path, "/") || g_str_equal (path, "/system") || g_str_equal (path, "/session"));
+    return (g_str_equal (scheme, "qemu") || g_str_has_prefix (scheme, "qemu+")
+            || g_str_equal (scheme, "bak") || g_str_has_prefix (scheme, "bak+"))
+           && (g_str_equal (path, "") || g_str_equal (path, "/") || g_str_equal (path, "/system")
+               || g_str_equal (path, "/session"));
 }
 
 gboolean serve_conn_open (Call *call, GError **error)
@@ -61,10 +67,13 @@ gboolean serve_conn_nothing (Call *call, GError **error)
     return TRUE;
 }
 
-/* What backup tools ask about and a daemon that starts no guests does not do; in libvirt's words for drivers without it. */
+/* What backup tools ask about and a daemon that starts no guests does not do; in libvirt's words
+ * for drivers without it. */
 gboolean serve_not_supported (Call *call, GError **error)
 {
-    return rpc_error_set (error, RPC_ERROR_NO_SUPPORT, "this function is not supported by the connection driver: %s", call->procedure->name);
+    return rpc_error_set (error, RPC_ERROR_NO_SUPPORT,
+                          "this function is not supported by the connection driver: %s",
+                          call->procedure->name);
 }
 
 /* About what is behind the daemon; the client adds what its transport is. */
@@ -101,7 +110,8 @@ gboolean serve_conn_version (Call *call, GError **error)
     for (guint i = 0; i < list.domains.domains_len && !version; i++) {
         bak_domain_arg domain = { .domain = list.domains.domains_val[i].name };
         bak_domain_info info = { 0 };
-        if (peer_may (call->peer, domain.domain, VERB_SEE) && call_domain_info (conn, &domain, &info, NULL))
+        if (peer_may (call->peer, domain.domain, VERB_SEE)
+            && call_domain_info (conn, &domain, &info, NULL))
             version = version_number (info.qemu_version);
         call_clear_ret (CALL_ID_domain_info, &info);
     }
@@ -132,10 +142,13 @@ gboolean serve_conn_capabilities (Call *call, GError **error)
 {
     struct utsname host;
     const char *arch = uname (&host) == 0 ? host.machine : "x86_64";
-    g_autofree char *text = g_strdup_printf (
-        "<capabilities>\n\n  <host>\n    <cpu>\n      <arch>%s</arch>\n    </cpu>\n  </host>\n\n  <guest>\n    <os_type>hvm</os_type>\n"
-        "    <arch name='%s'>\n      <wordsize>64</wordsize>\n      <domain type='qemu'/>\n      <domain type='kvm'/>\n    </arch>\n"
-        "  </guest>\n\n</capabilities>\n", arch, arch);
+    g_autofree char *text =
+        g_strdup_printf ("<capabilities>\n\n  <host>\n    <cpu>\n      <arch>%s</arch>\n    "
+                         "</cpu>\n  </host>\n\n  <guest>\n    <os_type>hvm</os_type>\n"
+                         "    <arch name='%s'>\n      <wordsize>64</wordsize>\n      <domain "
+                         "type='qemu'/>\n      <domain type='kvm'/>\n    </arch>\n"
+                         "  </guest>\n\n</capabilities>\n",
+                         arch, arch);
     ((rpc_string *) call->ret)->text = ret_string (text);
     return TRUE;
 }
@@ -173,5 +186,7 @@ gboolean serve_conn_security_model (Call *call, GError **error)
 gboolean serve_conn_pool_by_path (Call *call, GError **error)
 {
     g_autofree char *shown = text_sanitize (((rpc_string *) call->args)->text, 256);
-    return rpc_error_set (error, RPC_ERROR_NO_POOL, "Storage pool not found: no storage pool with matching target path '%s'", shown);
+    return rpc_error_set (error, RPC_ERROR_NO_POOL,
+                          "Storage pool not found: no storage pool with matching target path '%s'",
+                          shown);
 }

@@ -6,38 +6,12 @@
 enum { LIST_HAS_CHECKPOINT = 1 << 14, LIST_NO_CHECKPOINT = 1 << 15 };
 enum { XML_SECURE = 1, XML_INACTIVE = 2 };
 enum { NO_METADATA = 80 };
-enum { STATS_STATE = 1, STATS_ENFORCE = 1u << 31, STATS_BACKING = 1 << 30, STATS_NO_WAIT = 1 << 29 };
-
-void uuid_to_text (const char *uuid, char *ret_text)
-{
-    static const char digits[] = "0123456789abcdef";
-    for (guint i = 0; i < RPC_UUID_SIZE; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            *ret_text++ = '-';
-        *ret_text++ = digits[(guchar) uuid[i] >> 4];
-        *ret_text++ = digits[uuid[i] & 15];
-    }
-    *ret_text = '\0';
-}
-
-gboolean uuid_from_text (const char *text, char *ret_uuid)
-{
-    guint digits = 0;
-    memset (ret_uuid, 0, RPC_UUID_SIZE);
-    for (; *text && digits < 2 * RPC_UUID_SIZE; text++) {
-        int value = g_ascii_xdigit_value (*text);
-        if (*text == '-')
-            continue;
-        if (value < 0)
-            break;
-        ret_uuid[digits / 2] = (char) (((guchar) ret_uuid[digits / 2] << 4) | value);
-        digits++;
-    }
-    if (digits == 2 * RPC_UUID_SIZE && *text == '\0')
-        return TRUE;
-    memset (ret_uuid, 0, RPC_UUID_SIZE);
-    return FALSE;
-}
+enum {
+    STATS_STATE = 1,
+    STATS_ENFORCE = 1u << 31,
+    STATS_BACKING = 1 << 30,
+    STATS_NO_WAIT = 1 << 29
+};
 
 void rpc_domain_fill (rpc_domain *dom, const bak_domain_item *item)
 {
@@ -50,7 +24,8 @@ gboolean call_check_flags (Call *call, guint flags, guint known, GError **error)
 {
     if ((flags & ~known) == 0)
         return TRUE;
-    return rpc_error_set (error, RPC_ERROR_INVALID_ARG, "invalid argument: unsupported flags (0x%x) in function %s",
+    return rpc_error_set (error, RPC_ERROR_INVALID_ARG,
+                          "invalid argument: unsupported flags (0x%x) in function %s",
                           flags & ~known, call->procedure->name);
 }
 
@@ -59,16 +34,17 @@ static gboolean may_use (Call *call, const char *guest, GError **error)
     if (peer_may (call->peer, guest, call->procedure->verb))
         return TRUE;
     g_autofree char *shown = text_sanitize (guest, 256);
-    return error_set (error, BAK_ERROR_ACCESS_DENIED, "the policy does not let %s %s guest '%s'", call->peer->identity->name,
-                      verb_to_string (call->procedure->verb), shown);
+    return error_set (error, BAK_ERROR_ACCESS_DENIED, "the policy does not let %s %s guest '%s'",
+                      call->peer->identity->name, verb_to_string (call->procedure->verb), shown);
 }
 
 /* By one of the two, the other is "". */
-static gboolean find_guest (Call *call, const char *name, const char *uuid, Target *ret, GError **error)
+static gboolean find_guest (Call *call, const char *name, const char *uuid, Target *ret,
+                            GError **error)
 {
     bak_lookup_args args = { .name = (char *) name, .uuid = (char *) uuid };
     bak_lookup_ret found = { 0 };
-    *ret = (Target) { .conn = server_get_conn (call->peer->server), .is.state = -1 };
+    *ret = (Target){ .conn = server_get_conn (call->peer->server), .is.state = -1 };
     if (call->trying) {
         if (!call_peek (call, name, &ret->is, error))
             return FALSE;
@@ -100,10 +76,13 @@ static gboolean lookup (Call *call, const char *name, const char *uuid, Target *
     }
     target_clear (ret);
     g_autofree char *shown = text_sanitize (*name ? name : uuid, 256);
-    return rpc_error_set (error, RPC_ERROR_NO_DOMAIN, "Domain not found: no domain with matching %s '%s'", *name ? "name" : "uuid", shown);
+    return rpc_error_set (error, RPC_ERROR_NO_DOMAIN,
+                          "Domain not found: no domain with matching %s '%s'",
+                          *name ? "name" : "uuid", shown);
 }
 
-/* Every call names its guest by uuid, and a driver has to look through all its guests for one; by name it need not. */
+/* Every call names its guest by uuid, and a driver has to look through all its guests for one; by
+ * name it need not. */
 static gboolean lookup_uuid (Call *call, const char *uuid, Target *ret, GError **error)
 {
     Server *server = call->peer->server;
@@ -149,7 +128,8 @@ gboolean serve_domain_by_name (Call *call, GError **error)
     g_auto (Target) found = { 0 };
     const char *name = ((rpc_string *) call->args)->text;
     if (*name == '\0')
-        return rpc_error_set (error, RPC_ERROR_NO_DOMAIN, "Domain not found: no domain with matching name ''");
+        return rpc_error_set (error, RPC_ERROR_NO_DOMAIN,
+                              "Domain not found: no domain with matching name ''");
     if (!lookup (call, name, "", &found, error))
         return FALSE;
     ret_target (call, &found);
@@ -182,14 +162,18 @@ gboolean serve_domain_by_id (Call *call, GError **error)
             rpc_domain_fill (&((rpc_dom *) call->ret)->dom, item);
     }
     call_clear_ret (CALL_ID_list, &list);
-    return found || rpc_error_set (error, RPC_ERROR_NO_DOMAIN, "Domain not found: no domain with matching id %d", id);
+    return found
+           || rpc_error_set (error, RPC_ERROR_NO_DOMAIN,
+                             "Domain not found: no domain with matching id %d", id);
 }
 
-/* Which bits of its group an item has; our guests are persistent, not started by us, without managed save and snapshots. */
+/* Which bits of its group an item has; our guests are persistent, not started by us, without
+ * managed save and snapshots. */
 static guint list_bits (const bak_domain_item *item)
 {
     gboolean active = item->id >= 0;
-    guint bits = (active ? 1 : 2) | 4 | 512 | 2048 | 8192 | (item->has_checkpoint ? LIST_HAS_CHECKPOINT : LIST_NO_CHECKPOINT);
+    guint bits = (active ? 1 : 2) | 4 | 512 | 2048 | 8192
+                 | (item->has_checkpoint ? LIST_HAS_CHECKPOINT : LIST_NO_CHECKPOINT);
     switch (item->state) {
     case DOMAIN_STATE_RUNNING: return bits | 16;
     case DOMAIN_STATE_PAUSED: return bits | 32;
@@ -200,7 +184,13 @@ static guint list_bits (const bak_domain_item *item)
 
 static gboolean list_wants (guint flags, const bak_domain_item *item)
 {
-    static const guint groups[] = { 1 | 2, 4 | 8, 16 | 32 | 64 | 128, 256 | 512, 1024 | 2048, 4096 | 8192, LIST_HAS_CHECKPOINT | LIST_NO_CHECKPOINT };
+    static const guint groups[] = { 1 | 2,
+                                    4 | 8,
+                                    16 | 32 | 64 | 128,
+                                    256 | 512,
+                                    1024 | 2048,
+                                    4096 | 8192,
+                                    LIST_HAS_CHECKPOINT | LIST_NO_CHECKPOINT };
     guint bits = list_bits (item);
     for (guint i = 0; i < G_N_ELEMENTS (groups); i++)
         if ((flags & groups[i]) && !(flags & groups[i] & bits))
@@ -214,7 +204,8 @@ gboolean serve_domain_list (Call *call, GError **error)
     rpc_domains_ret *ret = call->ret;
     bak_list_args all = { 0 };
     bak_list_ret list = { 0 };
-    if (!call_check_flags (call, args->flags, 0xffff, error) || !call_list (server_get_conn (call->peer->server), &all, &list, error))
+    if (!call_check_flags (call, args->flags, 0xffff, error)
+        || !call_list (server_get_conn (call->peer->server), &all, &list, error))
         return FALSE;
     rpc_domain *domains = ret_array (list.domains.domains_len, sizeof *domains);
     for (guint i = 0; i < list.domains.domains_len; i++) {
@@ -280,7 +271,8 @@ gboolean serve_domain_get_xml (Call *call, GError **error)
 {
     const rpc_dom_flags *args = call->args;
     if (call->peer->readonly && (args->flags & XML_SECURE))
-        return rpc_error_set (error, RPC_ERROR_DENIED, "operation forbidden: virDomainGetXMLDesc with secure flag");
+        return rpc_error_set (error, RPC_ERROR_DENIED,
+                              "operation forbidden: virDomainGetXMLDesc with secure flag");
     g_auto (Target) target = { 0 };
     if (!call_target (call, &args->dom, &target, error))
         return FALSE;
@@ -306,7 +298,7 @@ gboolean serve_domain_is_persistent (Call *call, GError **error)
     g_auto (Target) target = { 0 };
     if (!call_target (call, &((rpc_dom *) call->args)->dom, &target, error))
         return FALSE;
-    ((rpc_int *) call->ret)->value = 1;         /* attached guests stay known */
+    ((rpc_int *) call->ret)->value = 1; /* attached guests stay known */
     return TRUE;
 }
 
@@ -349,11 +341,13 @@ gboolean serve_domain_metadata (Call *call, GError **error)
     g_auto (Target) target = { 0 };
     if (!call_target (call, &((rpc_metadata_args *) call->args)->dom, &target, error))
         return FALSE;
-    return rpc_error_set (error, NO_METADATA, "metadata not found: Requested metadata element is not present");
+    return rpc_error_set (error, NO_METADATA,
+                          "metadata not found: Requested metadata element is not present");
 }
 
 /* Takes why. The words of libvirt differ by the call: before and after the name. */
-static gboolean no_disk (const char *before, const char *disk, const char *after, GError *why, GError **error)
+static gboolean no_disk (const char *before, const char *disk, const char *after, GError *why,
+                         GError **error)
 {
     if (!g_error_matches (why, BAK_ERROR, BAK_ERROR_NO_DISK)) {
         g_propagate_error (error, why);
@@ -361,14 +355,16 @@ static gboolean no_disk (const char *before, const char *disk, const char *after
     }
     g_autofree char *shown = text_sanitize (disk, 256);
     g_error_free (why);
-    return rpc_error_set (error, RPC_ERROR_INVALID_ARG, "invalid argument: invalid path%s%s%s", before, shown, after);
+    return rpc_error_set (error, RPC_ERROR_INVALID_ARG, "invalid argument: invalid path%s%s%s",
+                          before, shown, after);
 }
 
-static gboolean get_disk (DriverConn *conn, char *name, char *disk, bak_disk_ret *ret, GError **error)
+gboolean call_disk (DriverConn *conn, char *name, char *disk, bak_disk_ret *ret, GError **error)
 {
     bak_disk_arg arg = { .domain = name, .disk = disk };
     g_autoptr (GError) why = NULL;
-    return call_domain_disk (conn, &arg, ret, &why) || no_disk (" ", disk, " not assigned to domain", g_steal_pointer (&why), error);
+    return call_domain_disk (conn, &arg, ret, &why)
+           || no_disk (" ", disk, " not assigned to domain", g_steal_pointer (&why), error);
 }
 
 gboolean serve_domain_block_info (Call *call, GError **error)
@@ -379,51 +375,19 @@ gboolean serve_domain_block_info (Call *call, GError **error)
     if (!call_target (call, &args->dom, &target, error))
         return FALSE;
     bak_disk_ret disk = { 0 };
-    if (!get_disk (target.conn, target.name, args->text, &disk, error))
+    if (!call_disk (target.conn, target.name, args->text, &disk, error))
         return FALSE;
-    *ret = (rpc_block_info_ret) { .allocation = disk.disk.allocation, .capacity = disk.disk.capacity, .physical = disk.disk.physical };
-    call_clear_ret (CALL_ID_domain_disk, &disk);
-    return TRUE;
-}
-
-static gboolean disk_answers_to (const bak_disk *disk, const char *name)
-{
-    for (guint i = 0; i < disk->names.names_len; i++)
-        if (g_str_equal (disk->names.names_val[i], name))
-            return TRUE;
-    return g_str_equal (disk->target, name) || g_str_equal (disk->source, name);
-}
-
-/* Only a running backup is a block job of ours. */
-gboolean serve_domain_block_job (Call *call, GError **error)
-{
-    const rpc_dom_text_flags *args = call->args;
-    rpc_block_job_ret *ret = call->ret;
-    g_auto (Target) target = { 0 };
-    if (!call_target (call, &args->dom, &target, error))
-        return FALSE;
-    bak_disk_ret disk = { 0 };
-    bak_job_arg arg = { .domain = target.name, .job = (char *) "" };
-    bak_job_ret job = { 0 };
-    if (!get_disk (target.conn, target.name, args->text, &disk, error))
-        return FALSE;
-    gboolean runs = call_backup_info (target.conn, &arg, &job, NULL) && job.job.state != JOB_STATE_NONE && !job_state_ended (job.job.state);
-    for (guint i = 0; runs && i < job.job.disks.disks_len; i++) {
-        const bak_job_disk *part = &job.job.disks.disks_val[i];
-        if (!disk_answers_to (&disk.disk, part->target) || job_state_ended (part->state))
-            continue;
-        *ret = (rpc_block_job_ret) { .found = 1, .type = RPC_BLOCK_JOB_BACKUP, .bandwidth = part->limit, .cur = part->bytes, .end = part->total };
-        if (ret->end == 0)
-            ret->end = 1;               /* "not known yet" is 0 of 1 */
-    }
-    call_clear_ret (CALL_ID_backup_info, &job);
+    *ret = (rpc_block_info_ret){ .allocation = disk.disk.allocation,
+                                 .capacity = disk.disk.capacity,
+                                 .physical = disk.disk.physical };
     call_clear_ret (CALL_ID_domain_disk, &disk);
     return TRUE;
 }
 
 static void rpc_param_long (rpc_param *param, const char *field, gint64 value)
 {
-    *param = (rpc_param) { .field = ret_string (field), .value = { .kind = 3, .rpc_value_u.l = value } };
+    *param =
+        (rpc_param){ .field = ret_string (field), .value = { .kind = 3, .rpc_value_u.l = value } };
 }
 
 /* Who asks for none is told how many there are. */
@@ -434,16 +398,26 @@ gboolean serve_domain_block_stats (Call *call, GError **error)
     g_auto (Target) target = { 0 };
     g_autoptr (GError) why = NULL;
     bak_block_stats_ret stats = { 0 };
-    if (!call_check_flags (call, args->flags, 0, error) || !call_target (call, &args->dom, &target, error))
+    if (!call_check_flags (call, args->flags, 0, error)
+        || !call_target (call, &args->dom, &target, error))
         return FALSE;
     if (target.is.id < 0)
-        return rpc_error_set (error, RPC_ERROR_INVALID, "Requested operation is not valid: domain is not running");
+        return rpc_error_set (error, RPC_ERROR_INVALID,
+                              "Requested operation is not valid: domain is not running");
     bak_disk_arg arg = { .domain = target.name, .disk = args->path };
     if (!call_domain_block_stats (target.conn, &arg, &stats, &why))
         return no_disk (": ", args->path, "", g_steal_pointer (&why), error);
-    const struct { const char *field; guint64 value; } rows[] = {
-        { "wr_bytes", stats.wr_bytes }, { "wr_operations", stats.wr_operations }, { "rd_bytes", stats.rd_bytes }, { "rd_operations", stats.rd_operations },
-        { "wr_total_times", stats.wr_time }, { "rd_total_times", stats.rd_time }, { "flush_operations", stats.flush_operations },
+    const struct {
+        const char *field;
+        guint64 value;
+    } rows[] = {
+        { "wr_bytes", stats.wr_bytes },
+        { "wr_operations", stats.wr_operations },
+        { "rd_bytes", stats.rd_bytes },
+        { "rd_operations", stats.rd_operations },
+        { "wr_total_times", stats.wr_time },
+        { "rd_total_times", stats.rd_time },
+        { "flush_operations", stats.flush_operations },
         { "flush_total_times", stats.flush_time },
     };
     if (args->count == 0) {
@@ -465,11 +439,14 @@ gboolean serve_domain_stats (Call *call, GError **error)
     DriverConn *conn = server_get_conn (call->peer->server);
     bak_list_args all = { 0 };
     bak_list_ret list = { 0 };
-    if (!call_check_flags (call, args->flags, 0xffff | STATS_ENFORCE | STATS_BACKING | STATS_NO_WAIT, error))
+    if (!call_check_flags (call, args->flags,
+                           0xffff | STATS_ENFORCE | STATS_BACKING | STATS_NO_WAIT, error))
         return FALSE;
     if ((args->flags & STATS_ENFORCE) && (args->stats & ~STATS_STATE))
-        return rpc_error_set (error, RPC_ERROR_ARGUMENT, "argument unsupported: Stats types bits 0x%x are not supported by this daemon",
-                              args->stats & ~STATS_STATE);
+        return rpc_error_set (
+            error, RPC_ERROR_ARGUMENT,
+            "argument unsupported: Stats types bits 0x%x are not supported by this daemon",
+            args->stats & ~STATS_STATE);
     if (!call_list (conn, &all, &list, error))
         return FALSE;
     ret->records.records_val = ret_array (list.domains.domains_len, sizeof (rpc_stats_record));
@@ -480,7 +457,8 @@ gboolean serve_domain_stats (Call *call, GError **error)
         uuid_from_text (item->uuid, uuid);
         for (guint k = 0; k < args->domains.domains_len && !wanted; k++)
             wanted = memcmp (args->domains.domains_val[k].uuid, uuid, sizeof uuid) == 0;
-        if (!wanted || !list_wants (args->flags, item) || !peer_may (call->peer, item->name, VERB_SEE))
+        if (!wanted || !list_wants (args->flags, item)
+            || !peer_may (call->peer, item->name, VERB_SEE))
             continue;
         rpc_stats_record *record = &ret->records.records_val[ret->records.records_len++];
         rpc_domain_fill (&record->dom, item);
@@ -489,7 +467,8 @@ gboolean serve_domain_stats (Call *call, GError **error)
         record->params.params_val = ret_array (2, sizeof (rpc_param));
         record->params.params_len = 2;
         rpc_param_int (&record->params.params_val[0], "state.state", item->state);
-        rpc_param_int (&record->params.params_val[1], "state.reason", item->state == DOMAIN_STATE_RUNNING ? 1 : 0);
+        rpc_param_int (&record->params.params_val[1], "state.reason",
+                       item->state == DOMAIN_STATE_RUNNING ? 1 : 0);
     }
     call_clear_ret (CALL_ID_list, &list);
     return TRUE;

@@ -4,11 +4,11 @@
 #include "remote/codec.h"
 
 typedef struct {
-    GByteArray *out;            /* encoding */
+    GByteArray *out; /* encoding */
     gsize max;
-    const guint8 *bytes;        /* decoding */
+    const guint8 *bytes; /* decoding */
     gsize length, position;
-    guint32 last_word;          /* and where it ended: bytes that follow their own count are text */
+    guint32 last_word; /* and where it ended: bytes that follow their own count are text */
     gsize last_word_end;
     gboolean bad_text;
 } Stream;
@@ -24,8 +24,8 @@ static bool_t get_bytes (XDR *xdrs, char *to, u_int count)
     if (count > stream->length - stream->position)
         return FALSE;
     memcpy (to, stream->bytes + stream->position, count);
-    if (stream->last_word_end == stream->position && stream->last_word == count &&
-        !g_utf8_validate_len (to, count, NULL))
+    if (stream->last_word_end == stream->position && stream->last_word == count
+        && !g_utf8_validate_len (to, count, NULL))
         stream->bad_text = TRUE;
     stream->position += count;
     return TRUE;
@@ -77,8 +77,13 @@ static int32_t *no_inline (XDR *xdrs, u_int length)
 }
 
 static const struct xdr_ops stream_ops = {
-    .x_getlong = get_long, .x_putlong = put_long, .x_getbytes = get_bytes, .x_putbytes = put_bytes,
-    .x_getpostn = get_position, .x_setpostn = set_position, .x_inline = no_inline,
+    .x_getlong = get_long,
+    .x_putlong = put_long,
+    .x_getbytes = get_bytes,
+    .x_putbytes = put_bytes,
+    .x_getpostn = get_position,
+    .x_setpostn = set_position,
+    .x_inline = no_inline,
 };
 
 static gboolean run (CodecFunc codec, enum xdr_op op, Stream *stream, void *data)
@@ -87,14 +92,16 @@ static gboolean run (CodecFunc codec, enum xdr_op op, Stream *stream, void *data
     return codec (&xdrs, data);
 }
 
-gboolean codec_encode (CodecFunc codec, const void *data, GByteArray *out, gsize max, GError **error)
+gboolean codec_encode (CodecFunc codec, const void *data, GByteArray *out, gsize max,
+                       GError **error)
 {
     Stream stream = { .out = out, .max = max };
     guint before = out->len;
     if (run (codec, XDR_ENCODE, &stream, (void *) data))
         return TRUE;
     g_byte_array_set_size (out, before);
-    return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("a text or list is longer than the protocol can carry"));
+    return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                      _("a text or list is longer than the protocol can carry"));
 }
 
 void codec_clear (CodecFunc codec, void *data, gsize size)
@@ -104,7 +111,8 @@ void codec_clear (CodecFunc codec, void *data, gsize size)
     memset (data, 0, size);
 }
 
-gboolean codec_decode (CodecFunc codec, const guint8 *bytes, gsize length, void *ret, gsize size, GError **error)
+gboolean codec_decode (CodecFunc codec, const guint8 *bytes, gsize length, void *ret, gsize size,
+                       GError **error)
 {
     Stream stream = { .bytes = bytes, .length = length, .last_word_end = G_MAXSIZE };
     gboolean ok = run (codec, XDR_DECODE, &stream, ret);
@@ -112,6 +120,7 @@ gboolean codec_decode (CodecFunc codec, const guint8 *bytes, gsize length, void 
         return TRUE;
     codec_clear (codec, ret, size);
     if (ok)
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("a text is not UTF-8 or has a NUL byte in it"));
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                          _("a text is not UTF-8 or has a NUL byte in it"));
     return error_set (error, BAK_ERROR_CONNECTION, _("Unable to decode message payload"));
 }

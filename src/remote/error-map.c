@@ -5,7 +5,7 @@
 #include "remote/error-map.h"
 #include "remote/frame.h"
 
-G_DEFINE_QUARK (bak-rpc-error, rpc_error)
+G_DEFINE_QUARK (bak - rpc - error, rpc_error)
 
 gboolean rpc_error_codec (void *xdrs, void *data)
 {
@@ -22,15 +22,21 @@ gboolean rpc_error_set (GError **error, int code, const char *format, ...)
     return FALSE;
 }
 
-/* The first row with a code of ours says what it becomes; the first with a code of libvirt's, what that means. */
-static const struct { BakErrorCode ours; int theirs, from; const char *says; } map[] = {
+/* The first row with a code of ours says what it becomes; the first with a code of libvirt's, what
+ * that means. */
+static const struct {
+    BakErrorCode ours;
+    int theirs, from;
+    const char *says;
+} map[] = {
     { BAK_ERROR_INVALID_ARGUMENT, RPC_ERROR_INVALID_ARG, RPC_FROM_QEMU, "invalid argument" },
     { BAK_ERROR_XML, RPC_ERROR_XML, RPC_FROM_DOMAIN, "XML error" },
     { BAK_ERROR_XML, 35, 0, NULL },
     { BAK_ERROR_XML, 92, 0, NULL },
     { BAK_ERROR_NO_DOMAIN, RPC_ERROR_NO_DOMAIN, RPC_FROM_QEMU, "Domain not found" },
     { BAK_ERROR_NO_DISK, RPC_ERROR_CONFIG, RPC_FROM_QEMU, "unsupported configuration" },
-    { BAK_ERROR_NO_CHECKPOINT, RPC_ERROR_NO_CHECKPOINT, RPC_FROM_CHECKPOINT, "Domain checkpoint not found" },
+    { BAK_ERROR_NO_CHECKPOINT, RPC_ERROR_NO_CHECKPOINT, RPC_FROM_CHECKPOINT,
+      "Domain checkpoint not found" },
     { BAK_ERROR_NO_JOB, RPC_ERROR_NO_BACKUP, RPC_FROM_QEMU, "Domain backup job id not found" },
     { BAK_ERROR_BUSY, RPC_ERROR_INVALID, RPC_FROM_QEMU, "Requested operation is not valid" },
     { BAK_ERROR_EXISTS, RPC_ERROR_FAILED, RPC_FROM_QEMU, "operation failed" },
@@ -78,8 +84,11 @@ static void from_ours (const GError *error, rpc_error *ret)
     for (guint i = 0; i < G_N_ELEMENTS (map); i++) {
         if (map[i].ours != code)
             continue;
-        g_autofree char *message = map[i].says ? g_strdup_printf ("%s: %s", map[i].says, error->message) : g_strdup (error->message);
-        g_autofree char *format = map[i].says ? g_strdup_printf ("%s: %%s", map[i].says) : g_strdup ("%s");
+        g_autofree char *message = map[i].says
+                                       ? g_strdup_printf ("%s: %s", map[i].says, error->message)
+                                       : g_strdup (error->message);
+        g_autofree char *format =
+            map[i].says ? g_strdup_printf ("%s: %%s", map[i].says) : g_strdup ("%s");
         ret->code = map[i].theirs;
         ret->domain = map[i].from;
         ret->message = optional (message);
@@ -94,7 +103,7 @@ static void from_ours (const GError *error, rpc_error *ret)
 
 void rpc_error_from (const GError *error, guint32 program, rpc_error *ret)
 {
-    *ret = (rpc_error) { .level = 2, .int1 = -1, .int2 = -1 };
+    *ret = (rpc_error){ .level = 2, .int1 = -1, .int2 = -1 };
     if (error->domain == RPC_ERROR) {
         ret->code = error->code;
         ret->domain = error->code == RPC_ERROR_RPC ? RPC_FROM_RPC : RPC_FROM_QEMU;
@@ -129,5 +138,6 @@ gboolean rpc_error_to (const rpc_error *wire, GError **error)
 
 gboolean rpc_error_is_unknown_program (const rpc_error *wire)
 {
-    return wire->code == RPC_ERROR_RPC && wire->message && strstr (*wire->message, "Cannot find program");
+    return wire->code == RPC_ERROR_RPC && wire->message
+           && strstr (*wire->message, "Cannot find program");
 }

@@ -5,12 +5,19 @@
 #include <glib/gstdio.h>
 #include <json-glib/json-glib.h>
 #include "remote/find.h"
+#include "util/config.h"
 #include "util/files.h"
 
-enum { START_SECONDS = 10, LOOK_AGAIN_MS = 20 };
+enum { START_SECONDS = 10, LOOK_AGAIN_MS = 20, LOCK_WAIT_MS = 1000 };
 
-static char *lock_path (const char *state_dir) { return g_build_filename (state_dir, "daemon.lock", NULL); }
-static char *record_path (const char *state_dir) { return g_build_filename (state_dir, "daemon.json", NULL); }
+static char *lock_path (const char *state_dir)
+{
+    return g_build_filename (state_dir, "daemon.lock", NULL);
+}
+static char *record_path (const char *state_dir)
+{
+    return g_build_filename (state_dir, "daemon.json", NULL);
+}
 
 /* NULL: not there or not readable as one of ours. */
 static char *read_record (const char *state_dir)
@@ -25,14 +32,15 @@ static char *read_record (const char *state_dir)
     JsonNode *root = json_parser_get_root (parser);
     if (!root || !JSON_NODE_HOLDS_OBJECT (root))
         return NULL;
-    const char *socket = json_object_get_string_member_with_default (json_node_get_object (root), "socket", NULL);
+    const char *socket =
+        json_object_get_string_member_with_default (json_node_get_object (root), "socket", NULL);
     return socket && g_path_is_absolute (socket) ? g_strdup (socket) : NULL;
 }
 
 /* A user who may not look into the directory can still reach a daemon at the usual place. */
 static char *find_from_outside (gboolean session)
 {
-    g_autofree char *usual = files_default_socket (session);
+    g_autofree char *usual = config_default_socket (session);
     return g_access (usual, F_OK) == 0 ? g_steal_pointer (&usual) : NULL;
 }
 
@@ -50,10 +58,11 @@ char *daemon_find (const char *state_dir, gboolean session, GError **error)
         if (socket)
             return socket;
         if (g_get_monotonic_time () > deadline) {
-            error_set (error, BAK_ERROR_CONNECTION, _("a daemon owns '%s' but does not say where it listens"), state_dir);
+            error_set (error, BAK_ERROR_CONNECTION,
+                       _("a daemon owns '%s' but does not say where it listens"), state_dir);
             return NULL;
         }
-        g_usleep (LOOK_AGAIN_MS * 1000);        /* it is starting; a flock has no event */
+        g_usleep (LOOK_AGAIN_MS * 1000); /* it is starting; a flock has no event */
     }
     return NULL;
 }
@@ -63,11 +72,12 @@ int daemon_claim (const char *state_dir, GError **error)
     g_autofree char *lock = lock_path (state_dir), *record = record_path (state_dir);
     if (!files_make_dir (state_dir, 0700, error))
         return -1;
-    int fd = files_lock (lock, 0, error);
+    /* a child of one that was just killed holds it until it has become another program */
+    int fd = files_lock (lock, LOCK_WAIT_MS, error);
     if (fd < 0)
         error_note (error, _("another libbackupd owns '%s'"), state_dir);
     else
-        g_unlink (record);      /* of one that was killed */
+        g_unlink (record); /* of one that was killed */
     return fd;
 }
 

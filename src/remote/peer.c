@@ -1,16 +1,19 @@
-/* One peer: what it sends is checked against the row of its procedure and run; what comes back is sent. */
+/* One peer: what it sends is checked against the row of its procedure and run; what comes back is
+ * sent. */
 #include <rpc/rpc.h>
 #include <string.h>
+#include <unistd.h>
 #include <glib/gi18n-lib.h>
+#include "remote/audit.h"
 #include "remote/peer.h"
 #include "remote/polkit.h"
+#include "remote/table.h"
 
 enum { MAX_PACKET_BEFORE_OPEN = 64 * 1024, MAX_PACKET = 4 * 1024 * 1024 + 64 * 1024 };
 enum { MAX_REGISTRATIONS = 1024 };
 enum { KEEPALIVE_SECONDS = 5, KEEPALIVE_COUNT = 5 };
-enum { REPLIES_QUEUED_MAX = 256 * 1024 };       /* a peer that does not read its replies is not read either */
-
-static const Program *const programs[] = { &program_backup, &program_libvirt };
+/* a peer that does not read its replies is not read either */
+enum { REPLIES_QUEUED_MAX = 256 * 1024 };
 
 static void registration_clear (gpointer data)
 {
@@ -28,8 +31,10 @@ void peer_unref (Peer *peer)
     if (!g_atomic_int_dec_and_test (&peer->refs))
         return;
     link_unref (peer->link);
+    passed_unref (peer->passed);
     identity_free (peer->identity);
     g_clear_pointer (&peer->registrations, g_array_unref);
+    server_forget_user (peer->server, peer->user);
     g_free (peer);
 }
 
@@ -72,7 +77,8 @@ static void send_error (Peer *peer, const FrameHeader *call, const GError *error
     peer_send (peer, &header, packet);
 }
 
-static void send_rpc_error (Peer *peer, const FrameHeader *call, const char *format, ...) G_GNUC_PRINTF (3, 4);
+static void send_rpc_error (Peer *peer, const FrameHeader *call, const char *format, ...)
+    G_GNUC_PRINTF (3, 4);
 static void send_rpc_error (Peer *peer, const FrameHeader *call, const char *format, ...)
 {
     va_list args;
@@ -88,7 +94,8 @@ static gboolean send_reply (Call *call, GError **error)
     GByteArray *packet = packet_new ();
     header.type = FRAME_REPLY;
     header.status = FRAME_OK;
-    if (call->procedure->ret_codec && !codec_encode (call->procedure->ret_codec, call->ret, packet, FRAME_MAX, error)) {
+    if (call->procedure->ret_codec
+        && !codec_encode (call->procedure->ret_codec, call->ret, packet, FRAME_MAX, error)) {
         g_byte_array_unref (packet);
         return FALSE;
     }
@@ -96,9 +103,12 @@ static gboolean send_reply (Call *call, GError **error)
     return TRUE;
 }
 
-void peer_send_message (Peer *peer, guint32 program, guint32 version, gint32 procedure, CodecFunc codec, const void *data)
+void peer_send_message (Peer *peer, guint32 program, guint32 version, gint32 procedure,
+                        CodecFunc codec, const void *data)
 {
-    const FrameHeader header = { .program = program, .version = version, .procedure = procedure, .type = FRAME_MESSAGE };
+    const FrameHeader header = {
+        .program = program, .version = version, .procedure = procedure, .type = FRAME_MESSAGE
+    };
     g_autoptr (GError) error = NULL;
     GByteArray *packet = packet_new ();
     if (codec && !codec_encode (codec, data, packet, FRAME_MAX, &error)) {
@@ -113,6 +123,9 @@ void peer_send_message (Peer *peer, guint32 program, guint32 version, gint32 pro
 
 static void call_free (Call *call)
 {
+    server_discharge_call (call->peer->server, call);
+    for (guint i = 0; i < call->n_fds; i++)
+        close (call->fds[i]);
     if (call->args)
         codec_clear (call->procedure->args_codec, call->args, call->procedure->args_size);
     if (call->ret)
@@ -127,7 +140,8 @@ static void call_free (Call *call)
 
 static void peer_throttle (Peer *peer)
 {
-    gboolean busy = peer->in_work >= server_limits (peer->server)->max_in_work || link_queued (peer->link) > REPLIES_QUEUED_MAX;
+    gboolean busy = peer->in_work >= server_limits (peer->server)->max_in_work
+                    || link_queued (peer->link) > REPLIES_QUEUED_MAX;
     if (busy != peer->throttled) {
         peer->throttled = busy;
         link_pause (peer->link, busy);
@@ -158,12 +172,15 @@ static void call_audit (const Call *call, const GError *error)
     const Peer *peer = call->peer;
     if (!(call->procedure->flags & CALL_WRITE) || !server_audits (peer->server))
         return;
-    g_autofree char *guest = text_sanitize (call->subject, 256);
-    g_autofree char *who = text_sanitize (peer->identity->name, 256);
-    g_message ("audit: peer=%" G_GUINT64_FORMAT " who=%s uid=%d pid=%d from=%s call=%s guest=%s result=%s%s%s",
-               peer->number, who, (int) peer->identity->uid, (int) peer->identity->pid, peer->identity->address,
-               call->procedure->name, call->subject ? guest : "-", error ? "failed" : "done",
-               error ? " error=" : "", error ? error->message : "");
+    const Identity *who = peer->identity;
+    g_autofree char *number = g_strdup_printf ("%" G_GUINT64_FORMAT, peer->number),
+                    *uid = g_strdup_printf ("%d", (int) who->uid),
+                    *pid = g_strdup_printf ("%d", (int) who->pid);
+    g_autofree char *line = audit_line (
+        "peer", number, "who", who->name, "uid", uid, "pid", pid, "from", who->address, "call",
+        call->procedure->name, "guest", call->subject, "result", error ? "failed" : "done",
+        error ? "error" : NULL, error ? error->message : NULL, NULL);
+    g_message ("%s", line);
 }
 
 void call_finish (Call *call, gboolean ok, GError *error)
@@ -182,10 +199,27 @@ void call_finish (Call *call, gboolean ok, GError *error)
 static gboolean check_procedure (Peer *peer, const Procedure *procedure, GError **error)
 {
     if (!peer->opened && !(procedure->flags & PROCEDURE_OPEN))
-        return rpc_error_set (error, RPC_ERROR_INTERNAL, "internal error: hypervisor connection not open");
+        return rpc_error_set (error, RPC_ERROR_INTERNAL,
+                              "internal error: hypervisor connection not open");
     if (peer->readonly && (procedure->flags & CALL_WRITE))
-        return rpc_error_set (error, RPC_ERROR_DENIED, "operation forbidden: read only access prevents %s", procedure->name);
+        return rpc_error_set (error, RPC_ERROR_DENIED,
+                              "operation forbidden: read only access prevents %s", procedure->name);
     return TRUE;
+}
+
+/* A guest has one queue for both programs. Libvirt's calls name it by uuid; one that nobody has
+ * looked up yet has a queue of that name. */
+static char *guest_of (const Call *call)
+{
+    const Procedure *procedure = call->procedure;
+    char uuid[37];
+    if (procedure->flags & CALL_GUEST)
+        return g_strdup (*(char **) call->args);
+    if (procedure->domain == 0)
+        return NULL;
+    uuid_to_text (((const rpc_domain *) ((char *) call->args + procedure->domain - 1))->uuid, uuid);
+    char *name = server_name_hint (call->peer->server, uuid);
+    return name ? name : g_strdup (uuid);
 }
 
 static gboolean decode_args (Call *call, const guint8 *payload, gsize length, GError **error)
@@ -193,16 +227,16 @@ static gboolean decode_args (Call *call, const guint8 *payload, gsize length, GE
     const Procedure *procedure = call->procedure;
     if (procedure->args_codec) {
         call->args = g_malloc0 (procedure->args_size);
-        if (!codec_decode (procedure->args_codec, payload, length, call->args, procedure->args_size, error))
+        if (!codec_decode (procedure->args_codec, payload, length, call->args, procedure->args_size,
+                           error))
             return FALSE;
     }
     if (procedure->ret_codec)
         call->ret = g_malloc0 (procedure->ret_size);
+    call->guest = guest_of (call);
     if (procedure->flags & CALL_GUEST)
-        call->guest = g_strdup (*(char **) call->args);
-    if (call->guest)
         call->subject = g_strdup (call->guest);
-    return TRUE;
+    return server_charge_call (call->peer->server, call, length, error);
 }
 
 static gboolean check_access (Call *call, GError **error)
@@ -213,14 +247,30 @@ static gboolean check_access (Call *call, GError **error)
     g_autofree char *shown = text_sanitize (call->subject, 256);
     if (!peer_may (call->peer, call->guest, VERB_SEE))
         return error_set (error, BAK_ERROR_NO_DOMAIN, _("no guest '%s'"), shown);
-    return error_set (error, BAK_ERROR_ACCESS_DENIED, _("the policy does not let %s %s guest '%s'"),
-                      call->peer->identity->name, verb_to_string (procedure->verb), shown);
+    return error_set (error, BAK_ERROR_ACCESS_DENIED,
+                      _("the policy does not let %s %s guest '%s'"), call->peer->identity->name,
+                      verb_to_string (procedure->verb), shown);
+}
+
+gboolean call_perform (Call *call, GError **error)
+{
+    g_autoptr (Policy) policy = server_get_policy (call->peer->server);
+    g_autoptr (Caller) caller = policy_caller (policy, call->peer->identity);
+    caller_set_current (caller);
+    passed_set_current (call->peer->passed);
+    const Procedure *procedure = call->procedure;
+    gboolean ok = procedure->run ? procedure->run (call, error)
+                                 : driver_call (server_get_conn (call->peer->server), procedure->id,
+                                                call->args, call->ret, error);
+    passed_set_current (NULL);
+    caller_set_current (NULL);
+    return ok;
 }
 
 static void call_run (Call *call)
 {
     GError *error = NULL;
-    gboolean ok = call->procedure->run (call, &error);
+    gboolean ok = call_perform (call, &error);
     call_finish (call, ok, error);
 }
 
@@ -231,7 +281,9 @@ static void polkit_said (const GError *why, gpointer data)
     if (why)
         g_message ("peer %" G_GUINT64_FORMAT ": %s", call->peer->number, why->message);
     if (why || peer_is_gone (call->peer))
-        call_finish (call, FALSE, why ? g_error_copy (why) : g_error_new (BAK_ERROR, BAK_ERROR_CONNECTION, "the peer is gone"));
+        call_finish (call, FALSE,
+                     why ? g_error_copy (why)
+                         : g_error_new (BAK_ERROR, BAK_ERROR_CONNECTION, "the peer is gone"));
     else
         call_run (call);
 }
@@ -260,18 +312,35 @@ static gboolean call_try (Call *call)
 static gboolean call_needs_polkit (const Call *call)
 {
     const Peer *peer = call->peer;
-    return (call->procedure->flags & PROCEDURE_OPENS) && !peer->opened && !peer->readonly && server_wants_polkit (peer->server, peer->identity);
+    return (call->procedure->flags & PROCEDURE_OPENS) && !peer->opened && !peer->readonly
+           && server_wants_polkit (peer->server, peer->identity);
 }
 
-static void peer_call (Peer *peer, const FrameHeader *header, const Procedure *procedure, const guint8 *payload, gsize length)
+/* What came with the packet is what counts, not what its arguments say. */
+static gboolean take_fds (Call *call, const guint8 **payload, gsize *length, GError **error)
+{
+    if (call->header.type != FRAME_CALL_FDS)
+        return TRUE;
+    guint32 said = frame_count_fds (&call->header, *payload, *length);
+    call->n_fds = link_take_fds (call->peer->link, call->fds);
+    *payload += 4;
+    *length -= 4;
+    return call->n_fds == said
+           || error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                         _("%s: %u descriptors were announced, %u came"), call->procedure->name,
+                         said, call->n_fds);
+}
+
+static void peer_call (Peer *peer, const FrameHeader *header, const Procedure *procedure,
+                       const guint8 *payload, gsize length)
 {
     Call *call = g_new0 (Call, 1);
     GError *error = NULL;
-    *call = (Call) { .peer = peer_ref (peer), .header = *header, .procedure = procedure };
+    *call = (Call){ .peer = peer_ref (peer), .header = *header, .procedure = procedure };
     peer->in_work++;
 
-    if (!check_procedure (peer, procedure, &error) || !decode_args (call, payload, length, &error) ||
-        !check_access (call, &error)) {
+    if (!take_fds (call, &payload, &length, &error) || !check_procedure (peer, procedure, &error)
+        || !decode_args (call, payload, length, &error) || !check_access (call, &error)) {
         if (g_error_matches (error, BAK_ERROR, BAK_ERROR_CONNECTION)) {
             error->domain = RPC_ERROR;
             error->code = RPC_ERROR_RPC;
@@ -294,9 +363,10 @@ static void peer_call (Peer *peer, const FrameHeader *header, const Procedure *p
     call_run (call);
 }
 
-static const Program *find_program (const FrameHeader *header)
+static const Program *find_program (Server *server, const FrameHeader *header)
 {
-    for (guint i = 0; i < G_N_ELEMENTS (programs); i++)
+    const Program *const *programs = server_programs (server);
+    for (guint i = 0; programs[i]; i++)
         if (programs[i]->number == header->program && programs[i]->version == header->version)
             return programs[i];
     return NULL;
@@ -308,10 +378,11 @@ static void peer_keepalive (Peer *peer, const FrameHeader *header)
         peer_send_message (peer, PROGRAM_KEEPALIVE, 1, KEEPALIVE_PONG, NULL, NULL);
 }
 
-static void peer_packet (Link *link, const FrameHeader *header, const guint8 *payload, gsize length, gpointer data)
+static void peer_packet (Link *link, const FrameHeader *header, const guint8 *payload, gsize length,
+                         gpointer data)
 {
     Peer *peer = data;
-    const Program *program = find_program (header);
+    const Program *program = find_program (peer->server, header);
     const Procedure *procedure = program ? program->find (header->procedure) : NULL;
 
     peer->pings = 0;
@@ -320,11 +391,15 @@ static void peer_packet (Link *link, const FrameHeader *header, const guint8 *pa
     else if (header->type == FRAME_MESSAGE || header->type == FRAME_STREAM)
         return;
     else if (!program)
-        send_rpc_error (peer, header, "Cannot find program %u version %u", header->program, header->version);
+        send_rpc_error (peer, header, "Cannot find program %u version %u", header->program,
+                        header->version);
     else if (!procedure)
         send_rpc_error (peer, header, "unknown procedure: %d", header->procedure);
-    else if (header->type != FRAME_CALL || header->status != FRAME_OK)
-        send_rpc_error (peer, header, "Unexpected message type %u with status %u", header->type, header->status);
+    else if (header->status != FRAME_OK
+             || (header->type != FRAME_CALL
+                 && (header->type != FRAME_CALL_FDS || !(procedure->flags & PROCEDURE_FDS))))
+        send_rpc_error (peer, header, "Unexpected message type %u with status %u", header->type,
+                        header->status);
     else
         peer_call (peer, header, procedure, payload, length);
 }
@@ -337,13 +412,23 @@ static void peer_drained (Link *link, gpointer data)
 static void peer_closed (Link *link, const GError *error, gpointer data)
 {
     Peer *peer = data;
-    g_debug ("peer %" G_GUINT64_FORMAT " is gone: %s", peer->number, error ? error->message : "end");
+    g_debug ("peer %" G_GUINT64_FORMAT " is gone: %s", peer->number,
+             error ? error->message : "end");
     g_atomic_int_set (&peer->gone, TRUE);
+    server_keeps (peer->server, peer, 0);
     server_peer_gone (peer->server, peer);
     peer_unref (peer);
 }
 
-const LinkFuncs peer_link_funcs = { .packet = peer_packet, .closed = peer_closed, .drained = peer_drained };
+static void peer_keeps (Link *link, gsize bytes, gpointer data)
+{
+    Peer *peer = data;
+    server_keeps (peer->server, peer, bytes);
+}
+
+const LinkFuncs peer_link_funcs = {
+    .packet = peer_packet, .closed = peer_closed, .keeps = peer_keeps, .drained = peer_drained
+};
 
 void peer_add (Server *server, Link *link, Identity *identity, gboolean readonly)
 {
@@ -355,7 +440,10 @@ void peer_add (Server *server, Link *link, Identity *identity, gboolean readonly
     peer->readonly = readonly;
     peer->since = g_get_monotonic_time ();
     server_link_peer (server, peer);
-    g_debug ("peer %" G_GUINT64_FORMAT ": %s from %s", peer->number, identity->name, identity->address);
+    g_debug ("peer %" G_GUINT64_FORMAT ": %s from %s", peer->number, identity->name,
+             identity->address);
+    peer->passed = passed_new ();
+    link_accept_fds (link);
     link_start (link, MAX_PACKET_BEFORE_OPEN, peer);
 }
 
@@ -369,14 +457,27 @@ void peer_open (Peer *peer, gboolean readonly)
     server_peer_opened (peer->server, peer);
 }
 
+/* A byte now and then is not progress. */
+static gboolean is_too_slow (Peer *peer, gint64 now)
+{
+    const ServerLimits *limits = server_limits (peer->server);
+    gsize half = link_half (peer->link);
+    gint64 grace = (gint64) limits->half_seconds * G_USEC_PER_SEC
+                   + (gint64) (half * G_USEC_PER_SEC / MAX (1, limits->slow_rate));
+    return half > 0 && now - link_half_since (peer->link) > grace;
+}
+
 static const char *peer_fault (Peer *peer, gint64 now)
 {
     const ServerLimits *limits = server_limits (peer->server);
     gint64 half = (gint64) limits->half_seconds * G_USEC_PER_SEC;
-    if (!peer->opened && peer->in_work == 0 && now - peer->since > (gint64) limits->open_seconds * G_USEC_PER_SEC)
+    if (!peer->opened && peer->in_work == 0
+        && now - peer->since > (gint64) limits->open_seconds * G_USEC_PER_SEC)
         return "did not open the connection in time";
     if (!peer->throttled && link_half (peer->link) > 0 && now - link_last_input (peer->link) > half)
         return "left a packet unfinished";
+    if (!peer->throttled && is_too_slow (peer, now))
+        return "sends a packet too slowly";
     if (link_queued (peer->link) > 0 && now - link_last_output (peer->link) > half)
         return "does not read its replies";
     if (peer->keepalive && peer->pings >= KEEPALIVE_COUNT)
@@ -384,16 +485,22 @@ static const char *peer_fault (Peer *peer, gint64 now)
     return NULL;
 }
 
+void peer_drop (Peer *peer, const char *fault)
+{
+    g_message ("peer %" G_GUINT64_FORMAT " (%s from %s) is dropped: it %s", peer->number,
+               peer->identity->name, peer->identity->address, fault);
+    link_close (peer->link, NULL);
+}
+
 void peer_sweep (Peer *peer, gint64 now)
 {
     const char *fault = peer_fault (peer, now);
     if (fault) {
-        g_message ("peer %" G_GUINT64_FORMAT " (%s from %s) is dropped: it %s", peer->number, peer->identity->name,
-                   peer->identity->address, fault);
-        link_close (peer->link, NULL);
+        peer_drop (peer, fault);
         return;
     }
-    if (!peer->keepalive || now - link_last_input (peer->link) < KEEPALIVE_SECONDS * G_USEC_PER_SEC / 2)
+    if (!peer->keepalive
+        || now - link_last_input (peer->link) < KEEPALIVE_SECONDS * G_USEC_PER_SEC / 2)
         return;
     peer->pings++;
     peer_send_message (peer, PROGRAM_KEEPALIVE, 1, KEEPALIVE_PING, NULL, NULL);
@@ -408,10 +515,14 @@ int peer_register (Peer *peer, guint32 program, int kind, const char *domain, GE
         g_array_set_clear_func (peer->registrations, registration_clear);
     }
     if (peer->registrations->len >= MAX_REGISTRATIONS) {
-        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("more than %d event registrations on one connection"), MAX_REGISTRATIONS);
+        error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                   _("more than %d event registrations on one connection"), MAX_REGISTRATIONS);
         return -1;
     }
-    Registration registration = { .id = server_next_id (peer->server), .program = program, .kind = kind, .domain = g_strdup (domain) };
+    Registration registration = { .id = server_next_id (peer->server),
+                                  .program = program,
+                                  .kind = kind,
+                                  .domain = g_strdup (domain) };
     g_array_append_val (peer->registrations, registration);
     return registration.id;
 }

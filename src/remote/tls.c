@@ -4,91 +4,6 @@
 #include "remote/peer.h"
 #include "util/config.h"
 
-enum { TLS_TIMEOUT_SECONDS = 30 };
-
-/* libvirt's names (servercert.pem), else QEMU's (server-cert.pem), so that one directory serves the daemon and its exports. */
-static char *pem_file (const char *dir, const char *role, const char *what)
-{
-    g_autofree char *name = g_strdup_printf ("%s%s.pem", role, what), *other = g_strdup_printf ("%s-%s.pem", role, what);
-    g_autofree char *path = g_build_filename (dir, name, NULL), *second = g_build_filename (dir, other, NULL);
-    return g_file_test (second, G_FILE_TEST_EXISTS) && !g_file_test (path, G_FILE_TEST_EXISTS) ? g_steal_pointer (&second) : g_steal_pointer (&path);
-}
-
-static GTlsCertificate *load_pair (const char *dir, const char *role, GError **error)
-{
-    g_autofree char *cert = pem_file (dir, role, "cert"), *key = pem_file (dir, role, "key");
-    g_autoptr (GError) why = NULL;
-    GTlsCertificate *pair = g_tls_certificate_new_from_files (cert, key, &why);
-    if (!pair)
-        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("TLS: cannot use certificate '%s' with key '%s': %s"), cert, key, why->message);
-    return pair;
-}
-
-static GTlsDatabase *load_ca (const char *dir, GError **error)
-{
-    g_autofree char *ca = pem_file (dir, "ca", "cert");
-    g_autoptr (GError) why = NULL;
-    GTlsDatabase *database = g_tls_file_database_new (ca, &why);
-    if (!database)
-        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("TLS: cannot use the authority's certificate '%s': %s"), ca, why->message);
-    return database;
-}
-
-static char *tls_dir (const char *dir, GError **error)
-{
-    char *chosen = dir ? g_strdup (dir) : config_get_string ("tls_x509_dir");
-    if (!chosen)
-        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("TLS: no certificates: set tls_x509_dir in the configuration"));
-    else if (!g_tls_backend_supports_tls (g_tls_backend_get_default ())) {
-        g_clear_pointer (&chosen, g_free);
-        error_set (error, BAK_ERROR_NOT_SUPPORTED, _("TLS: this system's GIO has no TLS module (install glib-networking)"));
-    }
-    return chosen;
-}
-
-static GIOStream *handshake (GSocketConnection *connection, const char *host, GTlsDatabase *ca, GTlsCertificate *pair, GError **error)
-{
-    g_autoptr (GSocketConnectable) identity = g_network_address_new (host, 0);
-    g_autoptr (GIOStream) stream = g_tls_client_connection_new (G_IO_STREAM (connection), identity, error);
-    char byte = 0;
-    if (!stream)
-        return NULL;
-    g_tls_connection_set_database (G_TLS_CONNECTION (stream), ca);
-    g_tls_connection_set_certificate (G_TLS_CONNECTION (stream), pair);
-    g_tls_connection_set_require_close_notify (G_TLS_CONNECTION (stream), FALSE);
-    if (!g_tls_connection_handshake (G_TLS_CONNECTION (stream), NULL, error))
-        return NULL;
-    gssize n = g_input_stream_read (g_io_stream_get_input_stream (stream), &byte, 1, NULL, error);
-    if (n == 1 && byte == 1)
-        return g_steal_pointer (&stream);
-    if (n >= 0)
-        error_set (error, BAK_ERROR_ACCESS_DENIED, _("the server does not accept our certificate"));
-    return NULL;
-}
-
-GIOStream *tls_connect (const char *host, int port, const char *dir, GError **error)
-{
-    g_autofree char *chosen = tls_dir (dir, error);
-    g_autoptr (GTlsDatabase) ca = chosen ? load_ca (chosen, error) : NULL;
-    g_autoptr (GTlsCertificate) pair = ca ? load_pair (chosen, "client", error) : NULL;
-    if (!pair)
-        return NULL;
-    g_autoptr (GSocketClient) client = g_socket_client_new ();
-    g_autoptr (GError) why = NULL;
-    g_socket_client_set_timeout (client, TLS_TIMEOUT_SECONDS);
-    g_autoptr (GSocketConnection) connection = g_socket_client_connect_to_host (client, host, port, NULL, &why);
-    GIOStream *stream = connection ? handshake (connection, host, ca, pair, &why) : NULL;
-    if (stream) {
-        g_socket_set_timeout (g_socket_connection_get_socket (connection), 0);
-        return stream;
-    }
-    error_set (error, why && why->domain == BAK_ERROR ? (BakErrorCode) why->code : BAK_ERROR_CONNECTION,
-               _("cannot connect to '%s' port %d by TLS: %s"), host, port, why ? why->message : "");
-    return NULL;
-}
-
-/* The server's side */
-
 struct _TlsListener {
     Server *server;
     GSocketService *service;
@@ -96,7 +11,7 @@ struct _TlsListener {
     GTlsDatabase *ca;
     char *allowed;
     GCancellable *ending;
-    guint shaking;              /* connections before the end of their handshake */
+    guint shaking; /* connections before the end of their handshake */
 };
 
 /* One connection until it is a peer. */
@@ -114,7 +29,8 @@ gboolean tls_parse_address (const char *text, GSocketAddress **ret, GError **err
     const char *colon = strrchr (text, ':');
     guint64 port = 0;
     if (!colon || !g_ascii_string_to_unsigned (colon + 1, 10, 1, 65535, &port, NULL))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("'%s': expected ADDRESS:PORT with a port of 1 to 65535"), text);
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                          _("'%s': expected ADDRESS:PORT with a port of 1 to 65535"), text);
     g_autofree char *host = g_strndup (text, colon - text);
     gsize length = strlen (host);
     if (length >= 2 && host[0] == '[' && host[length - 1] == ']') {
@@ -122,7 +38,9 @@ gboolean tls_parse_address (const char *text, GSocketAddress **ret, GError **err
         memmove (host, host + 1, length - 1);
     }
     *ret = g_inet_socket_address_new_from_string (*host ? host : "::", port);
-    return *ret != NULL || error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("'%s': '%s' is not an address"), text, host);
+    return *ret != NULL
+           || error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("'%s': '%s' is not an address"),
+                         text, host);
 }
 
 static void handshake_free (Handshake *handshake)
@@ -152,8 +70,10 @@ static gboolean name_is_allowed (const char *allowed, const char *name)
 /* NULL with the reason when this client may not come in. */
 static Identity *judge (Handshake *handshake, const char **ret_why)
 {
-    GTlsCertificate *certificate = g_tls_connection_get_peer_certificate (G_TLS_CONNECTION (handshake->stream));
-    g_autofree char *subject = certificate ? g_tls_certificate_get_subject_name (certificate) : NULL;
+    GTlsCertificate *certificate =
+        g_tls_connection_get_peer_certificate (G_TLS_CONNECTION (handshake->stream));
+    g_autofree char *subject =
+        certificate ? g_tls_certificate_get_subject_name (certificate) : NULL;
     if (!subject) {
         *ret_why = "its certificate has no subject";
         return NULL;
@@ -163,7 +83,8 @@ static Identity *judge (Handshake *handshake, const char **ret_why)
     g_autoptr (Policy) policy = server_get_policy (handshake->listener->server);
     if (name_is_allowed (handshake->listener->allowed, shown) && policy_knows (policy, identity))
         return g_steal_pointer (&identity);
-    g_message ("tls: %s from %s is not allowed: no line 'tls:%s ...' in the policy, or tls_allowed_names leaves it out",
+    g_message ("tls: %s from %s is not allowed: no line 'tls:%s ...' in the policy, or "
+               "tls_allowed_names leaves it out",
                shown, handshake->from, shown);
     *ret_why = "not allowed";
     return NULL;
@@ -197,8 +118,9 @@ static void shaken (GObject *stream, GAsyncResult *result, gpointer data)
     else
         identity = judge (handshake, &why);
     if (identity) {
-        g_output_stream_write_all_async (g_io_stream_get_output_stream (handshake->stream), &yes, 1, G_PRIORITY_DEFAULT,
-                                         handshake->cancellable, confirmed, handshake);
+        g_output_stream_write_all_async (g_io_stream_get_output_stream (handshake->stream), &yes, 1,
+                                         G_PRIORITY_DEFAULT, handshake->cancellable, confirmed,
+                                         handshake);
         return;
     }
     server_turns_away (handshake->listener->server, handshake->from, why);
@@ -207,13 +129,15 @@ static void shaken (GObject *stream, GAsyncResult *result, gpointer data)
 }
 
 /* A server is always asked; what GIO found wrong is in flags. */
-static gboolean accept_certificate (GTlsConnection *connection, GTlsCertificate *certificate, GTlsCertificateFlags flags, gpointer data)
+static gboolean accept_certificate (GTlsConnection *connection, GTlsCertificate *certificate,
+                                    GTlsCertificateFlags flags, gpointer data)
 {
     Handshake *handshake = data;
     if (flags == 0)
         return TRUE;
     g_autofree char *subject = g_tls_certificate_get_subject_name (certificate);
-    g_autofree char *shown = text_sanitize (subject, 512), *what = g_flags_to_string (G_TYPE_TLS_CERTIFICATE_FLAGS, flags);
+    g_autofree char *shown = text_sanitize (subject, 512),
+                    *what = g_flags_to_string (G_TYPE_TLS_CERTIFICATE_FLAGS, flags);
     g_message ("tls: the certificate of %s from %s: %s", shown, handshake->from, what);
     return FALSE;
 }
@@ -232,17 +156,20 @@ static void listener_ends (GCancellable *ending, gpointer cancellable)
 static char *remote_address (GSocketConnection *connection)
 {
     g_autoptr (GSocketAddress) address = g_socket_connection_get_remote_address (connection, NULL);
-    return address ? g_socket_connectable_to_string (G_SOCKET_CONNECTABLE (address)) : g_strdup ("tcp");
+    return address ? g_socket_connectable_to_string (G_SOCKET_CONNECTABLE (address))
+                   : g_strdup ("tcp");
 }
 
-static gboolean incoming (GSocketService *service, GSocketConnection *connection, GObject *source, gpointer data)
+static gboolean incoming (GSocketService *service, GSocketConnection *connection, GObject *source,
+                          gpointer data)
 {
     TlsListener *listener = data;
     const ServerLimits *limits = server_limits (listener->server);
     g_autoptr (GError) error = NULL;
     g_autoptr (GIOStream) stream = NULL;
-    if (!server_accepts_peer (listener->server, NULL) || listener->shaking >= limits->max_anonymous ||
-        !(stream = g_tls_server_connection_new (G_IO_STREAM (connection), listener->pair, &error))) {
+    if (!server_accepts_peer (listener->server, NULL) || listener->shaking >= limits->max_anonymous
+        || !(stream =
+                 g_tls_server_connection_new (G_IO_STREAM (connection), listener->pair, &error))) {
         g_autofree char *from = remote_address (connection);
         server_turns_away (listener->server, from, error ? error->message : "too many peers");
         return TRUE;
@@ -256,21 +183,26 @@ static gboolean incoming (GSocketService *service, GSocketConnection *connection
     handshake->stream = g_steal_pointer (&stream);
     handshake->cancellable = g_cancellable_new ();
     handshake->from = remote_address (connection);
-    handshake->ending = g_cancellable_connect (listener->ending, G_CALLBACK (listener_ends), handshake->cancellable, NULL);
+    handshake->ending = g_cancellable_connect (listener->ending, G_CALLBACK (listener_ends),
+                                               handshake->cancellable, NULL);
     handshake->timeout = g_timeout_source_new_seconds (limits->open_seconds);
-    g_source_set_callback (handshake->timeout, cancel, g_object_ref (handshake->cancellable), g_object_unref);
+    g_source_set_callback (handshake->timeout, cancel, g_object_ref (handshake->cancellable),
+                           g_object_unref);
     g_source_attach (handshake->timeout, server_context (listener->server));
     listener->shaking++;
-    g_signal_connect (handshake->stream, "accept-certificate", G_CALLBACK (accept_certificate), handshake);
-    g_tls_connection_handshake_async (G_TLS_CONNECTION (handshake->stream), G_PRIORITY_DEFAULT, handshake->cancellable, shaken, handshake);
+    g_signal_connect (handshake->stream, "accept-certificate", G_CALLBACK (accept_certificate),
+                      handshake);
+    g_tls_connection_handshake_async (G_TLS_CONNECTION (handshake->stream), G_PRIORITY_DEFAULT,
+                                      handshake->cancellable, shaken, handshake);
     return TRUE;
 }
 
-gboolean tls_listener_reload (TlsListener *listener, const char *dir, const char *allowed, GError **error)
+gboolean tls_listener_reload (TlsListener *listener, const char *dir, const char *allowed,
+                              GError **error)
 {
     g_autofree char *chosen = tls_dir (dir, error);
-    g_autoptr (GTlsDatabase) ca = chosen ? load_ca (chosen, error) : NULL;
-    g_autoptr (GTlsCertificate) pair = ca ? load_pair (chosen, "server", error) : NULL;
+    g_autoptr (GTlsDatabase) ca = chosen ? tls_load_ca (chosen, error) : NULL;
+    g_autoptr (GTlsCertificate) pair = ca ? tls_load_pair (chosen, "server", error) : NULL;
     if (!pair)
         return FALSE;
     g_set_object (&listener->pair, pair);
@@ -284,13 +216,15 @@ gboolean tls_check (const char *address, GError **error)
 {
     g_autoptr (GSocketAddress) where = NULL;
     TlsListener listener = { 0 };
-    gboolean ok = tls_parse_address (address, &where, error) && tls_listener_reload (&listener, NULL, NULL, error);
+    gboolean ok = tls_parse_address (address, &where, error)
+                  && tls_listener_reload (&listener, NULL, NULL, error);
     g_clear_object (&listener.pair);
     g_clear_object (&listener.ca);
     return ok;
 }
 
-TlsListener *tls_listen (Server *server, const char *address, const char *dir, const char *allowed, GError **error)
+TlsListener *tls_listen (Server *server, const char *address, const char *dir, const char *allowed,
+                         GError **error)
 {
     g_autoptr (GSocketAddress) where = NULL;
     g_autoptr (GError) why = NULL;
@@ -302,9 +236,12 @@ TlsListener *tls_listen (Server *server, const char *address, const char *dir, c
     listener->service = g_socket_service_new ();
     g_socket_listener_set_backlog (G_SOCKET_LISTENER (listener->service), 128);
     gboolean ok = tls_listener_reload (listener, dir, allowed, error);
-    if (ok && !g_socket_listener_add_address (G_SOCKET_LISTENER (listener->service), where, G_SOCKET_TYPE_STREAM,
-                                              G_SOCKET_PROTOCOL_TCP, NULL, NULL, &why))
-        ok = error_set (error, BAK_ERROR_IO, _("cannot listen on '%s': %s"), address, why->message);
+    if (ok
+        && !g_socket_listener_add_address (G_SOCKET_LISTENER (listener->service), where,
+                                           G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_TCP, NULL, NULL,
+                                           &why))
+        ok =
+            error_set (error, BAK_ERROR_IO, _("cannot listen on '%s': %s"), address, why->message);
     if (!ok) {
         tls_listener_free (listener);
         return NULL;

@@ -48,7 +48,8 @@ char *watcher_program (void)
     g_autofree char *cousin = g_build_filename (dir, "..", "libbackupd", "libbackupd", NULL);
     char **const candidates[] = { &beside, &cousin };
     for (guint i = 0; i < G_N_ELEMENTS (candidates); i++)
-        if (g_file_test (*candidates[i], G_FILE_TEST_IS_EXECUTABLE) && !g_file_test (*candidates[i], G_FILE_TEST_IS_DIR))
+        if (g_file_test (*candidates[i], G_FILE_TEST_IS_EXECUTABLE)
+            && !g_file_test (*candidates[i], G_FILE_TEST_IS_DIR))
             return g_steal_pointer (candidates[i]);
     return g_steal_pointer (&installed);
 }
@@ -65,7 +66,9 @@ static gboolean wait_ready (int fd, const char *log, GError **error)
         if (n < 0 && errno == EINTR)
             continue;
         if (n == 0)
-            return error_set (error, BAK_ERROR_TIMEOUT, _("the watcher did not become ready in %d s (see '%s')"), READY_SECONDS, log);
+            return error_set (error, BAK_ERROR_TIMEOUT,
+                              _("the watcher did not become ready in %d s (see '%s')"),
+                              READY_SECONDS, log);
         ssize_t got = read (fd, &byte, 1);
         if (got == 1)
             return TRUE;
@@ -76,15 +79,18 @@ static gboolean wait_ready (int fd, const char *log, GError **error)
     g_autofree char *said = NULL;
     files_read (log, 65536, &said, NULL, NULL);
     g_autofree char *shown = text_sanitize (said ? g_strstrip (said) : "", 1024);
-    return error_set (error, BAK_ERROR_INTERNAL, _("the watcher ended before it was ready: %s"), *shown ? shown : log);
+    return error_set (error, BAK_ERROR_INTERNAL, _("the watcher ended before it was ready: %s"),
+                      *shown ? shown : log);
 }
 
-static GSubprocess *spawn (const char *program, const char *state_dir, const char *guest, const char *uri, int socket_fd, int ready_fd,
-                           int log_fd, GError **error)
+static GSubprocess *spawn (const char *program, const char *state_dir, const char *guest,
+                           const char *uri, int socket_fd, int ready_fd, int log_fd, GError **error)
 {
     enum { SOCKET_FD = 3, READY_FD = 4 };
-    const char *const argv[] = { program, "--watch", guest, "--state-dir", state_dir, "--socket-fd", "3", "--ready-fd", "4",
-                                 uri ? "--uri" : NULL, uri, NULL };
+    const char *const argv[] = {
+        program, "--watch",    guest, "--state-dir",        state_dir, "--socket-fd",
+        "3",     "--ready-fd", "4",   uri ? "--uri" : NULL, uri,       NULL
+    };
     g_autoptr (GSubprocessLauncher) launcher = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_NONE);
     g_subprocess_launcher_take_stderr_fd (launcher, fcntl (log_fd, F_DUPFD_CLOEXEC, 10));
     g_subprocess_launcher_take_stdout_fd (launcher, fcntl (log_fd, F_DUPFD_CLOEXEC, 10));
@@ -95,14 +101,17 @@ static GSubprocess *spawn (const char *program, const char *state_dir, const cha
 
 gboolean watcher_spawn (const char *state_dir, const char *guest, const char *uri, GError **error)
 {
-    g_autofree char *path = watcher_socket (state_dir, guest), *log = guest_file (state_dir, guest, "watcher.log");
+    g_autofree char *path = watcher_socket (state_dir, guest),
+                    *log = guest_file (state_dir, guest, "watcher.log");
     g_autofree char *program = watcher_program ();
     g_autoptr (GError) why = NULL;
     int ready[2];
 
     if (!g_file_test (program, G_FILE_TEST_IS_EXECUTABLE))
-        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("cannot start a watcher: '%s' is not there (set LIBBACKUPD or libbackupd_path)"),
-                          program);
+        return error_set (
+            error, BAK_ERROR_NOT_SUPPORTED,
+            _("cannot start a watcher: '%s' is not there (set LIBBACKUPD or libbackupd_path)"),
+            program);
     int listener = server_bind_unix (path, 0600, NULL, error);
     if (listener < 0)
         return FALSE;
@@ -115,12 +124,14 @@ gboolean watcher_spawn (const char *state_dir, const char *guest, const char *ur
         g_unlink (path);
         return FALSE;
     }
-    g_autoptr (GSubprocess) process = spawn (program, state_dir, guest, uri, listener, ready[1], log_fd, &why);
+    g_autoptr (GSubprocess) process =
+        spawn (program, state_dir, guest, uri, listener, ready[1], log_fd, &why);
     close (ready[1]);
     close (log_fd);
     close (listener);
     gboolean ok = process ? wait_ready (ready[0], log, error)
-                          : error_set (error, BAK_ERROR_INTERNAL, _("cannot run '%s': %s"), program, why->message);
+                          : error_set (error, BAK_ERROR_INTERNAL, _("cannot run '%s': %s"),
+                                       program, why->message);
     close (ready[0]);
     if (ok)
         return TRUE;

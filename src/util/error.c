@@ -4,7 +4,7 @@
 #include <glib/gi18n-lib.h>
 #include "util/error.h"
 
-G_DEFINE_QUARK (bak-error, bak_internal_error)
+G_DEFINE_QUARK (bak - error, bak_internal_error)
 
 gboolean error_set (GError **error, BakErrorCode code, const char *format, ...)
 {
@@ -28,10 +28,14 @@ gboolean error_note (GError **error, const char *format, ...)
     return FALSE;
 }
 
-static const struct { int errnum; BakErrorCode code; } errno_codes[] = {
-    { ENOSPC, BAK_ERROR_NO_SPACE }, { EDQUOT, BAK_ERROR_NO_SPACE }, { EACCES, BAK_ERROR_ACCESS_DENIED },
-    { EPERM, BAK_ERROR_ACCESS_DENIED }, { EROFS, BAK_ERROR_ACCESS_DENIED }, { EEXIST, BAK_ERROR_EXISTS },
-    { ETIMEDOUT, BAK_ERROR_TIMEOUT }, { ECANCELED, BAK_ERROR_ABORTED },
+static const struct {
+    int errnum;
+    BakErrorCode code;
+} errno_codes[] = {
+    { ENOSPC, BAK_ERROR_NO_SPACE },      { EDQUOT, BAK_ERROR_NO_SPACE },
+    { EACCES, BAK_ERROR_ACCESS_DENIED }, { EPERM, BAK_ERROR_ACCESS_DENIED },
+    { EROFS, BAK_ERROR_ACCESS_DENIED },  { EEXIST, BAK_ERROR_EXISTS },
+    { ETIMEDOUT, BAK_ERROR_TIMEOUT },    { ECANCELED, BAK_ERROR_ABORTED },
 };
 
 static BakErrorCode code_from_errno (int errnum)
@@ -57,11 +61,13 @@ BakErrorCode error_code (const GError *error)
         return BAK_ERROR_NONE;
     if (error->domain == BAK_ERROR)
         return error->code;
-    if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_NO_SPACE) || g_error_matches (error, G_FILE_ERROR, G_FILE_ERROR_NOSPC))
+    if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_NO_SPACE)
+        || g_error_matches (error, G_FILE_ERROR, G_FILE_ERROR_NOSPC))
         return BAK_ERROR_NO_SPACE;
     if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
         return BAK_ERROR_TIMEOUT;
-    if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED) || g_error_matches (error, G_FILE_ERROR, G_FILE_ERROR_ACCES))
+    if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED)
+        || g_error_matches (error, G_FILE_ERROR, G_FILE_ERROR_ACCES))
         return BAK_ERROR_ACCESS_DENIED;
     if (error->domain == G_IO_ERROR || error->domain == G_FILE_ERROR)
         return BAK_ERROR_IO;

@@ -8,7 +8,8 @@
 GQuark bak_internal_error_quark (void);
 
 /* Sets *error; returns FALSE so that `return error_set (...)` reads well. */
-gboolean error_set (GError **error, BakErrorCode code, const char *format, ...) G_GNUC_PRINTF (3, 4);
+gboolean error_set (GError **error, BakErrorCode code, const char *format, ...)
+    G_GNUC_PRINTF (3, 4);
 
 /* Prefixes *error with the object ("disk 'vda': ..."), keeps its code; returns FALSE. */
 gboolean error_note (GError **error, const char *format, ...) G_GNUC_PRINTF (2, 3);

@@ -3,36 +3,13 @@
 #include <ftw.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <glib/gi18n-lib.h>
 #include <glib/gstdio.h>
-#include "util/config.h"
 #include "util/error.h"
 #include "util/files.h"
-
-char *files_state_dir (gboolean session)
-{
-    const char *env = g_getenv ("LIBBACKUP_STATE_DIR");
-    if (env && *env)
-        return g_canonicalize_filename (env, NULL);
-    char *configured = config_get_string ("state_dir");
-    if (configured)
-        return configured;
-    if (!session)
-        return g_strdup ("/var/lib/libbackup");
-    const char *base = g_getenv ("XDG_STATE_HOME");
-    if (base && g_path_is_absolute (base))
-        return g_build_filename (base, "libbackup", NULL);
-    return g_build_filename (g_get_home_dir (), ".local", "state", "libbackup", NULL);
-}
-
-char *files_default_socket (gboolean session)
-{
-    if (!session)
-        return g_strdup ("/run/libbackup/libbackup.sock");
-    return g_build_filename (g_get_user_runtime_dir (), "libbackup", "libbackup.sock", NULL);
-}
 
 gboolean files_make_dir (const char *path, int mode, GError **error)
 {
@@ -55,13 +32,17 @@ static gboolean write_all (int fd, const char *data, gsize length)
     return TRUE;
 }
 
-static gboolean replace (const char *path, const char *data, gssize length, int mode, gboolean durable, GError **error)
+static gboolean replace (const char *path, const char *data, gssize length, int mode,
+                         gboolean durable, GError **error)
 {
-    g_autofree char *temporary = g_strdup_printf ("%s.%d.tmp", path, (int) getpid ());
+    static gint count; /* two threads may write the same file */
+    g_autofree char *temporary =
+        g_strdup_printf ("%s.%d.%d.tmp", path, (int) getpid (), g_atomic_int_add (&count, 1));
     int fd = open (temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd < 0)
         return error_set_errno (error, errno, _("cannot write '%s'"), path);
-    gboolean ok = write_all (fd, data, length < 0 ? strlen (data) : (gsize) length) && (!durable || fsync (fd) == 0);
+    gboolean ok = write_all (fd, data, length < 0 ? strlen (data) : (gsize) length)
+                  && (!durable || fsync (fd) == 0);
     int saved = errno;
     if (close (fd) != 0 && ok) {
         ok = FALSE;
@@ -78,7 +59,8 @@ static gboolean replace (const char *path, const char *data, gssize length, int 
     return !durable || files_fsync_parent (path, error);
 }
 
-gboolean files_write_atomic (const char *path, const char *data, gssize length, int mode, GError **error)
+gboolean files_write_atomic (const char *path, const char *data, gssize length, int mode,
+                             GError **error)
 {
     return replace (path, data, length, mode, TRUE, error);
 }
@@ -88,7 +70,8 @@ gboolean files_replace (const char *path, const char *data, gssize length, int m
     return replace (path, data, length, mode, FALSE, error);
 }
 
-gboolean files_read (const char *path, gsize max, char **ret_data, gsize *ret_length, GError **error)
+gboolean files_read (const char *path, gsize max, char **ret_data, gsize *ret_length,
+                     GError **error)
 {
     if (max == 0)
         max = 16 * 1024 * 1024;
@@ -98,7 +81,9 @@ gboolean files_read (const char *path, gsize max, char **ret_data, gsize *ret_le
     struct stat st;
     if (fstat (fd, &st) != 0 || !S_ISREG (st.st_mode) || (gsize) st.st_size > max) {
         close (fd);
-        return error_set (error, BAK_ERROR_IO, _("'%s' is not a regular file of at most %" G_GSIZE_FORMAT " bytes"), path, max);
+        return error_set (error, BAK_ERROR_IO,
+                          _("'%s' is not a regular file of at most %" G_GSIZE_FORMAT " bytes"),
+                          path, max);
     }
     GString *data = g_string_sized_new (st.st_size + 1);
     char buffer[16384];
@@ -158,7 +143,7 @@ int files_lock (const char *path, guint wait_ms, GError **error)
             close (fd);
             return -1;
         }
-        g_usleep (5000);    /* flock has no deadline of its own */
+        g_usleep (5000); /* flock has no deadline of its own */
     }
     return fd;
 }
@@ -190,14 +175,57 @@ gboolean files_same (const char *one, const char *other)
 
     if (g_str_equal (one, other))
         return TRUE;
-    return stat (one, &a) == 0 && stat (other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return stat (one, &a) == 0 && stat (other, &b) == 0 && a.st_dev == b.st_dev
+           && a.st_ino == b.st_ino;
 }
 
 char *files_id (const char *path)
 {
     struct statx st;
-    if (statx (AT_FDCWD, path, 0, STATX_TYPE | STATX_INO | STATX_BTIME, &st) != 0 || !(st.stx_mask & STATX_BTIME) || !S_ISREG (st.stx_mode))
+    if (statx (AT_FDCWD, path, 0, STATX_TYPE | STATX_INO | STATX_BTIME, &st) != 0
+        || !(st.stx_mask & STATX_BTIME) || !S_ISREG (st.stx_mode))
         return NULL;
-    return g_strdup_printf ("%u:%u:%" G_GUINT64_FORMAT ":%" G_GINT64_FORMAT ".%09u", st.stx_dev_major, st.stx_dev_minor, (guint64) st.stx_ino,
+    return g_strdup_printf ("%u:%u:%" G_GUINT64_FORMAT ":%" G_GINT64_FORMAT ".%09u",
+                            st.stx_dev_major, st.stx_dev_minor, (guint64) st.stx_ino,
                             (gint64) st.stx_btime.tv_sec, st.stx_btime.tv_nsec);
+}
+
+static const char *without_device (const char *id)
+{
+    const char *minor = id ? strchr (id, ':') : NULL;
+    const char *rest = minor ? strchr (minor + 1, ':') : NULL;
+    return rest ? rest + 1 : NULL;
+}
+
+gboolean files_id_same (const char *one, const char *other)
+{
+    const char *left = without_device (one);
+    return left && g_strcmp0 (left, without_device (other)) == 0;
+}
+
+static guint64 device_size (const char *path)
+{
+    int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    off_t size = fd < 0 ? -1 : lseek (fd, 0, SEEK_END);
+
+    if (fd >= 0)
+        close (fd);
+    return size < 0 ? 0 : size;
+}
+
+void files_sizes (const char *path, gboolean has_actual, guint64 actual, guint64 *ret_allocation,
+                  guint64 *ret_physical)
+{
+    struct stat st;
+
+    *ret_allocation = *ret_physical = has_actual ? actual : 0;
+    if (!g_path_is_absolute (path) || stat (path, &st) != 0)
+        return;
+    if (S_ISREG (st.st_mode)) {
+        *ret_allocation = (guint64) st.st_blocks * 512;
+        *ret_physical = st.st_size;
+    } else if (S_ISBLK (st.st_mode)) {
+        *ret_physical = device_size (path);
+        *ret_allocation = has_actual && actual ? actual : *ret_physical;
+    }
 }

@@ -17,8 +17,9 @@ static gboolean top_ok (char c, Top *top)
     return TRUE;
 }
 
-/* json-glib recurses for each level, so the depth is known before it starts. It also takes comments, in which a quote
- * would hide what follows; JSON has none. And it takes several values in a row, of which it loses all but the last. */
+/* json-glib recurses for each level, so the depth is known before it starts. It also takes
+ * comments, in which a quote would hide what follows; JSON has none. And it takes several values in
+ * a row, of which it loses all but the last. */
 static gboolean shape_ok (const char *text, gsize length)
 {
     guint depth = 0;
@@ -61,7 +62,8 @@ JsonNode *json_read (const char *text, gssize length, GError **error)
         return NULL;
     }
     if (!shape_ok (text, size)) {
-        error_set (error, BAK_ERROR_IO, _("not JSON: not one value, or nested deeper than %d levels"), JSON_DEPTH_MAX);
+        error_set (error, BAK_ERROR_IO,
+                   _("not JSON: not one value, or nested deeper than %d levels"), JSON_DEPTH_MAX);
         return NULL;
     }
     if (!json_parser_load_from_data (parser, text, size, &why)) {
@@ -75,7 +77,8 @@ JsonNode *json_read (const char *text, gssize length, GError **error)
     return root;
 }
 
-JsonNode *json_read_object (const char *text, gssize length, JsonObject **ret_object, GError **error)
+JsonNode *json_read_object (const char *text, gssize length, JsonObject **ret_object,
+                            GError **error)
 {
     g_autoptr (JsonNode) root = json_read (text, length, error);
 
@@ -103,7 +106,8 @@ static JsonNode *get_value (JsonObject *object, const char *key, GType type)
 {
     JsonNode *node = object ? json_object_get_member (object, key) : NULL;
 
-    return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == type ? node : NULL;
+    return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == type ? node
+                                                                                           : NULL;
 }
 
 const char *json_get_string (JsonObject *object, const char *key)
@@ -138,12 +142,16 @@ JsonArray *json_get_array (JsonObject *object, const char *key)
 
 JsonObject *json_get_element (JsonArray *array, guint i)
 {
-    JsonNode *node = array && i < json_array_get_length (array) ? json_array_get_element (array, i) : NULL;
+    JsonNode *node =
+        array && i < json_array_get_length (array) ? json_array_get_element (array, i) : NULL;
     return node && JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
 }
 
 const char *json_get_string_element (JsonArray *array, guint i)
 {
-    JsonNode *node = array && i < json_array_get_length (array) ? json_array_get_element (array, i) : NULL;
-    return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_STRING ? json_node_get_string (node) : NULL;
+    JsonNode *node =
+        array && i < json_array_get_length (array) ? json_array_get_element (array, i) : NULL;
+    return node && JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_STRING
+               ? json_node_get_string (node)
+               : NULL;
 }

@@ -4,6 +4,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -28,13 +29,14 @@ char *process_find (const char *variable, const char *key, const char *fallback)
 
 typedef struct {
     GPid pid;
-    int fds[2];                 /* stdout, stderr; -1: at its end */
+    int fds[2]; /* stdout, stderr; -1: at its end */
     GString *texts[2];
     gsize max_output;
     gboolean too_much;
 } Run;
 
-/* One read of one pipe; stderr beyond its limit is read and forgotten, stdout beyond it ends the run. */
+/* One read of one pipe; stderr beyond its limit is read and forgotten, stdout beyond it ends the
+ * run. */
 static void run_read (Run *run, int i)
 {
     char buffer[16384];
@@ -69,8 +71,9 @@ static gboolean run_drain (Run *run, gint64 deadline)
     return TRUE;
 }
 
-/* Both pipes are at their end, yet the process may close them and stay; one that hangs in the kernel outlives even SIGKILL.
- * *ret_wait: -1 when somebody else in this process has taken the status. */
+/* Both pipes are at their end, yet the process may close them and stay; one that hangs in the
+ * kernel outlives even SIGKILL. *ret_wait: -1 when somebody else in this process has taken the
+ * status. */
 static gboolean run_reap (Run *run, gint64 deadline, int *ret_wait)
 {
     gint64 left = MAX ((deadline - g_get_monotonic_time ()) / 1000, 0);
@@ -88,25 +91,37 @@ static gboolean run_reap (Run *run, gint64 deadline, int *ret_wait)
     return ended;
 }
 
-static gboolean run_start (Run *run, const char *const *argv, GError **error)
+/* Between fork and exec: who is handed a secret dumps no core. */
+static void forbid_core (gpointer extra)
+{
+    const struct rlimit none = { 0, 0 };
+    if (*(const int *) extra >= 0 && setrlimit (RLIMIT_CORE, &none) != 0)
+        _exit (126);
+}
+
+static gboolean run_start (Run *run, const char *const *argv, int extra, GError **error)
 {
     g_autoptr (GError) why = NULL;
     g_auto (GStrv) env = g_environ_setenv (g_get_environ (), "LC_ALL", "C", TRUE);
+    const int to = PROCESS_EXTRA_FD;
+    const GSpawnFlags flags = G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD;
 
-    if (g_spawn_async_with_pipes (NULL, (char **) argv, env, G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
-                                  &run->pid, NULL, &run->fds[0], &run->fds[1], &why))
+    if (g_spawn_async_with_pipes_and_fds (NULL, argv, (const char *const *) env, flags, forbid_core,
+                                          &extra, -1, -1, -1, &extra, &to, extra >= 0, &run->pid,
+                                          NULL, &run->fds[0], &run->fds[1], &why))
         return TRUE;
-    return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("cannot run '%s': %s"), argv[0], why->message);
+    return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("cannot run '%s': %s"), argv[0],
+                      why->message);
 }
 
-gboolean process_run (const char *const *argv, guint timeout_ms, gsize max_output, int *ret_status,
-                      char **ret_output, char **ret_messages, GError **error)
+gboolean process_run_with (const char *const *argv, int extra, guint timeout_ms, gsize max_output,
+                           int *ret_status, char **ret_output, char **ret_messages, GError **error)
 {
     Run run = { .fds = { -1, -1 }, .max_output = max_output };
     gint64 deadline = g_get_monotonic_time () + (gint64) timeout_ms * 1000;
     int status = 0;
 
-    if (!run_start (&run, argv, error))
+    if (!run_start (&run, argv, extra, error))
         return FALSE;
     run.texts[0] = g_string_new (NULL);
     run.texts[1] = g_string_new (NULL);
@@ -118,13 +133,17 @@ gboolean process_run (const char *const *argv, guint timeout_ms, gsize max_outpu
     g_autofree char *output = g_string_free (run.texts[0], FALSE);
     g_autofree char *messages = g_string_free (run.texts[1], FALSE);
     if (run.too_much)
-        return error_set (error, BAK_ERROR_IO, _("'%s' wrote more than %" G_GSIZE_FORMAT " bytes"), argv[0], max_output);
+        return error_set (error, BAK_ERROR_IO, _("'%s' wrote more than %" G_GSIZE_FORMAT " bytes"),
+                          argv[0], max_output);
     if (!drained || !ended)
-        return error_set (error, BAK_ERROR_TIMEOUT, _("'%s' did not end within %.3g s"), argv[0], timeout_ms / 1000.0);
+        return error_set (error, BAK_ERROR_TIMEOUT, _("'%s' did not end within %.3g s"), argv[0],
+                          timeout_ms / 1000.0);
     if (status == -1)
-        return error_set (error, BAK_ERROR_INTERNAL, _("'%s' ended, but this process reaps the children of others"), argv[0]);
+        return error_set (error, BAK_ERROR_INTERNAL,
+                          _("'%s' ended, but this process reaps the children of others"), argv[0]);
     if (WIFSIGNALED (status))
-        return error_set (error, BAK_ERROR_IO, _("'%s' died of signal %d"), argv[0], WTERMSIG (status));
+        return error_set (error, BAK_ERROR_IO, _("'%s' died of signal %d"), argv[0],
+                          WTERMSIG (status));
     *ret_status = WEXITSTATUS (status);
     if (ret_output)
         *ret_output = g_steal_pointer (&output);
@@ -142,6 +161,13 @@ static gboolean wait_gone_polling (pid_t pid, gint64 deadline)
         g_usleep (5000);
     }
     return TRUE;
+}
+
+gboolean process_run (const char *const *argv, guint timeout_ms, gsize max_output, int *ret_status,
+                      char **ret_output, char **ret_messages, GError **error)
+{
+    return process_run_with (argv, -1, timeout_ms, max_output, ret_status, ret_output, ret_messages,
+                             error);
 }
 
 gboolean process_wait_gone (pid_t pid, guint timeout_ms)
@@ -186,7 +212,7 @@ static gboolean read_stat (pid_t pid, const guint *fields, guint count, guint64 
     g_auto (GStrv) words = rest ? g_strsplit (rest + 1, " ", 64) : NULL;
     guint length = words ? g_strv_length (words) : 0;
     for (guint i = 0; i < count; i++) {
-        guint at = fields[i] - 2;   /* words[0] is empty, words[1] is field 3 */
+        guint at = fields[i] - 2; /* words[0] is empty, words[1] is field 3 */
         if (at >= length)
             return FALSE;
         ret[i] = g_ascii_strtoull (words[at], NULL, 10);
@@ -197,7 +223,14 @@ static gboolean read_stat (pid_t pid, const guint *fields, guint count, guint64 
 guint64 process_start_time (pid_t pid)
 {
     guint64 start = 0;
-    return read_stat (pid, (const guint[]) { 22 }, 1, &start) ? start : 0;
+    return read_stat (pid, (const guint[]){ 22 }, 1, &start) ? start : 0;
+}
+
+gboolean process_is_stopped (pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf ("/proc/%d/stat", (int) pid), *text = NULL;
+    const char *rest = files_read (path, 65536, &text, NULL, NULL) ? strrchr (text, ')') : NULL;
+    return rest && rest[1] == ' ' && (rest[2] == 'T' || rest[2] == 't');
 }
 
 guint64 process_cpu_time (pid_t pid)
@@ -205,12 +238,13 @@ guint64 process_cpu_time (pid_t pid)
     guint64 times[2] = { 0 };
     long ticks = sysconf (_SC_CLK_TCK);
 
-    if (ticks <= 0 || !read_stat (pid, (const guint[]) { 14, 15 }, 2, times))
+    if (ticks <= 0 || !read_stat (pid, (const guint[]){ 14, 15 }, 2, times))
         return 0;
     return (times[0] + times[1]) * (G_GUINT64_CONSTANT (1000000000) / ticks);
 }
 
-/* "libvirt-5f… (enforce)", "system_u:system_r:svirt_t:s0"; NULL: nothing does, or it cannot be seen. */
+/* "libvirt-5f… (enforce)", "system_u:system_r:svirt_t:s0"; NULL: nothing does, or it cannot be
+ * seen. */
 static char *confinement (pid_t pid)
 {
     g_autofree char *path = g_strdup_printf ("/proc/%d/attr/current", (int) pid), *text = NULL;
@@ -231,6 +265,23 @@ char *process_identity (pid_t pid)
     if (pid <= 0 || stat (proc, &st) != 0)
         return NULL;
     getpwuid_r (st.st_uid, &entry, buffer, sizeof buffer, &found);
-    g_autofree char *user = g_strdup_printf (_("user '%s' (uid %u)"), found ? found->pw_name : "?", (guint) st.st_uid);
-    return label ? g_strdup_printf (_("%s, confined by '%s'"), user, label) : g_steal_pointer (&user);
+    g_autofree char *user =
+        g_strdup_printf (_("user '%s' (uid %u)"), found ? found->pw_name : "?", (guint) st.st_uid);
+    return label ? g_strdup_printf (_("%s, confined by '%s'"), user, label)
+                 : g_steal_pointer (&user);
+}
+
+gboolean process_has_socket (pid_t pid, guint64 inode)
+{
+    g_autofree char *path = g_strdup_printf ("/proc/%d/fd", (int) pid),
+                    *wanted = g_strdup_printf ("socket:[%" G_GUINT64_FORMAT "]", inode);
+    g_autoptr (GDir) dir = pid > 0 ? g_dir_open (path, 0, NULL) : NULL;
+    const char *name;
+    while (dir && (name = g_dir_read_name (dir))) {
+        g_autofree char *link = g_build_filename (path, name, NULL);
+        g_autofree char *target = g_file_read_link (link, NULL);
+        if (g_strcmp0 (target, wanted) == 0)
+            return TRUE;
+    }
+    return FALSE;
 }

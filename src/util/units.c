@@ -7,7 +7,8 @@ static gboolean take_digits (const char *text, const char **ret_end, guint64 *re
     const char *p;
 
     for (p = text; g_ascii_isdigit (*p); p++)
-        if (!g_uint64_checked_mul (&value, value, 10) || !g_uint64_checked_add (&value, value, *p - '0'))
+        if (!g_uint64_checked_mul (&value, value, 10)
+            || !g_uint64_checked_add (&value, value, *p - '0'))
             return FALSE;
     if (p == text)
         return FALSE;

@@ -26,6 +26,7 @@ nodes; an "id" and a "node-name" share one space of names; x-blockdev-del takes 
 """
 import argparse
 import asyncio
+import ctypes
 import gzip
 import itertools
 import json
@@ -153,11 +154,15 @@ class Recorded:
         return value if table == 'device_types' else '/objects/' + value
 
 
+PR_SET_NAME = 15
+
+
 class Node:
     def __init__(self, name, driver, filename, info, read_only=False):
         self.name, self.driver, self.filename, self.info, self.read_only = name, driver, filename, info, read_only
         self.bitmaps = {}
         self.children = []
+        self.held = None
 
 
 class Job:
@@ -213,7 +218,9 @@ class Qemu27:
         if 'filename' in options:
             if not os.path.exists(options['filename']):
                 raise Refused(f"Could not open '{options['filename']}': No such file or directory")
-            return self.add_node(name, driver, options['filename'], self.info(options['filename'], 'raw'), read_only)
+            node = self.add_node(name, driver, options['filename'], self.info(options['filename'], 'raw'), read_only)
+            node.held = os.open(node.filename, os.O_RDONLY)     # as a QEMU holds what it has opened
+            return node
         below = options.get('file')
         if isinstance(below, str):
             child = self.nodes.get(below) or self.backends.get(below)
@@ -235,6 +242,8 @@ class Qemu27:
 
     def drop(self, node):
         del self.nodes[node.name]
+        if node.held is not None:
+            os.close(node.held)
         for child, referenced in node.children:
             if not referenced:
                 self.drop(child)
@@ -798,6 +807,8 @@ async def main():
     parser.add_argument('--disk', action='append', default=[])
     parser.add_argument('--qemu-img', default='qemu-img')
     options = parser.parse_args()
+    if options.personality:     # a name that who looks for QEMU's process knows
+        ctypes.CDLL(None).prctl(PR_SET_NAME, b'qemu-system-old', 0, 0, 0)
     monitor = Monitor(options)
     if options.fd is not None:
         await monitor.serve(*await asyncio.open_unix_connection(sock=socket.socket(fileno=options.fd)))

@@ -1,4 +1,5 @@
-/* Either dialect of <domainbackup>. What is accepted is written, read again and written the same. */
+/* Either dialect of <domainbackup>. What is accepted is written, read again and written the same.
+ */
 #include "conf/backup_def.h"
 #include "fuzz.h"
 

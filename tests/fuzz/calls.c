@@ -1,5 +1,6 @@
-/* Arguments and results of every call of both programs, their messages and errors, as they come from a peer: the first byte
- * picks the row. What is decoded is encoded again, and then decodes and encodes to the same bytes. */
+/* Arguments and results of every call of both programs, their messages and errors, as they come
+ * from a peer: the first byte picks the row. What is decoded is encoded again, and then decodes and
+ * encodes to the same bytes. */
 #include <rpc/rpc.h>
 #include "driver/driver.h"
 #include "fuzz.h"
@@ -33,9 +34,17 @@ CODEC (rpc_block_job_msg)
 CODEC (rpc_job_completed_msg)
 CODEC (bak_event_msg)
 
-#define MESSAGE(type) { codec_##type, sizeof (type) }
-static const struct { CodecFunc codec; gsize size; } messages[] = {
-    MESSAGE (rpc_error), MESSAGE (rpc_lifecycle_msg), MESSAGE (rpc_block_job_msg), MESSAGE (rpc_job_completed_msg), MESSAGE (bak_event_msg),
+#define MESSAGE(type)                                                                              \
+    {                                                                                              \
+        codec_##type, sizeof (type)                                                                \
+    }
+static const struct {
+    CodecFunc codec;
+    gsize size;
+} messages[] = {
+    MESSAGE (rpc_error),         MESSAGE (rpc_lifecycle_msg),
+    MESSAGE (rpc_block_job_msg), MESSAGE (rpc_job_completed_msg),
+    MESSAGE (bak_event_msg),
 };
 
 /* An error of the peer's becomes one of ours, whatever is in it. */

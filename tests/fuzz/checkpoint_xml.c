@@ -1,4 +1,5 @@
-/* <domaincheckpoint>, new and redefined. What is accepted is written, and read again as a redefinition. */
+/* <domaincheckpoint>, new and redefined. What is accepted is written, and read again as a
+ * redefinition. */
 #include "conf/checkpoint_def.h"
 #include "fuzz.h"
 

@@ -1,4 +1,5 @@
-/* The stream of a peer. How it is cut into reads makes no difference, and no packet is larger than what may come. */
+/* The stream of a peer. How it is cut into reads makes no difference, and no packet is larger than
+ * what may come. */
 #include "fuzz.h"
 #include "remote/frame.h"
 

@@ -1,4 +1,5 @@
-/* What a QEMU that lies says it has. The input is one object with the answers, as recorded in tests/data/qemu. */
+/* What a QEMU that lies says it has. The input is one object with the answers, as recorded in
+ * tests/data/qemu. */
 #include "driver/qemu/graph.h"
 #include "fuzz.h"
 #include "util/json.h"
@@ -34,15 +35,28 @@ static void look_around (const Graph *graph)
 void fuzz_one (const guint8 *bytes, gsize length)
 {
     JsonObject *object = NULL;
-    g_autoptr (JsonNode) node = json_read_object ((const char *) bytes, (gssize) length, &object, NULL);
+    g_autoptr (JsonNode) node =
+        json_read_object ((const char *) bytes, (gssize) length, &object, NULL);
     g_autoptr (GError) error = NULL;
 
     if (!node)
         return;
 #define TAKE(field) .field = json_object_get_member (object, #field)
     GraphAnswers answers = {
-        TAKE (named_block_nodes), TAKE (block), TAKE (jobs), TAKE (block_jobs), TAKE (exports), TAKE (status), TAKE (uuid),
-        TAKE (name), TAKE (iothreads), TAKE (objects), TAKE (device_iothreads), TAKE (block_graph), TAKE (memory), TAKE (cpus),
+        TAKE (named_block_nodes),
+        TAKE (block),
+        TAKE (jobs),
+        TAKE (block_jobs),
+        TAKE (exports),
+        TAKE (status),
+        TAKE (uuid),
+        TAKE (name),
+        TAKE (iothreads),
+        TAKE (objects),
+        TAKE (device_iothreads),
+        TAKE (block_graph),
+        TAKE (memory),
+        TAKE (cpus),
         TAKE (device_types),
     };
     g_autoptr (Graph) graph = graph_from_answers (&answers, NULL, &error);
@@ -50,5 +64,7 @@ void fuzz_one (const guint8 *bytes, gsize length)
     if (graph)
         look_around (graph);
 
-    g_autoptr (Caps) caps = caps_from_answers (json_object_get_member (object, "schema"), json_object_get_member (object, "commands"), 7002022, "7.2.22", NULL);
+    g_autoptr (Caps) caps =
+        caps_from_answers (json_object_get_member (object, "schema"),
+                           json_object_get_member (object, "commands"), 7002022, "7.2.22", NULL);
 }

@@ -1,4 +1,5 @@
-/* A guest's definition in the state directory, damaged or forged. What is accepted is written and read the same. */
+/* A guest's definition in the state directory, damaged or forged. What is accepted is written and
+ * read the same. */
 #include "conf/guest_def.h"
 #include "fuzz.h"
 

@@ -1,5 +1,6 @@
-/* A journal, cut off where its owner died, damaged or forged: what is read off it is whole, and a plan in it is written the same. */
-#include "driver/qemu/journal.h"
+/* A journal, cut off where its owner died, damaged or forged: what is read off it is whole, and a
+ * plan in it is written the same. */
+#include "job/journal.h"
 #include "fuzz.h"
 
 static void check_plan (const JournalState *state)

@@ -13,7 +13,8 @@ static void give_up (int number)
 
 int LLVMFuzzerInitialize (int *argc, char ***argv)
 {
-    signal (SIGTRAP, give_up);      /* how GLib ends a program; libFuzzer saves the input on SIGABRT only */
+    /* how GLib ends a program; libFuzzer saves the input on SIGABRT only */
+    signal (SIGTRAP, give_up);
     g_log_set_always_fatal (G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING);
     return 0;
 }

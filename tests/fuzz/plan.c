@@ -1,6 +1,8 @@
-/* From any documents, on any QEMU, to a plan or to an error. The input: a line with the flags of the begin and a bit for each thing that
- * this QEMU can do (both in hexadecimal), then <domainbackup>, <domaincheckpoint>, and the answers of QEMU, each after a line "%%". What is
- * not there is not given; without answers there is a guest with two disks, the first of two layers, and checkpoint "c0" on both. */
+/* From any documents, on any QEMU, to a plan or to an error. The input: a line with the flags of
+ * the begin and a bit for each thing that this QEMU can do (both in hexadecimal), then
+ * <domainbackup>, <domaincheckpoint>, and the answers of QEMU, each after a line "%%". What is not
+ * there is not given; without answers there is a guest with two disks, the first of two layers, and
+ * checkpoint "c0" on both. */
 #include "conf/backup_def.h"
 #include "conf/checkpoint_def.h"
 #include "driver/qemu/plan.h"
@@ -11,23 +13,45 @@ enum { PARTS = 4, NODE_NAME_MAX = 31 };
 
 static const char guest[] =
     "{\"named_block_nodes\":["
-    "{\"node-name\":\"top\",\"drv\":\"qcow2\",\"file\":\"/g/a.qcow2\",\"ro\":false,\"backing_file\":\"/g/base.qcow2\",\"backing_file_depth\":1,\"image\":"
-    "{\"filename\":\"/g/a.qcow2\",\"format\":\"qcow2\",\"virtual-size\":1048576,\"backing-filename\":\"/g/base.qcow2\","
-    "\"backing-image\":{\"filename\":\"/g/base.qcow2\",\"format\":\"qcow2\",\"virtual-size\":1048576}},"
-    "\"children\":[{\"child\":\"backing\",\"node-name\":\"base\"},{\"child\":\"file\",\"node-name\":\"top-file\"}],"
-    "\"dirty-bitmaps\":[{\"name\":\"c0\",\"recording\":true,\"busy\":false,\"persistent\":true,\"granularity\":65536,\"count\":0}]},"
-    "{\"node-name\":\"top-file\",\"drv\":\"file\",\"file\":\"/g/a.qcow2\",\"ro\":false,\"image\":{\"filename\":\"/g/a.qcow2\",\"format\":\"file\",\"virtual-size\":200000}},"
-    "{\"node-name\":\"base\",\"drv\":\"qcow2\",\"file\":\"/g/base.qcow2\",\"ro\":true,\"image\":{\"filename\":\"/g/base.qcow2\",\"format\":\"qcow2\",\"virtual-size\":1048576},"
-    "\"dirty-bitmaps\":[{\"name\":\"c0\",\"recording\":false,\"busy\":false,\"persistent\":true,\"granularity\":65536,\"count\":0}]},"
-    "{\"node-name\":\"#block7\",\"drv\":\"raw\",\"file\":\"/g/b.raw\",\"ro\":false,\"image\":{\"filename\":\"/g/b.raw\",\"format\":\"raw\",\"virtual-size\":8388608},"
-    "\"dirty-bitmaps\":[{\"name\":\"c0\",\"recording\":true,\"busy\":false,\"persistent\":false,\"granularity\":65536,\"count\":0}]}],"
+    "{\"node-name\":\"top\",\"drv\":\"qcow2\",\"file\":\"/g/"
+    "a.qcow2\",\"ro\":false,\"backing_file\":\"/g/base.qcow2\",\"backing_file_depth\":1,\"image\":"
+    "{\"filename\":\"/g/"
+    "a.qcow2\",\"format\":\"qcow2\",\"virtual-size\":1048576,\"backing-filename\":\"/g/"
+    "base.qcow2\","
+    "\"backing-image\":{\"filename\":\"/g/"
+    "base.qcow2\",\"format\":\"qcow2\",\"virtual-size\":1048576}},"
+    "\"children\":[{\"child\":\"backing\",\"node-name\":\"base\"},{\"child\":\"file\",\"node-"
+    "name\":\"top-file\"}],"
+    "\"dirty-bitmaps\":[{\"name\":\"c0\",\"recording\":true,\"busy\":false,\"persistent\":true,"
+    "\"granularity\":65536,\"count\":0}]},"
+    "{\"node-name\":\"top-file\",\"drv\":\"file\",\"file\":\"/g/"
+    "a.qcow2\",\"ro\":false,\"image\":{\"filename\":\"/g/"
+    "a.qcow2\",\"format\":\"file\",\"virtual-size\":200000}},"
+    "{\"node-name\":\"base\",\"drv\":\"qcow2\",\"file\":\"/g/"
+    "base.qcow2\",\"ro\":true,\"image\":{\"filename\":\"/g/"
+    "base.qcow2\",\"format\":\"qcow2\",\"virtual-size\":1048576},"
+    "\"dirty-bitmaps\":[{\"name\":\"c0\",\"recording\":false,\"busy\":false,\"persistent\":true,"
+    "\"granularity\":65536,\"count\":0}]},"
+    "{\"node-name\":\"#block7\",\"drv\":\"raw\",\"file\":\"/g/"
+    "b.raw\",\"ro\":false,\"image\":{\"filename\":\"/g/"
+    "b.raw\",\"format\":\"raw\",\"virtual-size\":8388608},"
+    "\"dirty-bitmaps\":[{\"name\":\"c0\",\"recording\":true,\"busy\":false,\"persistent\":false,"
+    "\"granularity\":65536,\"count\":0}]}],"
     "\"block\":["
-    "{\"device\":\"\",\"qdev\":\"/machine/peripheral/vda/virtio-backend\",\"locked\":false,\"removable\":false,\"type\":\"unknown\",\"inserted\":"
-    "{\"node-name\":\"top\",\"drv\":\"qcow2\",\"file\":\"/g/a.qcow2\",\"ro\":false,\"image\":{\"filename\":\"/g/a.qcow2\",\"format\":\"qcow2\",\"virtual-size\":1048576}}},"
-    "{\"device\":\"vdb\",\"qdev\":\"/machine/peripheral-anon/device[0]\",\"locked\":false,\"removable\":false,\"type\":\"unknown\",\"inserted\":"
-    "{\"node-name\":\"#block7\",\"drv\":\"raw\",\"file\":\"/g/b.raw\",\"ro\":false,\"image\":{\"filename\":\"/g/b.raw\",\"format\":\"raw\",\"virtual-size\":8388608}}},"
-    "{\"device\":\"cd0\",\"locked\":false,\"removable\":true,\"type\":\"unknown\",\"tray_open\":false}],"
-    "\"status\":{\"running\":true,\"status\":\"running\"},\"jobs\":[],\"block_jobs\":[],\"exports\":[],\"objects\":[]}";
+    "{\"device\":\"\",\"qdev\":\"/machine/peripheral/vda/"
+    "virtio-backend\",\"locked\":false,\"removable\":false,\"type\":\"unknown\",\"inserted\":"
+    "{\"node-name\":\"top\",\"drv\":\"qcow2\",\"file\":\"/g/"
+    "a.qcow2\",\"ro\":false,\"image\":{\"filename\":\"/g/"
+    "a.qcow2\",\"format\":\"qcow2\",\"virtual-size\":1048576}}},"
+    "{\"device\":\"vdb\",\"qdev\":\"/machine/peripheral-anon/"
+    "device[0]\",\"locked\":false,\"removable\":false,\"type\":\"unknown\",\"inserted\":"
+    "{\"node-name\":\"#block7\",\"drv\":\"raw\",\"file\":\"/g/"
+    "b.raw\",\"ro\":false,\"image\":{\"filename\":\"/g/"
+    "b.raw\",\"format\":\"raw\",\"virtual-size\":8388608}}},"
+    "{\"device\":\"cd0\",\"locked\":false,\"removable\":true,\"type\":\"unknown\",\"tray_open\":"
+    "false}],"
+    "\"status\":{\"running\":true,\"status\":\"running\"},\"jobs\":[],\"block_jobs\":[],"
+    "\"exports\":[],\"objects\":[]}";
 
 static Graph *make_graph (const char *answers_text)
 {
@@ -38,7 +62,8 @@ static Graph *make_graph (const char *answers_text)
         return NULL;
 #define TAKE(field) .field = json_object_get_member (object, #field)
     GraphAnswers answers = {
-        TAKE (named_block_nodes), TAKE (block), TAKE (jobs), TAKE (block_jobs), TAKE (exports), TAKE (status), TAKE (objects), TAKE (block_graph),
+        TAKE (named_block_nodes), TAKE (block),  TAKE (jobs),    TAKE (block_jobs),
+        TAKE (exports),           TAKE (status), TAKE (objects), TAKE (block_graph),
     };
     return graph_from_answers (&answers, NULL, &error);
 }
@@ -59,7 +84,10 @@ static GPtrArray *make_checkpoints (void)
 {
     GPtrArray *all = g_ptr_array_new_with_free_func ((GDestroyNotify) checkpoint_free);
     Checkpoint *checkpoint = checkpoint_new ("c0");
-    static const struct { const char *disk, *file; guint64 size; } disks[] = { { "vda", "/g/base.qcow2", 1048576 }, { "vdb", "/g/b.raw", 8388608 } };
+    static const struct {
+        const char *disk, *file;
+        guint64 size;
+    } disks[] = { { "vda", "/g/base.qcow2", 1048576 }, { "vdb", "/g/b.raw", 8388608 } };
     for (guint i = 0; i < G_N_ELEMENTS (disks); i++) {
         CheckpointDisk *disk = checkpoint_disk_new (disks[i].disk);
         g_free (disk->bitmap);
@@ -89,9 +117,13 @@ static void check_plan (const Plan *plan)
     for (guint i = 0; i < plan->steps->len; i++) {
         const Step *step = plan->steps->pdata[i];
         const Action *action = step->action;
-        static const char *const makers[] = { "blockdev-add", "blockdev-create", "object-add", "nbd-server-start", "transaction", "file-create", NULL };
+        static const char *const makers[] = {
+            "blockdev-add", "blockdev-create", "object-add", "nbd-server-start",
+            "transaction",  "file-create",     NULL
+        };
         MUST (step->title && *step->title);
-        if (g_strv_contains (makers, action->verb) || strcmp (action->verb, "block-export-add") == 0)
+        if (g_strv_contains (makers, action->verb)
+            || strcmp (action->verb, "block-export-add") == 0)
             MUST (step->undo->len > 0);
         if (strcmp (action->verb, "blockdev-add") == 0)
             check_name (action, "node-name");
@@ -117,8 +149,10 @@ void fuzz_one (const guint8 *bytes, gsize length)
     guint flags = end ? g_ascii_strtoull (end, &end, 16) : 0;
     guint64 bits = end ? g_ascii_strtoull (end, &end, 16) : 0;
     g_autoptr (GError) error = NULL;
-    g_autoptr (BackupDef) def = backup_def_parse (count > 1 && *parts[1] ? parts[1] : "<domainbackup/>", NULL);
-    g_autoptr (CheckpointDef) checkpoint = count > 2 && *parts[2] ? checkpoint_def_parse (parts[2], 0, NULL) : NULL;
+    g_autoptr (BackupDef) def =
+        backup_def_parse (count > 1 && *parts[1] ? parts[1] : "<domainbackup/>", NULL);
+    g_autoptr (CheckpointDef) checkpoint =
+        count > 2 && *parts[2] ? checkpoint_def_parse (parts[2], 0, NULL) : NULL;
     g_autoptr (Graph) graph = make_graph (count > 3 ? parts[3] : guest);
 
     if (!def || !graph)
@@ -128,10 +162,21 @@ void fuzz_one (const guint8 *bytes, gsize length)
     Caps caps = { 0 };
     make_caps (&caps, bits);
     g_autoptr (GPtrArray) checkpoints = make_checkpoints ();
-    const PlanInput input = {
-        .job = "0badcafe", .domain = "g", .def = def, .checkpoint = checkpoint, .graph = graph, .caps = &caps, .checkpoints = checkpoints, .flags = flags,
-        .job_dir = "/state/guests/g", .scratch_dir = "/scratch", .target_dir = bits >> 60 & 1 ? "/targets" : NULL, .tls_dir = bits >> 61 & 1 ? "/pki" : NULL,
-        .now = 1700000000, .free_port = 10809, .agent = bits >> 62 & 1 };
+    const PlanInput input = { .job = "0badcafe",
+                              .domain = "g",
+                              .def = def,
+                              .checkpoint = checkpoint,
+                              .graph = graph,
+                              .caps = &caps,
+                              .checkpoints = checkpoints,
+                              .flags = flags,
+                              .job_dir = "/state/guests/g",
+                              .scratch_dir = "/scratch",
+                              .target_dir = bits >> 60 & 1 ? "/targets" : NULL,
+                              .tls_dir = bits >> 61 & 1 ? "/pki" : NULL,
+                              .now = 1700000000,
+                              .free_port = 10809,
+                              .agent = bits >> 62 & 1 };
     g_autoptr (Plan) plan = plan_backup (&input, &error);
     fuzz_error_check (plan != NULL, error);
     if (plan)

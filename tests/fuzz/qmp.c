@@ -1,6 +1,7 @@
-/* What a monitor says, to a client that connects, looks at the graph and leaves. The first line is the greeting ("1": a good one);
- * every command is answered with the next line, in which '@' stands for the command's id. After the last line the monitor closes.
- * Every command is answered once, and the end of the input ends everything. */
+/* What a monitor says, to a client that connects, looks at the graph and leaves. The first line is
+ * the greeting ("1": a good one); every command is answered with the next line, in which '@' stands
+ * for the command's id. After the last line the monitor closes. Every command is answered once, and
+ * the end of the input ends everything. */
 #include <sys/socket.h>
 #include <unistd.h>
 #include <glib-unix.h>
@@ -8,20 +9,23 @@
 #include "driver/qemu/qmp.h"
 #include "fuzz.h"
 
-static const char greeting[] = "{\"QMP\":{\"version\":{\"qemu\":{\"micro\":22,\"minor\":2,\"major\":7},\"package\":\"\"},\"capabilities\":[\"oob\"]}}";
-static const char commands[] = "[{\"name\":\"query-named-block-nodes\"},{\"name\":\"query-block\"},{\"name\":\"query-jobs\"},{\"name\":\"query-status\"},"
-    "{\"name\":\"query-iothreads\"},{\"name\":\"qom-get\"},{\"name\":\"x-debug-query-block-graph\"},{\"name\":\"query-block-exports\"}]";
+static const char greeting[] = "{\"QMP\":{\"version\":{\"qemu\":{\"micro\":22,\"minor\":2,"
+                               "\"major\":7},\"package\":\"\"},\"capabilities\":[\"oob\"]}}";
+static const char commands[] = "[{\"name\":\"query-named-block-nodes\"},{\"name\":\"query-block\"},"
+                               "{\"name\":\"query-jobs\"},{\"name\":\"query-status\"},"
+                               "{\"name\":\"query-iothreads\"},{\"name\":\"qom-get\"},{\"name\":"
+                               "\"x-debug-query-block-graph\"},{\"name\":\"query-block-exports\"}]";
 
 typedef struct {
     int fd;
-    const char *at, *end;       /* what is left of the input */
+    const char *at, *end; /* what is left of the input */
     GString *heard;
 } Peer;
 
 static void say (Peer *peer, const char *text, gsize length)
 {
     if (length > 0 && send (peer->fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL) < (gssize) length)
-        shutdown (peer->fd, SHUT_WR);           /* more than the socket holds: cut off */
+        shutdown (peer->fd, SHUT_WR); /* more than the socket holds: cut off */
 }
 
 /* The next line of the input; closes after the last one. */
@@ -86,7 +90,8 @@ static void use (Qmp *qmp, Peer *peer)
     g_autoptr (Graph) graph = graph_load (qmp, caps, GRAPH_ALL, NULL, &why);
     fuzz_error_check (graph != NULL, why);
     shutdown (peer->fd, SHUT_WR);
-    MUST (!qmp_wait (qmp, never, NULL, g_get_monotonic_time () + 10 * G_USEC_PER_SEC, "the end", &end));
+    MUST (!qmp_wait (qmp, never, NULL, g_get_monotonic_time () + 10 * G_USEC_PER_SEC, "the end",
+                     &end));
     MUST (end->code == BAK_ERROR_CONNECTION);
     qmp_close (qmp);
     MUST (answered == SENT);
@@ -100,7 +105,10 @@ void fuzz_one (const guint8 *bytes, gsize length)
 
     if (length == 0 || socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         return;
-    Peer peer = { .fd = ends[1], .at = (const char *) bytes, .end = (const char *) bytes + length, .heard = g_string_new (NULL) };
+    Peer peer = { .fd = ends[1],
+                  .at = (const char *) bytes,
+                  .end = (const char *) bytes + length,
+                  .heard = g_string_new (NULL) };
     g_autoptr (GSource) source = g_unix_fd_source_new (ends[1], G_IO_IN | G_IO_HUP);
     g_source_set_callback (source, G_SOURCE_FUNC (answer), &peer, NULL);
     g_source_attach (source, context);

@@ -1,4 +1,5 @@
-/* The bytes of a monitor. How they are cut into reads makes no difference, and nothing runs past them. */
+/* The bytes of a monitor. How they are cut into reads makes no difference, and nothing runs past
+ * them. */
 #include "driver/qemu/qmp_split.h"
 #include "fuzz.h"
 #include "util/json.h"
@@ -10,7 +11,7 @@ static guint64 split_all (const guint8 *bytes, gsize length, gsize step, QmpSpli
     guint64 sum = 5381;
 
     *ret_last = QMP_SPLIT_MORE;
-    for (gsize at = 0; at < length; ) {
+    for (gsize at = 0; at < length;) {
         gsize n = MIN (step, length - at), start = 0, end = 0;
         *ret_last = qmp_split_feed (&split, bytes + at, n, &start, &end);
         if (*ret_last == QMP_SPLIT_MORE) {

@@ -1,5 +1,6 @@
-/* A record of a job in the state directory, damaged or forged: read or refused, and what is read is written the same. */
-#include "driver/record.h"
+/* A record of a job in the state directory, damaged or forged: read or refused, and what is read is
+ * written the same. */
+#include "job/record.h"
 #include "fuzz.h"
 #include "util/json.h"
 

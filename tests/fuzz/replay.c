@@ -1,4 +1,5 @@
-/* Runs files, or all files of folders, through a fuzz target once: what was found once stays found. */
+/* Runs files, or all files of folders, through a fuzz target once: what was found once stays found.
+ */
 #include <stdio.h>
 #include "fuzz.h"
 
@@ -22,7 +23,7 @@ static guint replay (const char *path)
 
     if (!dir)
         return replay_file (path);
-    for (const char *name; (name = g_dir_read_name (dir)); ) {
+    for (const char *name; (name = g_dir_read_name (dir));) {
         g_autofree char *file = g_build_filename (path, name, NULL);
         n += replay_file (file);
     }

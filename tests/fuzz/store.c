@@ -1,4 +1,5 @@
-/* A target as one word of the command line. What it is described as is understood again as the same. */
+/* A target as one word of the command line. What it is described as is understood again as the
+ * same. */
 #include "conf/backup_def.h"
 #include "fuzz.h"
 

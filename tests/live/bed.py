@@ -16,6 +16,7 @@ Whatever is started is registered for clean-up at once. A test that cannot run h
 import collections
 import contextlib
 import ctypes
+import hashlib
 import json
 import os
 import random
@@ -79,8 +80,12 @@ def run(*argv, timeout=120, check=True, **kw):
     """Run a helper program; its output is in the error when it fails."""
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout * SLOW,
                           stdin=kw.pop('stdin', subprocess.DEVNULL), **kw)
-    if check and done.returncode:
-        raise AssertionError(f'{" ".join(map(str, argv))}: exit {done.returncode}\n{done.stdout}{done.stderr}')
+    return succeeded(done) if check else done
+
+
+def succeeded(done):
+    if done.returncode:
+        raise AssertionError(f'{" ".join(map(str, done.args))}: exit {done.returncode}\n{done.stdout}{done.stderr}')
     return done
 
 
@@ -335,9 +340,19 @@ class Qemu:
     def nodes(self):
         return self.qmp.execute('query-named-block-nodes', **({'flat': True} if version_tuple(self.version) >= (5, 0) else {}))
 
-    def bitmaps(self):
+    def all_bitmaps(self):
         """{(node, bitmap name): bitmap} of the named ones."""
         return {(n['node-name'], b['name']): b for n in self.nodes() for b in n.get('dirty-bitmaps', []) if b.get('name')}
+
+    def bitmaps(self):
+        """The same without the seals that stand beside the bitmap that they were made with."""
+        found = self.all_bitmaps()
+        beside = {(node, seal_prefix(name)) for node, name in found}
+        return {key: bitmap for key, bitmap in found.items() if (key[0], key[1][:len('bak-seal-') + 8]) not in beside}
+
+    def seals(self, node=None):
+        """[name] of what the checkpoints have left beside their bitmaps."""
+        return sorted(name for at, name in self.all_bitmaps() if name.startswith('bak-seal-') and not name.endswith('-end') and node in (None, at))
 
     def objects(self):
         """User-made objects: secrets, TLS credentials, throttle groups, iothreads."""
@@ -369,13 +384,18 @@ class Qemu:
         return out
 
 
-class Disk:
-    """A disk of a guest: an image file and how it is plugged in."""
+def seal_prefix(bitmap):
+    """How the seal begins that is made beside a bitmap of this name."""
+    return 'bak-seal-' + hashlib.sha256(bitmap.encode() + b'\0').hexdigest()[:8]
 
-    def __init__(self, path, target, fmt='qcow2', bus='virtio', node=None, options='', file_options=''):
+
+class Disk:
+    """A disk of a guest: an image file and how it is plugged in. top: driver and options of a node between it and its device."""
+
+    def __init__(self, path, target, fmt='qcow2', bus='virtio', node=None, options='', file_options='', device_options='', top=None):
         self.path, self.target, self.fmt, self.bus = path, target, fmt, bus
         self.node = node or f'disk-{target}'
-        self.options, self.file_options = options, file_options
+        self.options, self.file_options, self.device_options, self.top = options, file_options, device_options, top
 
 
 class Guest(Qemu):
@@ -387,7 +407,7 @@ class Guest(Qemu):
         self.start_writing, self.iothread, self.memory = start_writing, iothread, memory
         self.mount = len(disks) if mount is None else mount
         self.kernel_words = kernel_words
-        self.lines = []
+        self.lines, self.reader = [], None
         self.have_line = threading.Condition()
         super().__init__(test, extra, **kw)
 
@@ -423,9 +443,15 @@ class Guest(Qemu):
         file_node = f'{disk.node}-file'
         out = ['-blockdev', f'driver=file,node-name={file_node},filename={disk.path},discard=unmap{disk.file_options}',
                '-blockdev', f'driver={disk.fmt},node-name={disk.node},file={file_node},discard=unmap{disk.options}']
+        if disk.bus == 'none':      # its device is among the extra arguments
+            return out
         device = {'virtio': 'virtio-blk-pci', 'scsi': 'scsi-hd', 'ide': 'ide-hd'}[disk.bus]
         place = {'virtio': ',iothread=bed-iothread' if self.iothread else '', 'scsi': ',bus=bed-scsi.0', 'ide': ''}[disk.bus]
-        return out + ['-device', f'{device},drive={disk.node},id={disk.target},serial=bak{number}{place}']
+        drive = disk.node
+        if disk.top:
+            drive = f'{disk.node}-top'
+            out += ['-blockdev', f'node-name={drive},file={disk.node},driver={disk.top}']
+        return out + ['-device', f'{device},drive={drive},id={disk.target},serial=bak{number}{place}{disk.device_options}']
 
     @contextlib.contextmanager
     def frozen(self):
@@ -437,6 +463,8 @@ class Guest(Qemu):
                 agent.execute('guest-fsfreeze-thaw')
 
     def start(self):
+        if self.reader:     # of the time before: it says that the port has closed
+            self.reader.join(30)
         self.lines = []
         super().start()
         self.test.addCleanup(self.control.close)
@@ -479,10 +507,16 @@ class Guest(Qemu):
                     raise AssertionError(f'{self.name}: the control port closed while waiting for {what}')
                 if deadline.passed():
                     raise AssertionError(f'{self.name}: timed out after {timeout} s waiting for {what}; the writer last said '
-                                         f'{self.lines[-3:]}\nserial: {self.serial()[-2000:]}\n{self.stderr()[-1000:]}')
+                                         f'{self.lines[-3:]}; QEMU is {self.condition()}\nserial: {self.serial()[-2000:]}\n{self.stderr()[-1000:]}')
                 self.have_line.wait(min(deadline.left(), 0.5))
                 if not self.is_running():
                     self.check_alive()
+
+    def condition(self):
+        try:
+            return self.qmp.execute('query-status')['status']
+        except Exception as e:      # of what is told beside another failure
+            return f'silent ({e!r})'
 
     def tell(self, command):
         self.control.sendall(command.encode() + b'\n')
@@ -788,8 +822,16 @@ class LiveTest(unittest.TestCase):
     # Images
 
     def img(self, *arguments, **kw):
-        """qemu-img of the newest version around for neutral checks: this machine's own."""
-        return run(tool('qemu-img', '7.2'), *arguments, **kw)
+        """qemu-img of the newest version around for neutral checks: this machine's own.
+
+        It measures its key derivation when it formats LUKS, and gives up where the clock of a busy machine stood still: it is asked again.
+        """
+        check = kw.pop('check', True)
+        for left in reversed(range(10)):
+            done = run(tool('qemu-img', '7.2'), *arguments, check=False, **kw)
+            if not (done.returncode and left and 'accurate CPU usage' in done.stderr):
+                break
+        return succeeded(done) if check else done
 
     def make_disk(self, name, size='64M', fill=0, fmt='qcow2', number=0, options=()):
         """An ext4 disk for the writing guest."""

@@ -8,12 +8,15 @@ A monitor of our own stands between libbackup and a real QEMU and, at the k-th c
   kill-before the owner is killed before QEMU sees the command
   kill-after  the owner is killed after QEMU has done it
   kill-twice  the same, and who recovers is killed too, at one of its first commands
+  migrate     somebody else migrates the guest, before QEMU sees the command
 Plans: {push, pull} x {full, incremental} x {1, 3 disks} x {with, without checkpoint} x {protected, not}.
 After each: the guest runs and can write, nothing named bak- is in QEMU, no file is left, the parent checkpoint is still good for
 an exact increment, and the record says failed (with the injected cause) or, where the fault came after the point of no return,
 completed with a good copy. Prints its coverage: plans x steps x faults.
 
-    faults.py [--sample N] [--seconds N] [--seed S] [--plans push-full-1-nocheckpoint-protected,…] [--faults error,…]
+With --iothread the disks are those of a machine, each served by an I/O thread of its own.
+
+    faults.py [--iothread] [--sample N] [--seconds N] [--seed S] [--plans push-full-1-nocheckpoint-protected,…] [--faults error,…]
 QEMU_VERSION chooses the QEMU. --sample draws N cases at random over all plans, --seconds as many as fit; without them every case runs.
 """
 import argparse
@@ -32,7 +35,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bed  # noqa: E402
 
-FAULTS = ('error', 'timeout', 'disconnect', 'kill-before', 'kill-after', 'kill-twice')
+FAULTS = ('error', 'timeout', 'disconnect', 'kill-before', 'kill-after', 'kill-twice', 'migrate')
 PLANS = [dict(zip(('mode', 'kind', 'disks', 'checkpoint', 'protect'), p)) for p in
          itertools.product(('push', 'pull'), ('full', 'incremental'), (1, 3), (True, False), ('yes', 'no'))]
 READS = ('qmp_capabilities', 'query-', 'qom-', 'x-debug-query', 'device-list')
@@ -59,6 +62,7 @@ class Monitor(threading.Thread):
         self.listener.bind(path)
         self.listener.listen(8)
         self.lock = threading.Lock()
+        self.migrate = None     # what the fault of that name does
         self.arm(None, None)
         self.start()
 
@@ -122,6 +126,8 @@ class Monitor(threading.Thread):
                     if fault == 'error':
                         client.sendall(json.dumps({'id': message['id'], 'error': {'class': 'GenericError', 'desc': 'injected by the test'}}).encode() + b'\r\n')
                         continue
+                    if fault == 'migrate':
+                        fault = self.migrate()
                     if fault == 'kill-before':
                         os.kill(pid, signal.SIGKILL)
                         return
@@ -164,6 +170,7 @@ def cut(buffer):
 
 class Matrix(bed.LiveTest):
     """One QEMU serves many cases; when one goes wrong the next starts with a new one."""
+    iothread = False
     folder = '/dev/shm' if os.access('/dev/shm', os.W_OK) else None      # small images, thousands of fsyncs
 
     def bring_up(self, disks):
@@ -174,13 +181,47 @@ class Matrix(bed.LiveTest):
         self.guest_name = f'g{self.count}'
         images = [self.make_image(f'm{self.count}/disk{n}.qcow2', SIZE, data=[(0, SIZE // 2, 1 + n)]) for n in range(disks)]
         self.images = images
-        self.qemu = self.engine(*images, name=f'q{self.count}')
+        self.qemu = (self.served if self.iothread else self.engine)(*images, name=f'q{self.count}')
         self.monitor = Monitor(here + '/qmp', self.qemu.qmp_path)
+        self.monitor.migrate = self.migrate
         self.addCleanup(self.monitor.stop)
         self.must('attach', self.guest_name, '--qmp', here + '/qmp')
         self.stamp = 0
         # the parent: a full backup with a checkpoint, from which increments are exact
         self.base = self.full_backup('base', checkpoint='parent')
+
+    def served(self, *images, name):
+        """The firmware starts the devices, so their I/O threads have the disks; it finds nothing to boot."""
+        arguments = []
+        for n, image in enumerate(images):
+            arguments += ['-object', f'iothread,id=io{n}', '-blockdev', f'driver=file,node-name=disk{n}-file,filename={image},discard=unmap',
+                          '-blockdev', f'driver=qcow2,node-name=disk{n},file=disk{n}-file,discard=unmap',
+                          '-device', f'virtio-blk-pci,drive=disk{n},id=disk{n},iothread=io{n},bootindex={n}']
+        vm = self.machine(*arguments, '-chardev', f'file,id=bios,path={self.path(name + ".bios")}', '-device', 'isa-debugcon,iobase=0x402,chardev=bios', name=name)
+        vm.qmp.execute('cont')
+
+        def read_all():
+            with open(self.path(name + '.bios'), errors='replace') as f:
+                return 'No bootable device' in f.read()
+        bed.wait_for('the firmware has tried every disk', read_all)
+        return vm
+
+    def migrate(self):
+        """Whether QEMU took it; the guest stays what it was, a file gets its state."""
+        try:
+            self.qemu.qmp.execute('migrate', uri='exec:cat > /dev/null')
+            self.migrated = self.migration_taken = True
+        except bed.QmpError:
+            pass
+
+    def come_back(self):
+        def over():
+            return self.qemu.qmp.execute('query-migrate').get('status') in ('completed', 'failed', 'cancelled')
+        bed.wait_for('the migration is over', over)
+        if self.qemu.qmp.execute('query-status')['status'] == 'postmigrate':
+            self.qemu.qmp.execute('cont')
+        else:
+            self.migrated = False       # a job's owner has cancelled it: the guest never left
 
     def full_backup(self, name, checkpoint=None):
         made = {}
@@ -230,6 +271,10 @@ class Matrix(bed.LiveTest):
         self.forget(plan, 'count')
         return names
 
+    def can(self, plan):
+        """7.2 dies when a reader leaves an export of a disk on an I/O thread, so that a pull is refused."""
+        return not self.iothread or plan['mode'] == 'push' or bed.qemu_version() != '7.2'
+
     def forget(self, plan, name):
         """Takes away what a good backup left, so that the next case starts from the same state."""
         for file in os.listdir(self.targets):
@@ -255,6 +300,8 @@ class Matrix(bed.LiveTest):
         self.assertEqual(os.listdir(scratch) if os.path.isdir(scratch) else [], [], where)
         self.assertFalse(os.path.exists(os.path.join(self.path('state'), 'guests', self.guest_name, 'journal')), where)
         good = record['state'] == 'completed' and record['id'] != before
+        if self.migrated:
+            self.assertFalse(good or result.rc == 0, f'{where}: completed, though the guest was migrated')
         if not good:
             self.assertEqual(os.listdir(self.targets), [], f'{where}: a file is left, state {record["state"]}')
         if record['state'] != 'completed':
@@ -287,13 +334,17 @@ class Matrix(bed.LiveTest):
 
     def case(self, plan, index, fault, name, then=None):
         self.write()
+        self.migrated = self.migration_taken = False
+        before = self.json('backup-info', self.guest_name)['id']
         self.monitor.arm(index, fault, index % 4 if then is None else then)
         result = self.drive(plan, name)
         if fault == 'kill-twice':
             self.baksh('backup-info', self.guest_name)
         fired = self.monitor.fired
         self.monitor.arm(None, None)
-        self.check(plan, name, fault, f'{index}:{fired}', result)
+        if self.migrated:
+            self.come_back()
+        self.check(plan, name, fault, f'{index}:{fired}', result, before)
         return fired
 
     def run_cases(self, cases, progress, seconds=None):
@@ -323,6 +374,8 @@ class Matrix(bed.LiveTest):
                 if PLANS[p]['disks'] == disks:
                     steps[p] = self.steps_of(PLANS[p])
         return steps
+
+    migrated = migration_taken = False
 
     def setUp(self):
         super().setUp()
@@ -358,9 +411,12 @@ def main():
     parser.add_argument('--seed', type=int, default=random.randrange(1 << 32))
     parser.add_argument('--plans', default='')
     parser.add_argument('--faults', default=','.join(FAULTS))
+    parser.add_argument('--iothread', action='store_true')
     options = parser.parse_args()
     plans = [n for n, p in enumerate(PLANS) if not options.plans or plan_name(p) in options.plans.split(',')]
     test = Matrix('setUp')
+    test.iothread = options.iothread
+    plans = [n for n in plans if test.can(PLANS[n])] if options.iothread else plans
     test.setUp()
     started = time.monotonic()
     try:

@@ -27,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 import unittest
 
 import bed
@@ -298,6 +299,7 @@ class Domain(bed.Guest):
 
     def __init__(self, test, daemon, disks, domain='g', bare=False, transient=False, xml='', **kw):
         self.daemon, self.domain, self.bare, self.transient, self.xml = daemon, domain, bare, transient, xml
+        self.uuid = uuid.uuid4()        # with which it may be defined again
         super().__init__(test, disks, **kw)
 
     def _disk_xml(self, number, disk):
@@ -323,12 +325,14 @@ class Domain(bed.Guest):
                 source = f"<source mode='connect' path='{self.agent}'/>" if isinstance(self.agent, str) else ''
                 channels += f"<channel type='unix'>{source}<target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
         iothreads = '<iothreads>1</iothreads>' if self.iothread else ''
-        return (f"<domain type='qemu'><name>{html.escape(self.domain)}</name><memory unit='MiB'>{64 if self.bare else self.memory}</memory><vcpu>1</vcpu>{iothreads}"
+        return (f"<domain type='qemu'><name>{html.escape(self.domain)}</name><uuid>{self.uuid}</uuid><memory unit='MiB'>{64 if self.bare else self.memory}</memory><vcpu>1</vcpu>{iothreads}"
                 f"<os><type arch='x86_64' machine='pc'>hvm</type>{boot}</os><features><acpi/></features><on_poweroff>destroy</on_poweroff>"
                 f"<devices><emulator>{bed.tool('qemu-system-x86_64', '7.2')}</emulator>{disks}{channels}"
                 f"<controller type='usb' model='none'/>{self.xml}<memballoon model='none'/></devices></domain>")
 
     def start(self):
+        if self.reader:
+            self.reader.join(30)
         self.lines = []
         self.serial_path = os.path.join(self.directory, 'serial')
         self.control_path = os.path.join(self.directory, 'control')
@@ -351,7 +355,8 @@ class Domain(bed.Guest):
             self.control, _ = listener.accept()
             listener.close()
             self.test.addCleanup(self.control.close)
-            threading.Thread(target=self._read_control, args=(self.control,), daemon=True).start()
+            self.reader = threading.Thread(target=self._read_control, args=(self.control,), daemon=True)
+            self.reader.start()
         self.virsh('resume', self.domain)
         return self
 
@@ -553,7 +558,7 @@ class OnLibvirt:
     def slowly(self):
         """Meanwhile the served disk is read slowly: a copy that is begun is not over before its limit is set. (It is not held: QEMU
         waits in the middle of its commands for what is being read.)"""
-        self.server.rate = 8 << 20
+        self.server.rate = 2 << 20
         try:
             yield
         finally:

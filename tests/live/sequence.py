@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -63,6 +64,8 @@ class Sequence:
         self.log = []
         self.points = {}            # checkpoint name -> {disk name: Point}, in order of creation
         self.foreign = set()        # (node, bitmap)
+        self.moved = set()          # (node, bitmap): came with an image that took another's place
+        self.copies = {}            # disk name -> an older copy of its image
         self.counter = 0
         self.count = {}
         self.said = time.monotonic()
@@ -89,6 +92,8 @@ class Sequence:
     def make_disks(self):
         r = self.random
         self.real = r.random() < 0.25           # a PC with virtio disks instead of a bare engine
+        # by an I/O thread each; before 9.0 QEMU dies of a qemu-io of its monitor there, without any backup
+        self.served = self.real and r.random() < 0.5 and self.version >= (9, 0)
         self.disks = []
         for i in range(r.choice([1, 2, 2, 3])):
             fmt = 'raw' if r.random() < 0.15 else 'qcow2'
@@ -116,16 +121,33 @@ class Sequence:
                 out += ['-blockdev', json.dumps(options)]
                 backing = node
             if self.real:
-                out += ['-device', f'virtio-blk-pci,id={disk.name},drive={disk.node},share-rw=on']
+                served = ''
+                if self.served:
+                    out += ['-object', f'iothread,id=io-{disk.name}']
+                    served = f',iothread=io-{disk.name},bootindex={self.disks.index(disk)}'
+                out += ['-device', f'virtio-blk-pci,id={disk.name},drive={disk.node},share-rw=on{served}']
             else:
                 out += ['-object', f'throttle-group,id=tg-{disk.name}',
                         '-blockdev', f'driver=throttle,discard=unmap,node-name={disk.name}-top,throttle-group=tg-{disk.name},file={disk.node}']
+        if self.served:
+            out += ['-chardev', f'file,id=bios,path={self.test.path("bios")}', '-device', 'isa-debugcon,iobase=0x402,chardev=bios']
         return out
+
+    def await_firmware(self):
+        """It starts the devices, so that their I/O threads have the disks, and finds nothing to boot."""
+        self.vm.qmp.execute('cont')
+
+        def read_all():
+            with open(self.test.path('bios'), errors='replace') as f:
+                return 'No bootable device' in f.read()
+        bed.wait_for('the firmware has tried every disk', read_all)
 
     def start_qemu(self):
         # without our variables, by which watchers are told from other children
         env = {key: value for key, value in os.environ.items() if not key.startswith('LIBBACKUP')}
         self.vm = bed.Qemu(self.test, self.arguments(), name='vm', env=env)
+        if self.served:
+            self.await_firmware()
 
     def root(self, disk):
         return disk.node if self.real else f'{disk.name}-top'
@@ -162,7 +184,7 @@ class Sequence:
         names = None if self.real else {d.name: f'{d.name}-top' for d in self.disks}
         self.guest = self.conn.attach('g', qmp=self.vm.qmp_path, disks=names)
         self.say(f'{len(self.disks)} disks: ' + ', '.join(f'{d.name} {d.fmt} {d.size} cluster {d.cluster}' for d in self.disks)
-                 + (' on a PC' if self.real else ' on a bare engine') + (', with a daemon' if self.daemon else ''))
+                 + (' on I/O threads of a PC' if self.served else ' on a PC' if self.real else ' on a bare engine') + (', with a daemon' if self.daemon else ''))
 
     def start_daemon(self):
         log = open(self.test.path('daemon.log'), 'ab')
@@ -271,9 +293,10 @@ class Sequence:
             return self.say('no resize: a shrunk overlay')
         if not self.resize(disk, size) or size > old:
             return
-        # a disk that shrinks and grows back looks as if it had never changed (docs/checkpoints.md): somebody looks in between
-        with contextlib.suppress(lib.Error):
-            self.guest.checkpoint_check()
+        # a disk that shrinks and grows back is found out whether somebody looks in between or not (docs/checkpoints.md)
+        if self.chance(50):
+            with contextlib.suppress(lib.Error):
+                self.guest.checkpoint_check()
         if self.chance(60):
             self.resize(disk, old)
 
@@ -367,6 +390,138 @@ class Sequence:
         self.start_qemu()
         self.say('clean restart')
         self.tell('restart')
+
+    # ---- what somebody does who knows nothing of backups
+
+    def step_touch(self):
+        """A second manager plays with the bitmap of a checkpoint."""
+        there = [(disk, name) for name, points in self.points.items() for disk in self.disks
+                 if disk.name in points and not self.why_not(disk, name) and points[disk.name].layer == len(disk.layers) - 1]
+        if not there:
+            return self.step_write()
+        disk, name = self.random.choice(there)
+        bitmap = {'node': disk.node, 'name': name}
+        if self.chance(50):
+            self.vm.qmp.execute('block-dirty-bitmap-clear', **bitmap)
+            how = 'cleared'
+        else:
+            self.vm.qmp.execute('block-dirty-bitmap-disable', **bitmap)
+            self.write()
+            self.vm.qmp.execute('block-dirty-bitmap-enable', **bitmap)
+            how = 'stopped for a while'
+        self.points[name][disk.name].lost.add('touched')
+        self.say(f'bitmap {name} on {disk.node} is {how}')
+        self.tell('touch')
+
+    def step_stain(self):
+        """Somebody writes into a backup: those that lie on it suffer too."""
+        kept = [point.file for points in self.points.values() for point in points.values() if point.file and os.path.exists(point.file)]
+        if not kept:
+            return self.step_write()
+        path = self.random.choice(kept)
+        bed.run(bed.tool('qemu-io', '7.2'), '-f', 'qcow2', '-c', f'write -q -P {self.random.randrange(1, 256)} 0 64k', path)
+        for points in self.points.values():
+            for point in points.values():
+                if point.file and path in self.chain(point.file):
+                    point.lost.add('stained')
+        self.say(f'written to {os.path.basename(path)}')
+        self.tell('stain')
+
+    def chain(self, path):
+        said = self.test.img('info', '-U', '--output=json', '--backing-chain', path).stdout
+        return [os.path.normpath(os.path.join(os.path.dirname(path), layer['filename'])) for layer in json.loads(said)]
+
+    def step_rollback(self):
+        """An image is put back to a copy of it, or, while it is off, a copy is taken for that."""
+        disk = self.random.choice(self.disks)
+        if len(disk.layers) > 1 or disk.fmt != 'qcow2':
+            return self.step_write()
+        here = {name: points[disk.name] for name, points in self.points.items() if disk.name in points}
+        foreign = {key for key in self.foreign if key[0] == disk.node and key[1].startswith('stored')}
+        copy = self.copies.get(disk.name)
+        self.vm.quit()
+        # what is forgotten since, or was put there by others, would be bitmaps that nobody knows
+        if copy and copy['foreign'] == foreign and all(here.get(name) is point for name, point in copy['points'].items()):
+            shutil.copy(copy['path'], disk.layers[0])
+            disk.data, disk.size = bytearray(copy['data']), copy['size']
+            for name, point in here.items():
+                if name not in copy['points']:
+                    point.lost.add('rolled-back')
+            how = 'put back'
+        else:
+            path = self.test.path(f'copy-of-{disk.name}')
+            shutil.copy(disk.layers[0], path)
+            self.copies[disk.name] = {'path': path, 'data': bytes(disk.data), 'size': disk.size, 'foreign': foreign,
+                                      'points': {name: point for name, point in here.items() if point.persistent}}
+            how = 'copied'
+        self.foreign = {key for key in self.foreign if key[1].startswith('stored')}
+        self.invalidate('memory', None, lambda point: not point.persistent)
+        self.start_qemu()
+        self.say(f'{disk.name} is {how} while off')
+        self.tell('rollback')
+
+    def step_swap(self):
+        """Two images are renamed into each other while the guest is off."""
+        disks = [disk for disk in self.disks if disk.fmt == 'qcow2' and len(disk.layers) == 1]
+        if len(disks) < 2:
+            return self.step_write()
+        one, two = self.random.sample(disks, 2)
+        self.vm.quit()
+        aside = self.test.path('aside')
+        os.rename(one.layers[0], aside)
+        os.rename(two.layers[0], one.layers[0])
+        os.rename(aside, two.layers[0])
+        for what in 'data', 'size', 'cluster', 'written':
+            mine, other = getattr(one, what), getattr(two, what)
+            setattr(one, what, other)
+            setattr(two, what, mine)
+        nodes = {one.node: two.node, two.node: one.node}
+        self.foreign = {(nodes.get(node, node), name) for node, name in self.foreign if name.startswith('stored')}
+        self.invalidate('memory', None, lambda point: not point.persistent)
+        for disk in one, two:
+            self.copies.pop(disk.name, None)
+            self.invalidate('swapped', disk)
+        self.start_qemu()
+        self.moved |= {key for key in self.vm.bitmaps() if key[0] in nodes}
+        self.say(f'{one.name} and {two.name} are swapped while off')
+        self.tell('swap')
+
+    def step_rebase(self):
+        """An overlay is laid on another base, which differs from the one it had, while the guest is off."""
+        disks = [disk for disk in self.disks if len(disk.layers) > 1]
+        if not disks:
+            return self.step_snapshot()
+        disk = self.random.choice(disks)
+        self.vm.quit()
+        base = self.test.path(self.number(f'{disk.name}-base') + '.qcow2')
+        shutil.copy(disk.layers[0], base)
+        bed.run(bed.tool('qemu-io', '7.2'), '-f', 'qcow2', '-c', f'write -q -P {self.random.randrange(1, 256)} 0 64k', base)
+        self.test.img('rebase', '-u', '-f', 'qcow2', '-F', 'qcow2', '-b', base, disk.layers[1])
+        disk.layers[0] = base
+        disk.data = bytearray(self.read_image(disk.layers[-1], disk.fmt))
+        self.foreign = {key for key in self.foreign if key[1].startswith('stored')}
+        self.invalidate('memory', None, lambda point: not point.persistent)
+        self.invalidate('rebased', disk)
+        self.start_qemu()
+        self.say(f'{disk.name} is laid on another base while off')
+        self.tell('rebase')
+
+    def step_move(self):
+        """All backups go to another folder: they are what they were."""
+        kept = {point.file for points in self.points.values() for point in points.values() if point.file and os.path.exists(point.file)}
+        if not kept:
+            return self.step_write()
+        folder = self.test.path(self.number('moved'))
+        os.mkdir(folder)
+        files = {path: os.path.join(folder, os.path.relpath(path, self.test.directory)) for top in kept for path in self.chain(top)}
+        for path, there in files.items():
+            os.makedirs(os.path.dirname(there), exist_ok=True)
+            os.rename(path, there)
+        for points in self.points.values():
+            for point in points.values():
+                point.file = files.get(point.file, point.file)
+        self.say(f'{len(files)} backups moved to {os.path.basename(folder)}')
+        self.tell('move')
 
     def step_kill(self):
         for disk in self.disks:
@@ -552,7 +707,7 @@ class Sequence:
             raise Broken(f'checkpoints are {names}, should be {list(self.points)}')
         bitmaps = self.vm.bitmaps()
         for key in bitmaps:
-            if key not in self.foreign and key[1] not in self.points:
+            if key not in self.foreign | self.moved and key[1] not in self.points:
                 raise Broken(f'the bitmap {key} belongs to nobody; checkpoints: {names}')
         for key in self.foreign:
             if key not in bitmaps:
@@ -572,7 +727,8 @@ class Sequence:
     # ---- the run
 
     STEPS = (('write', 24), ('backup', 40), ('checkpoint', 8), ('delete', 6), ('resize', 5), ('snapshot', 5), ('commit', 4),
-             ('restart', 4), ('kill', 3), ('foreign', 2), ('check', 5), ('size', 3))
+             ('restart', 4), ('kill', 3), ('foreign', 2), ('check', 5), ('size', 3), ('touch', 2), ('stain', 2), ('rollback', 4),
+             ('swap', 2), ('rebase', 2), ('move', 3))
 
     def run(self):
         began = time.monotonic()
@@ -1002,8 +1158,8 @@ class Backup:
         point = s.points[self.since][disk.name]
         backing = json.loads(s.test.img('info', '-U', '--output=json', path).stdout).get('backing-filename')
         if backing is not None:
-            if backing != os.path.basename(point.file):
-                raise Broken(f'{path} names {backing} as its backing file, not {os.path.basename(point.file)}')
+            if backing != os.path.relpath(point.file, os.path.dirname(path)):
+                raise Broken(f'{path} names {backing} as its backing file, not {point.file}')
             self.kept[disk.name] = path
             return s.read_image(path)
         base = s.test.path('base.raw')

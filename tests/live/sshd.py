@@ -1,5 +1,6 @@
 """A real sshd of one's own, with keys of its own, and an ssh that reaches it and nothing else."""
 import os
+import signal
 import socket
 import subprocess
 
@@ -28,11 +29,12 @@ StrictModes no
 UsePAM no
 PermitRootLogin yes
 PasswordAuthentication no
+Subsystem sftp internal-sftp
 KbdInteractiveAuthentication no
 {environment and "SetEnv " + environment}
 """)
         self.trust('host')
-        test.popen(sshd, '-D', '-e', '-f', config, stderr=subprocess.DEVNULL)
+        self.process = test.popen(sshd, '-D', '-e', '-f', config, stderr=subprocess.DEVNULL)
         bed.wait_for('sshd', self._can_connect)
         self.command = self._write('ssh', f"""#!/bin/sh
 exec ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -i {test.path("mine")} -o UserKnownHostsFile={test.path("known")} "$@"
@@ -47,6 +49,25 @@ exec ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -i {test.path("mine")} -
     def _can_connect(self):
         with socket.socket() as sock:
             return sock.connect_ex(('127.0.0.1', self.port)) == 0
+
+    def _processes(self, pid=None):
+        """It and one for each who is connected."""
+        pid = pid or self.process.pid
+        with open(f'/proc/{pid}/task/{pid}/children') as file:
+            return [pid, *(one for child in file.read().split() for one in self._processes(int(child)))]
+
+    def stop(self):
+        for pid in self._processes():
+            os.kill(pid, signal.SIGSTOP)
+
+    def go_on(self):
+        for pid in self._processes():
+            os.kill(pid, signal.SIGCONT)
+
+    def cut(self):
+        """Whoever is connected is so no longer."""
+        for pid in self._processes()[:0:-1]:
+            os.kill(pid, signal.SIGKILL)
 
     def trust(self, key):
         """Which of the keys is the host's, to the client."""

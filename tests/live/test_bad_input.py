@@ -4,7 +4,6 @@ import os
 import re
 import socket
 import threading
-import time
 
 import bed
 
@@ -53,6 +52,16 @@ class BadInputTest(bed.LiveTest):
             self.assertNotRegex(said, r'Traceback|assert|CRITICAL|WARNING \*\*')
             self.assert_nothing_left(self.vm, self.picture)
             self.assert_files(self.path('out'), *kept)
+            if arguments[0] == 'backup-begin' and not re.search('NBD server at|export at', done.err):      # what QEMU alone can say
+                self.assert_same_without_doing(arguments, done)
+
+    def assert_same_without_doing(self, arguments, done):
+        """A dry run refuses what begin refuses, in the same words."""
+        dry = self.baksh(arguments[0], '--dry-run', *[a for a in arguments[1:] if a != '--wait'])
+        self.assertEqual((dry.rc, self.without_job(dry.err)), (done.rc, self.without_job(done.err)), arguments)
+
+    def without_job(self, text):
+        return re.sub(r'\b[0-9a-f]{8}\b', 'JOB', text)
 
     def push(self, *arguments):
         return ('backup-begin', 'g', '--mode', 'push', *arguments)
@@ -157,23 +166,19 @@ class BadInputTest(bed.LiveTest):
         self.refused('not a number', *self.push('--limit', 'fast'), rc=2, words=['fast'])
         self.refused('attach twice', 'attach', 'g', '--qmp', self.vm.qmp_path, words=[self.attached_again])
 
-    def test_a_second_begin_is_refused_at_once_and_names_the_first(self):
+    def test_a_second_begin_is_refused_while_the_first_runs_and_names_it(self):
         first = self.json(*self.pull('--server', f'unix:{self.path("nbd")}'))
-        begin = time.monotonic()
         done = self.baksh(*self.pull('--server', f'unix:{self.path("nbd2")}'))
         self.assertEqual(done.rc, 1, done)
         self.assertIn(first['id'], done.err)
-        self.assertLess(time.monotonic() - begin, 5 * bed.SLOW)
+        self.assertEqual(self.json('backup-info', 'g')['state'], 'ready')
         self.must('backup-stop', 'g')
         self.assert_nothing_left(self.vm, self.picture)
 
 
 class BadMonitorTest(bed.LiveTest):
     def attach(self, path):
-        begin = time.monotonic()
-        done = self.baksh('attach', 'bad', '--qmp', path)
-        took = time.monotonic() - begin
-        self.assertLess(took, 20 * bed.SLOW, 'seconds, not minutes')
+        done = self.baksh('attach', 'bad', '--qmp', path)       # who hangs is ended by its time limit
         self.assertEqual(self.must('list', '--all', '--json').out.count('"bad"'), 0)
         return done
 

@@ -18,9 +18,10 @@ NOT_BY_LIBVIRT = {
     'sync_none': (SYNC, 'sync='),
 }
 # feature of capabilities: reason, or None for what is no part of a backup
-NOT_IN_LIBVIRT = {'target-nbd': NETWORK, 'protection': PROTECTION, 'compression': COMPRESSION, 'sync-top': SYNC, 'sync-none': SYNC,
+NOT_IN_LIBVIRT = {'target-nbd': NETWORK, 'target-ssh': NETWORK, 'target-iscsi': NETWORK, 'target-rbd': NETWORK, 'target-nfs': NETWORK, 'protection': PROTECTION, 'compression': COMPRESSION, 'sync-top': SYNC, 'sync-none': SYNC,
                   'attach': None, 'discover': None,
-                  'memory-bitmaps': 'libvirt keeps checkpoints in qcow2 images only', 'server-psk': 'libvirt exports with certificates only'}
+                  'memory-bitmaps': 'libvirt keeps checkpoints in qcow2 images only', 'server-psk': 'libvirt exports with certificates only',
+                  'server-fd': 'a socket that was passed is not handed on to libvirt'}
 
 
 class Table:
@@ -126,13 +127,16 @@ class Table:
             file.write('mine')
         rows = ((1, 'exists', '--disk', 'vda', '--target', f'vda={self.out("mine")}'), (1, 'vdz', '--disk', 'vdz', '--target', f'vdz={self.out("x")}'),
                 (1, 'vdb', '--target', f'vda={self.out("x")}', '--target', f'vdb={self.out("x")}'), (1, 'agent', *self.targets('x'), '--quiesce'),
-                (1, 'nope', *self.targets('x'), '--since', 'nope'), (1, 'in use', '--disk', 'vda', '--target', f'vda={self.images[1]}', '--reuse-external'),
+                (4, 'nope', *self.targets('x'), '--since', 'nope'), (1, 'in use', '--disk', 'vda', '--target', f'vda={self.images[1]}', '--reuse-external'),
                 (2, 'vdz', '--target', f'vdz={self.out("x")}'), (1, 'no/such', '--disk', 'vda', '--target', 'vda=/no/such/x'))
         for rc, words, *options in rows:
             with self.subTest(options):
                 done = self.baksh('backup-begin', 'g', *options)
                 self.assertIn(done.rc, {rc, 5 if words == 'agent' else rc}, done)
                 self.assertIn(words, done.err)
+                if words != 'agent':
+                    dry = self.baksh('backup-begin', 'g', '--dry-run', *options)
+                    self.assertEqual((dry.rc, dry.err), (done.rc, done.err))
         with open(self.out('mine')) as file:
             self.assertEqual(file.read(), 'mine')
         self.assertFalse(os.path.exists(self.out('x')))

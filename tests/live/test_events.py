@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 import unittest
 
 import bed
@@ -106,8 +105,7 @@ class EngineTest(bed.LiveTest):
             self.assertEqual(info.rc, 0, info)
         self.assert_completed()
 
-    def test_nothing_waits_long_for_a_qemu_that_is_stopped(self):
-        """Each answer of QEMU is waited for a second here, so that what an operation takes counts its questions."""
+    def test_nothing_waits_for_a_qemu_that_is_stopped_until_it_goes_on(self):
         with open(self.path('config'), 'w') as f:
             f.write('monitor_timeout = 1\n')
         self.environment['LIBBACKUP_CONFIG'] = self.path('config')
@@ -115,9 +113,7 @@ class EngineTest(bed.LiveTest):
             begin()
             with self.vm.stopped():
                 for argv, rc in (*((argv, 1) for argv in asked), (['backup-stop', 'g'], 1), (['backup-stop', 'g', '--abort'], 0)):
-                    started = time.monotonic()
-                    done = self.must(*argv, rc=rc)
-                    self.assertLess(time.monotonic() - started, 5 * bed.SLOW, done)
+                    done = self.must(*argv, rc=rc)      # while QEMU stands still: a hang is ended by the time limit
                     if argv == ['backup-stop', 'g']:
                         for word in ('does not answer', self.vm.qmp_path, '--abort'):
                             self.assertIn(word, done.err)
@@ -144,6 +140,29 @@ class EngineTest(bed.LiveTest):
             os.kill(pid, signal.SIGKILL)
         self.assert_completed()
 
+    def test_a_state_directory_that_is_deleted_under_a_living_owner_ends_the_backup(self):
+        import shutil
+        for argv, made in ((('--target', f'disk0={self.path("t")}', '--limit', '1MiB', '--checkpoint', 'c1'), 't'),
+                           (('--mode', 'pull', '--server', f'unix:{self.path("nbd")}', '--checkpoint', 'c1'), 'nbd')):
+            with self.subTest(argv=argv):
+                self.must('backup-begin', 'g', *argv)
+                self.assertNotEqual(self.vm.ours(), [])
+                shutil.rmtree(self.path('state'))
+                os.mkdir(self.path('state'), 0o700)
+                bed.wait_for('all of it is undone', lambda: not self.vm.ours() and not os.path.exists(self.path(made)) and not self.vm.bitmaps())
+                self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+
+    def test_what_a_lost_push_was_writing_to_is_named(self):
+        import shutil
+        self.must('backup-begin', 'g', '--target', f'disk0={self.path("t")}', '--limit', '1MiB')
+        for pid in self.watchers():
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.path('state'))
+        os.mkdir(self.path('state'), 0o700)
+        done = self.must('attach', 'g', '--qmp', self.vm.qmp_path)
+        self.assertRegex(done.err, f"was writing to '{self.path('t')}'.*remove it")
+        self.assertEqual(self.vm.ours(), [])
+
     def test_a_deleted_state_directory_leaves_nothing_in_qemu_after_the_next_attach(self):
         import shutil
         self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}', '--checkpoint', 'c1')
@@ -154,7 +173,7 @@ class EngineTest(bed.LiveTest):
         self.must('attach', 'g', '--qmp', self.vm.qmp_path)
         self.must('dominfo', 'g')
         check = self.baksh('checkpoint-check', 'g')
-        self.assertEqual(check.rc, 4, check)
+        self.assertEqual(check.rc, 0, check)      # nobody knows that it was ours
         self.assertIn('c1', check.out)
         self.assertEqual(self.vm.ours(), [])
 
@@ -303,7 +322,7 @@ class StateTest(bed.LiveTest):
         self.vm.kill()
         with open(journal, 'w') as f:      # as if the owner had died between the record and the journal's end
             f.write(left)
-        self.assertEqual(self.baksh('domblklist', 'g', timeout=8).rc, 5)
+        self.assertEqual(self.baksh('checkpoint-create-as', 'g', 'cp', timeout=8).rc, 5)
         self.assertFalse(os.path.exists(journal), 'the journal is left')
         self.assertEqual(self.json('backup-info', 'g')['state'], 'aborted')
 

@@ -20,6 +20,28 @@ class SampleTest(faults.Matrix):
         self.assertEqual(failures, [], f'seed {self.seed}')
 
 
+class IothreadTest(faults.Matrix):
+    iothread = True
+
+    def test_a_sample_on_io_threads_holds(self):
+        plans = random.Random(self.seed).sample([n for n, plan in enumerate(faults.PLANS) if self.can(plan)], FEWER_PLANS)
+        self.assertEqual(self.matrix(FEWER_CASES, self.seed, plans), [], f'seed {self.seed}')
+
+
+class MigrationTest(faults.Matrix):
+    def test_a_migration_at_any_step_is_refused_or_ends_the_backup(self):
+        """Before the barrier stands it is taken; from then on to the end of the last undo QEMU refuses it."""
+        taken = set()
+        self.bring_up(1)
+        for plan in (dict(zip(('mode', 'kind', 'disks', 'checkpoint', 'protect'), (mode, 'full', 1, True, 'yes'))) for mode in ('push', 'pull')):
+            steps = len(self.steps_of(plan))
+            for step in (0, 1, steps // 2, steps - 2, steps - 1):
+                self.case(plan, step, 'migrate', f'c{step}')
+                if self.migration_taken:
+                    taken.add(step)
+        self.assertEqual(taken, {0})
+
+
 class TwiceTest(faults.Matrix):
     def test_who_recovers_what_was_good_may_be_killed_too(self):
         plan = {'mode': 'push', 'kind': 'full', 'disks': 1, 'checkpoint': True, 'protect': 'yes'}

@@ -1,5 +1,8 @@
 #!/usr/bin/python3
 """What is read of a QEMU: disks on every bus, under filters, with the iothread that serves them."""
+import os
+import re
+
 import bed
 
 MIB = 1 << 20
@@ -27,6 +30,18 @@ class GraphTest(bed.LiveTest):
             '-drive', f'if=none,id=medium,media=cdrom,file={self.path("medium.raw")},format=raw,read-only=on', '-device', 'scsi-cd,drive=medium,bus=controller.0',
             '-device', 'scsi-cd,id=cd1,bus=controller.0')
 
+    def test_a_disk_below_a_filter_stays_one_disk_while_it_is_pulled(self):
+        qemu = self.engine(self.make_image('a.qcow2', '4M'), extra=[
+            '-object', 'throttle-group,id=tg', '-blockdev', 'driver=throttle,node-name=top,throttle-group=tg,file=disk0'])
+        self.must('attach', 'g', '--qmp', qemu.qmp_path, '--disk', 'vda=top')
+        alone = self.json('domblklist', 'g')
+        self.must('backup-begin', 'g', '--mode', 'pull')
+        pulled = self.json('domblklist', 'g')
+        self.must('backup-stop', 'g')
+        for disks in alone, pulled:
+            self.assertEqual([(disk['target'], disk['node']) for disk in disks], [('vda', 'disk0')])
+            self.assertLessEqual({'vda', 'top', 'disk0'}, set(disks[0]['names']))
+
     def test_disks_are_found_with_all_that_is_known_of_them(self):
         vm = self.start()
         self.must('attach', 'g', '--qmp', vm.qmp_path, '--disk', f'boot={self.path("chain.qcow2")}')
@@ -48,6 +63,36 @@ class GraphTest(bed.LiveTest):
         self.assertEqual(len(disks), len(rows))
         self.assertTrue(disks['cd1']['empty'])
         self.assertEqual(disks['boot']['depth'], 1)
+
+    def test_a_guest_that_is_off_is_shown_as_it_was_seen_last(self):
+        disk = self.make_image('disk.qcow2', 8 * MIB)
+        for name in ('code', 'vars'):
+            with open(self.path(name), 'wb') as f:
+                f.truncate(256 << 10)
+        vm = self.machine('-drive', f'if=pflash,unit=0,format=raw,readonly=on,file={self.path("code")}',
+                          '-blockdev', f'driver=file,node-name=vars-file,filename={self.path("vars")}', '-blockdev', 'driver=raw,node-name=vars,file=vars-file',
+                          '-machine', 'pflash1=vars',
+                          '-blockdev', f'driver=qcow2,node-name=vda,file.driver=file,file.filename={disk}', '-device', 'virtio-blk-pci,id=vda,drive=vda')
+        self.must('attach', 'g', '--qmp', vm.qmp_path)
+        running = self.must('dumpxml', 'g').out
+        self.assertIn(f"<loader readonly='yes' type='pflash'>{self.path('code')}</loader>", running)
+        self.assertIn(f"<nvram format='raw'>{self.path('vars')}</nvram>", running)
+        listed, info = self.json('domblklist', 'g'), self.json('domblkinfo', 'g', 'vda')
+        vm.quit()
+        self.assertEqual(self.must('domstate', 'g').out.strip(), 'shut off')
+        self.assertEqual(self.must('dumpxml', 'g').out, re.sub(r" id='\d+'", '', running, 1))
+        self.assertEqual(self.json('domblklist', 'g'), listed)
+        self.assertEqual(self.json('domblkinfo', 'g', 'vda'), info)
+        self.must('backup-begin', 'g', '--target', self.path('t'), '--wait', rc=5)
+
+    def test_a_guest_that_was_never_seen_is_not(self):
+        vm = self.machine()
+        self.must('attach', 'g', '--qmp', vm.qmp_path)
+        vm.quit()
+        seen, = [os.path.join(folder, name) for folder, _, names in os.walk(self.path('state')) for name in names if name == 'seen.json']
+        os.unlink(seen)
+        for command in 'dumpxml', 'domblklist':
+            self.assertIn('monitor', self.must(command, 'g', rc=5).err)
 
 
 if __name__ == '__main__':

@@ -79,6 +79,9 @@ class BasicsTest(Bare):
         self.assertIn(self.vm.disks[1].path, disks)
         for disk, size in zip(self.vm.disks, self.images):
             self.assertRegex(self.must('domblkinfo', 'g', disk.target).out, rf'(?m)^Capacity: +{bed.size_of(size)}$')
+            chain = self.json('domblkinfo', 'g', disk.target, '--chain')
+            self.assertEqual(chain['images'][0]['source'], disk.path)
+            self.assertEqual((chain['live'], chain['images'][0]['capacity']), (False, bed.size_of(size)))
 
     def test_no_such_guest_no_such_uri(self):
         self.assertIn('no-such', self.must('dominfo', 'no-such', rc=1).err)
@@ -104,6 +107,24 @@ class BasicsTest(Bare):
         self.assertEqual(self.vm.checkpoints(), [])
         self.assertEqual(before.split('"id"')[0], self.virsh('qemu-monitor-command', 'g', '{"execute":"query-block-jobs"}').stdout.split('"id"')[0])
 
+    def test_where_others_can_exchange_what_libvirt_opens_nothing_is_written(self):
+        theirs, link = self.path('theirs'), self.path('link')
+        os.mkdir(theirs)
+        os.symlink(theirs, link)
+        for owner, mode in ((65534, 0o755), (0, 0o777)):
+            os.chown(theirs, owner, -1)
+            os.chmod(theirs, mode)
+            for folder in theirs, link:
+                for argv in (self.targets('theirs/a', 'theirs/b') if folder == theirs else self.targets('link/a', 'link/b')), \
+                        ['--mode', 'pull', '--scratch', folder, '--server', f'unix:{self.path("n")}']:
+                    for more in [], ['--dry-run']:
+                        self.assertIn(f"may change the directory '{folder}'", self.must('backup-begin', 'g', *argv, *more, rc=1).err)
+        self.assertEqual(os.listdir(theirs), [])
+        os.chown(theirs, 0, -1)
+        os.chmod(theirs, 0o755)
+        self.must('backup-begin', 'g', *self.targets('theirs/a', 'theirs/b'), '--wait')
+        self.assert_clean()
+
     def test_a_limit_holds_while_the_job_runs(self):
         """libvirt sets it when the job runs already: what QEMU has begun by then (64 MiB at the most) goes through."""
         with self.slowly():
@@ -111,8 +132,7 @@ class BasicsTest(Bare):
         first = bed.wait_for('the first bytes', lambda: (lambda job: job if job['bytes'] > 72 * MIB else None)(self.job()))
         second = bed.wait_for('16 MiB more', lambda: (lambda job: job if job['bytes'] > first['bytes'] + 16 * MIB else None)(self.job()))
         rate = (second['bytes'] - first['bytes']) / (second['elapsed_ms'] - first['elapsed_ms']) * 1000
-        self.assertLess(rate, 24 * MIB)
-        self.assertGreater(rate, 8 * MIB)
+        self.assertLess(rate, 24 * MIB)         # a slow machine makes it less, none makes it more
         self.assertEqual(second['disks'][0]['limit'], 16 * MIB)
         self.must('backup-limit', 'g', '0')
         self.must('backup-wait', 'g')
@@ -163,6 +183,18 @@ class BasicsTest(Bare):
             self.must('backup-begin', 'g', *self.targets('a', 'b'))
             self.assertTrue(any('progress' in line for line in iter(listener.stdout.readline, '')), 'no event')
         self.assertTrue(any('job-completed' in line for line in iter(listener.stdout.readline, '')), 'no event of the end')
+
+
+class PointTest(Bare):
+    def test_points_of_a_guest_of_libvirt_hold_its_disks(self):
+        self.environment['LIBBACKUP_REPOSITORY'] = self.path('repo')
+        self.must('repository-create')
+        first = self.json('point-create', 'g')
+        second = self.json('point-create', 'g')
+        self.assertEqual([d['kind'] for d in second['disks']], len(second['disks']) * ['incremental'])
+        for disk, image in zip(second['disks'], self.vm.disks):
+            self.assert_same(disk['path'], image.path)
+        self.assertEqual([d['root'] for d in first['disks']], [d['root'] for d in second['disks']])
 
 
 class DocumentedTest(lvbed.OnLibvirt, bed.LiveTest):
@@ -286,7 +318,7 @@ class VerdictTest(Bare):
             reader.connect(self.path('nbd'))
             time.sleep(4)       # longer than it looks, and than it is given
             self.assertEqual(self.job()['state'], 'ready', 'it ended although a reader was connected')
-        self.assertEqual(self.wait_state('aborted', 'failed', timeout=30)['state'], 'aborted')
+        self.assertEqual(self.wait_state('aborted', 'failed', timeout=30)['state'], 'failed')
         self.assert_clean()
 
     def test_tcp_and_a_port_of_our_choice_and_a_scratch_that_was_made_before(self):
@@ -372,9 +404,8 @@ class SecondTest(Bare):
 
     def test_ours_says_so_at_once(self):
         job = self.slow_push()
-        begin = time.monotonic()
         done = self.must('backup-begin', 'g', *self.targets('a2', 'b2'), rc=1)
-        self.assertLess(time.monotonic() - begin, 5 * bed.SLOW)
+        self.assertEqual(self.job()['state'], 'running')        # it was not waited for
         self.assertIn(job, done.err)
         self.assertIn('running', done.err)
         done = self.must('checkpoint-create-as', 'g', 'c', rc=1)
@@ -383,9 +414,7 @@ class SecondTest(Bare):
 
     def test_a_job_of_another_client_is_named(self):
         self.plain_push('p', slow=True)
-        begin = time.monotonic()
         done = self.must('backup-begin', 'g', *self.targets('a', 'b'), rc=1)
-        self.assertLess(time.monotonic() - begin, 5 * bed.SLOW)
         self.assertIn('backup', done.err)
         self.assertIn('another client', done.err)
         self.virsh('domjobabort', 'g')
@@ -455,9 +484,23 @@ class ChainTest(Bare):
         done = self.must('backup-begin', 'g', *self.only('vda', 'a'), '--since', 'c0', '--onto', self.path('link'), rc=1)
         self.assertIn('image of the guest itself', done.err)
 
+    def test_a_previous_backup_that_was_touched_is_refused_or_covered(self):
+        self.must('backup-begin', 'g', *self.targets('a', 'b'), '--checkpoint', 'c0', '--wait')
+        bed.run('qemu-io', '-f', 'qcow2', '-c', 'write -q -P 77 0 64k', self.path('a'))
+        onto = ['--since', 'c0', '--onto', f'vda={self.path("a")}', '--onto', f'vdb={self.path("b")}']
+        done = self.must('backup-begin', 'g', *self.targets('x', 'y'), *onto, rc=4)
+        self.assertIn('is not as it was left', done.err)
+        self.assertIn("disk 'vda'", done.err)
+        self.assertIn('--fallback full', done.err)
+        self.must('backup-begin', 'g', *self.targets('x', 'y'), *onto, '--fallback', 'full', '--wait')
+        self.assertEqual([(d['target'], d['type']) for d in self.job()['disks']], [('vda', 'full'), ('vdb', 'incremental')])
+        self.assertIn('is not as it was left', self.job()['disks'][0]['reason'])
+        for disk, copy in zip(self.vm.disks, 'xy'):
+            self.img('compare', '-U', disk.path, self.path(copy))
+
     def test_a_base_that_is_missing_or_resized_is_refused_or_made_full_per_disk(self):
         self.must('backup-begin', 'g', *self.targets('a', 'b'), '--checkpoint', 'c0', '--wait')
-        self.must('backup-begin', 'g', *self.targets('x', 'y'), '--since', 'nope', rc=1)
+        self.must('backup-begin', 'g', *self.targets('x', 'y'), '--since', 'nope', rc=4)
         self.virsh('blockresize', 'g', 'vdb', '48M')
         done = self.must('backup-begin', 'g', *self.targets('x', 'y'), '--since', 'c0', rc=4)
         self.assertIn("disk 'vdb'", done.err)
@@ -563,11 +606,12 @@ class RestartTest(Bare):
         return int(re.search(r'Time elapsed:\s*(\d+)', self.virsh('domjobinfo', 'g').stdout)[1])
 
     def test_plain_libvirt_starts_counting_anew(self):
-        begin = time.monotonic()
         self.plain_push('p', slow=True)
         bed.wait_for('it has run for a moment', lambda: self.elapsed() > 1000)
+        restarted = time.monotonic()
         self.daemon.restart()
-        self.assertLess(self.elapsed(), (time.monotonic() - begin) * 1000 - 1000)
+        counted = self.elapsed()
+        self.assertLess(counted, (time.monotonic() - restarted) * 1000 + 500)       # from before the restart it would be 1000 more
         self.virsh('domjobabort', 'g')
 
     def test_a_push_goes_on_and_its_record_is_true(self):
@@ -833,7 +877,7 @@ class CheckpointTest(Bare):
         self.must('backup-begin', 'g', *self.targets('a', 'b'), '--checkpoint', 'c1', '--wait')
         document = self.write_xml('c1.xml', self.must('checkpoint-dumpxml', 'g', 'c1').out)
         self.virsh('checkpoint-delete', 'g', 'c1', '--metadata')        # as a migration or the end of a transient guest does
-        self.must('backup-begin', 'g', *self.targets('x', 'y'), '--since', 'c1', rc=1)
+        self.must('backup-begin', 'g', *self.targets('x', 'y'), '--since', 'c1', rc=4)
         self.must('checkpoint-redefine', 'g', document)
         self.vm.io(0, 'write -P 5 1M 64k')
         self.must('backup-begin', 'g', *self.only('vda', 'x'), '--since', 'c1', '--onto', self.path('a'), '--wait')
@@ -849,7 +893,7 @@ class CheckpointTest(Bare):
         self.vm.quit()
         self.vm = lvbed.Domain(self, self.daemon, disks, bare=True, transient=True, name='transient')
         self.assertEqual(self.vm.checkpoints(), [])
-        found = self.must('checkpoint-check', 'g', rc=4)
+        found = self.must('checkpoint-check', 'g')
         self.assertIn('foreign', found.out)
         self.must('checkpoint-redefine', 'g', document)
         self.must('checkpoint-check', 'g')
@@ -958,7 +1002,11 @@ class SecretTest(Bare):
         self.virsh('secret-set-value', uuid, '--base64', 'c2VjcmV0')
         xml = self.write_xml('b.xml', f"<domainbackup><disks><disk name='vda' type='file'><driver type='qcow2'/><target file='{self.path('luks')}'>"
                              f"<encryption format='luks'><secret type='passphrase' uuid='{uuid}'/></encryption></target></disk></disks></domainbackup>")
-        self.must('backup-begin', 'g', xml, '--wait')
+        for _ in range(10):
+            done = self.baksh('backup-begin', 'g', xml, '--wait')
+            if 'accurate CPU usage' not in done.err:    # QEMU measures its key derivation, and beside a busy neighbour gives up
+                break
+        self.assertEqual(done.rc, 0, done)
         self.assertTrue(json.loads(self.img('info', '--output=json', self.path('luks')).stdout)['encrypted'])
         self.vm.quit()
         self.img('convert', '--object', 'secret,id=s,data=secret', '--image-opts', f'driver=qcow2,file.filename={self.path("luks")},encrypt.key-secret=s', '-O', 'raw', self.path('plain'))

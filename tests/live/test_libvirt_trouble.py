@@ -157,12 +157,10 @@ class HungQemuTest(Bare):
         self.environment['LIBBACKUP_CONFIG'] = self.write_xml('libbackup.conf', 'monitor_timeout = 1\n')
         self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("n")}', '--checkpoint', 'c1')
         with self.vm.stopped():
-            begin = time.monotonic()
             for _ in range(2):
                 self.assertEqual(self.job()['state'], 'ready')
                 for words in (['backup-stop', 'g'], ['backup-stop', 'g', '--abort']):
                     self.assertIn('QEMU seems to hang', self.must(*words, rc=1).err)
-            self.assertLess(time.monotonic() - begin, 20 * bed.SLOW)
         self.must('backup-stop', 'g')
         self.assertEqual(self.vm.checkpoints(), ['c1'])
         self.assert_clean()

@@ -117,9 +117,7 @@ class PushTest(Under):
         for server in servers:
             server.stop()
         self.vm.wait_rounds(120)
-        begin = time.monotonic()
-        self.must('backup-stop', 'g', '--abort')
-        self.assertLess(time.monotonic() - begin, 10 * bed.SLOW)
+        self.must('backup-stop', 'g', '--abort')        # the servers stand still
         self.assert_record('aborted')
         self.assert_unharmed()
         self.assert_clean()
@@ -128,9 +126,7 @@ class PushTest(Under):
         servers = self.servers('memory', '64M', filters=['rate'], options=[f'rate={SLOW_RATE}'])
         self.begin(network_target(self.vm, servers), '--timeout', '4')
         servers[1].stop()
-        begin = time.monotonic()
         self.must('backup-wait', 'g', rc=3)
-        self.assertLess(time.monotonic() - begin, 20 * bed.SLOW)
         self.assert_record('aborted', '--timeout')
         self.assert_unharmed()
         self.assert_clean()
@@ -138,9 +134,7 @@ class PushTest(Under):
     def test_a_server_that_hangs_from_the_start_fails_the_begin(self):
         servers = self.servers('memory', '64M')
         servers[0].stop()
-        begin = time.monotonic()
         done = self.begin(network_target(self.vm, servers), rc=1)
-        self.assertLess(time.monotonic() - begin, 25 * bed.SLOW)
         self.assertIn("disk 'vda'", done.err)
         self.assertIn('does not answer', done.err)
         self.assertIn(servers[0].path, done.err)
@@ -326,17 +320,13 @@ class PullTest(Under):
 
 
 class LatencyTest(bed.LiveTest):
-    """The guest's writes while targets are slow, by the bench, which shows that an unprotected push would not do."""
+    """The guest's writes while targets are slow. How long they take is bench/latency.py's to judge; here is what holds on any machine."""
     versions, alone = ('7.2',), True
 
-    def test_the_guests_writes_are_as_quick_as_they_have_to_be(self):
-        (calm, *protected, unprotected), goal, errors = latency.measure(self.version, 3)
+    def test_a_slow_target_fails_no_write_and_only_an_unprotected_push_waits_for_it(self):
+        (_calm, *_protected, unprotected), _goal, errors = latency.measure(self.version, 3)
         self.assertEqual(errors, [])
-        if calm['p99'] > 30:
-            self.skipTest(f'too much else runs here to measure: {calm}')
-        for row in protected:
-            self.assertLessEqual(row['p99'], goal * bed.SLOW, row)
-        self.assertGreater(unprotected['p99'], goal, 'this measurement shows nothing')
+        self.assertGreaterEqual(unprotected['max'], 250, 'the target takes as long for a write: nothing was waited for, so this shows nothing')
 
 
 class ScratchTest(Under):
@@ -386,9 +376,7 @@ class ScratchTest(Under):
         self.store.stop()
         self.addCleanup(self.store.go_on)       # first: a QEMU that waits for it cannot even be killed
         self.wait_stall()
-        begin = time.monotonic()
         self.must('backup-stop', 'g', '--abort')
-        self.assertLess(time.monotonic() - begin, 25 * bed.SLOW)
         self.assert_record('aborted', 'QEMU did not answer, or did not end its job')
         self.store.go_on()
         self.assert_guest_works(self.vm, 20)

@@ -68,6 +68,11 @@ class EveryCallTest(daemon.DaemonTest):
             (19, guest, 's', ['hvm']), (121, guest, 'xi', lambda v: v[1] == 0), (150, guest, 'i', [1]), (151, guest, 'i', [1]), (183, guest + u32(0), 'i', [0]),
             (194, guest + string('vda') + u32(0), 'hhh', lambda v: v[1] == 64 * MIB), (194, guest + string('vdz') + u32(0), Error(8, 'vdz'), None),
             (212, guest + u32(0), 'ii', [1, 1]), (238, guest + string('vda') + u32(0), 'iihhh', [0] * 5),
+            (237, guest + string('vda') + u32(0), Error(8, 'vda'), None), (237, guest + string('vdz') + u32(0), Error(8, 'vdz'), None),
+            (239, guest + string('vda') + u32(0, 1) + u32(0), Error(8), None), (240, guest + string('vda') + u32(0, 0) + u32(0), Error(8, 'nothing to pull'), None),
+            (266, guest + string('vda') + optional(None) + u32(0, 0) + u32(8), Error(8, '0x8'), None),
+            (266, guest + string('vda') + optional('/nosuch') + u32(0, 0) + u32(0), Error(8, 'nothing to pull'), None),
+            (290, guest + string('vda') + optional(None) * 2 + u32(0, 0) + u32(4), Error(8, 'no backing file'), None),
             (243, guest + string('vda') + u32(0, 0), 'pi', [{}, 8]),
             (243, guest + string('vda') + u32(16, 0), 'pi', lambda v: len(v[0]) == 8 and 0 < v[0]['rd_bytes'] <= self.bytes_read() and v[0]['wr_bytes'] == 0 and v[1] == 0),
             (243, guest + string('') + u32(3, 0), 'pi', lambda v: sorted(v[0]) == ['rd_bytes', 'wr_bytes', 'wr_operations']), (243, guest + string('vdz') + u32(0, 0), Error(8, 'vdz'), None),
@@ -78,7 +83,7 @@ class EveryCallTest(daemon.DaemonTest):
             (442, guest + u32(0), Error(55), None), (442, guest + u32(1), Error(55, 'post-copy'), None),
             (335, guest + u32(0, 0), Error(86), None), (336, guest + u32(0, 0), Error(86), None),
             (28, guest, Error(3, 'virDomainResume'), None), (34, guest, Error(3, 'virDomainSuspend'), None), (349, guest + u32(0), Error(3), None),
-            (350, string('<domain/>') + u32(0), Error(3), None), (443, guest + string('n') + u32(0), Error(3), None),
+            (350, string('<domain/>') + u32(0), Error(3), None), (443, guest + string('n') + u32(0), Error(8, '0 were given'), None),
             (316, u32(0, 0), 'i', lambda v: v[0] > 0), (316, u32(0, 0), Error(8, 'already'), None), (316, u32(21, 1) + guest, 'i', lambda v: self.keep(v)),
             (316, u32(64, 0), Error(8), None), (317, u32(987654), Error(8, '987654'), None),
             (421, guest + string('<domainbackup') + u32(0, 0), Error(27), None), (421, guest + string('<domainbackup/>') + u32(0, 4), Error(8, '0x4'), None),
@@ -157,7 +162,7 @@ class EveryCallTest(daemon.DaemonTest):
         """By the row, before the arguments are looked at."""
         with open(os.path.join(bed.TOP, 'src/remote/table.c')) as f:
             changing = re.findall(r'^    \{ (\d+), "(\w+)", (?:CHANGE|CALL_WRITE)', f.read(), re.M)
-        self.assertEqual({int(number) for number, _ in changing}, {28, 34, 164, 335, 336, 349, 350, 411, 417, 421, 442, 443})
+        self.assertEqual({int(number) for number, _ in changing}, {28, 34, 164, 237, 239, 240, 266, 290, 335, 336, 349, 350, 411, 417, 421, 442, 443})
         self.connection.open(readonly=True)
         for number, name in changing:
             self.one(int(number), b'', Error(29, f'read only access prevents {name}'), None)

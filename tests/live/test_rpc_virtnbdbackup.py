@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """virtnbdbackup, unmodified, backs up a bare QEMU through libbackupd and restores what the disk held."""
+import os
 import shutil
 
 import bed
@@ -71,6 +72,49 @@ class VirtnbdbackupTest(daemon.DaemonTest):
 
     def test_virtnbdbackup_of_debian_12(self):
         self.all_levels('12')
+
+    def test_what_it_saved_becomes_points_and_what_is_damaged_does_not(self):
+        self.start('12')
+        runs, after = [('full', 1), ('inc', 2), ('diff', 3), ('inc', 4)], []
+        for level, byte in runs:
+            self.write(byte, f'{byte}M')
+            if level != 'full':
+                self.write(0, f'{byte - 1}M', '64k')
+            self.backup(level, 'out', '-z')
+            self.snapshot(f'run-{len(after)}')
+            after.append(f'run-{len(after)}')
+        self.must('repository-create', self.path('repository'))
+        points = self.json('point-import', self.path('out'), '--repository', self.path('repository'))['points']
+        self.assertEqual([(p['guest'], [d['target'] for d in p['disks']]) for p in points], [('g', ['vda', 'vdb'])] * 4)
+        for name, point in zip(after, points):
+            for disk in point['disks']:
+                self.assert_same(disk['path'], f'{self.path(name)}-{disk["target"]}.qcow2')
+        self.assertLess(sum(d['stored'] for d in points[1]['disks']), 1 << 20)
+        self.refuses_damage(self.path('out'))
+
+    def refuses_damage(self, folder):
+        """One fault at a time in a copy."""
+        def cut(path):
+            with open(path, 'r+b') as file:
+                file.truncate(os.path.getsize(path) - 1)
+
+        def flip(path):
+            with open(path, 'r+b') as file:
+                file.seek(os.path.getsize(path) // 2)
+                byte = file.read(1)
+                file.seek(-1, 1)
+                file.write(bytes([byte[0] ^ 255]))
+        files = sorted(n for n in os.listdir(folder) if n.endswith('.data'))
+        inc = next(n for n in files if 'vda.inc' in n and n.endswith('.1.data'))
+        for fault, name in ((cut, 'vda.full.data'), (cut, inc), (flip, 'vda.full.data'), (os.unlink, inc), (os.unlink, 'vdb.full.data')):
+            copy = self.path('damaged')
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(folder, copy)
+            fault(os.path.join(copy, name))
+            repository = self.path(f'repository-{fault.__name__}-{name}')
+            self.must('repository-create', repository)
+            with self.subTest(fault=fault.__name__, name=name):
+                self.must('point-import', copy, '--repository', repository, rc=4)
 
     def test_virtnbdbackup_of_trixie(self):
         self.all_levels('trixie')

@@ -1,13 +1,12 @@
 #!/usr/bin/python3
 """The random sequences notice what they are for: libraries with a defect that others have, or had, are caught."""
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import unittest
 
 import bed
+import broken
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -15,21 +14,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 class NoticeTest(unittest.TestCase):
     versions = ('7.2',)
 
-    def broken_build(self, variant):
-        """A folder like that of the build, with the wrong library and daemon in it."""
-        build = os.path.abspath(os.environ.get('BUILD_DIR') or os.path.join(bed.TOP, 'build'))
-        bed.need('ninja', 'ninja-build')
-        made = [f'tests/broken/libbackup-{variant}.so', f'tests/broken/libbackupd-{variant}']
-        bed.run('ninja', '-C', build, *made, timeout=300)
-        folder = tempfile.mkdtemp(prefix='bak-broken-')
-        self.addCleanup(shutil.rmtree, folder)
-        for name, source in zip(('src/libbackup.so.0', 'tools/libbackupd/libbackupd'), made):
-            os.makedirs(os.path.dirname(os.path.join(folder, name)))
-            os.symlink(os.path.join(build, source), os.path.join(folder, name))
-        return folder
-
     def assert_caught(self, variant, words, seeds):
-        folder = self.broken_build(variant)
+        folder = broken.build(self, variant)
         environment = {**os.environ, 'BUILD_DIR': folder, 'QEMU_VERSION': '7.2'}
         said = ''
         for seed in seeds:

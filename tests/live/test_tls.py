@@ -74,6 +74,22 @@ class TlsTest(Pki, bed.LiveTest):
         self.read(f'nbds://127.0.0.1:{port}/disk0?tls-certificates={reader}')
         self.end()
 
+    def test_the_directory_of_the_daemon_serves_exports_as_its_manual_says(self):
+        pki, reader = self.pki('pki', 'server', 'client'), self.pki('reader', 'client', authority='pki')
+        for file in os.listdir(pki):
+            if file.endswith('.pem'):
+                os.rename(os.path.join(pki, file), os.path.join(pki, file.replace('-cert', 'cert').replace('-key', 'key')))
+        with open(os.path.join(bed.TOP, 'docs', 'man', 'libbackupd.8')) as manual:
+            links = manual.read().split('Links to the others will do:\n.EX\n')[1].split('.EE')[0].replace('\\', '')
+        bed.run('sh', '-ec', links, cwd=pki)
+        os.mkdir(self.path('home', 'libbackup'))
+        with open(self.path('home', 'libbackup', 'tls.conf'), 'w') as f:
+            f.write(f'tls_x509_dir = "{pki}"\n')
+        port = self.free_port()
+        self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'tcp:127.0.0.1:{port}', '--tls')
+        self.read(f'nbds://127.0.0.1:{port}/disk0?tls-certificates={reader}')
+        self.end()
+
     def test_the_key_reads_and_no_other(self):
         for folder in ('keys', 'others'):
             os.mkdir(self.path(folder))

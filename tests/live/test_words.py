@@ -103,7 +103,7 @@ class WordsTest(bed.LiveTest):
         self.must('backup-begin', 'g', '--mode', 'push', '--target', f'disk0={self.path("out/copy")}', '--limit', '64KiB')
         self.vm.kill()
         self.say('QEMU died', 'backup-wait', 'g')
-        self.say('QEMU is not there', 'domblklist', 'g')
+        self.say('QEMU is not there', 'checkpoint-create-as', 'g', 'late')
 
     def test_the_commonest_failures_are_told_in_these_words(self):
         for part in (self.before_begin, self.targets, self.pulls, self.ends):

@@ -1,4 +1,5 @@
-/* Two threads and a counter: "race" has no lock and must be reported, "lock" has GLib's and must not. */
+/* Two threads and a counter: "race" has no lock and must be reported, "lock" has GLib's and must
+ * not. */
 #include <glib.h>
 #include <string.h>
 

@@ -1,9 +1,11 @@
 /* Linked into everything of a build with the thread sanitizer, and into nothing else.
  *
- * GLib is not built with the sanitizer and locks by futex, so the sanitizer sees no order between threads that GLib orders,
- * and would call all of it a race. These functions stand before GLib's own of the same name and tell it: who takes a lock has
- * seen what was done before it was last released. What goes through queues (main contexts, tasks, thread pools) shares one
- * token, which orders somewhat more than GLib does: a race may hide behind a message, but what is reported is one. */
+ * GLib is not built with the sanitizer and locks by futex, so the sanitizer sees no order between
+ * threads that GLib orders, and would call all of it a race. These functions stand before GLib's
+ * own of the same name and tell it: who takes a lock has seen what was done before it was last
+ * released. What goes through queues (main contexts, tasks, thread pools) shares one token, which
+ * orders somewhat more than GLib does: a race may hide behind a message, but what is reported is
+ * one. */
 #include <dlfcn.h>
 #include <gio/gio.h>
 
@@ -11,12 +13,12 @@ void __tsan_acquire (void *address);
 void __tsan_release (void *address);
 
 #define QUIET __attribute__ ((no_sanitize ("thread")))
-#define REAL(name)                                                          \
-    static typeof (&name) real;                                             \
-    if (!real)                                                              \
-        real = (typeof (&name)) dlsym (RTLD_NEXT, #name)
+#define REAL(name)                                                                                 \
+    static typeof (&name) real;                                                                    \
+    if (!real)                                                                                     \
+    real = (typeof (&name)) dlsym (RTLD_NEXT, #name)
 
-static char queue;              /* the token */
+static char queue; /* the token */
 
 /* Locks */
 
@@ -69,7 +71,8 @@ QUIET gboolean (g_atomic_ref_count_dec) (gatomicrefcount *count)
     return last;
 }
 
-/* The quick way around g_once_init_enter() is an atomic load in our own code: show it a store that it knows. */
+/* The quick way around g_once_init_enter() is an atomic load in our own code: show it a store that
+ * it knows. */
 void (g_once_init_leave) (volatile void *location, gsize result)
 {
     REAL (g_once_init_leave);
@@ -122,7 +125,8 @@ QUIET void (g_main_context_invoke) (GMainContext *context, GSourceFunc func, gpo
     real (context, func, data);
 }
 
-QUIET void (g_main_context_invoke_full) (GMainContext *context, gint priority, GSourceFunc func, gpointer data, GDestroyNotify notify)
+QUIET void (g_main_context_invoke_full) (GMainContext *context, gint priority, GSourceFunc func,
+                                         gpointer data, GDestroyNotify notify)
 {
     REAL (g_main_context_invoke_full);
     __tsan_release (&queue);
@@ -138,7 +142,8 @@ QUIET void (g_main_context_wakeup) (GMainContext *context)
 
 /* Tasks, pools, queues */
 
-QUIET static void task_thread (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+QUIET static void task_thread (GTask *task, gpointer source, gpointer data,
+                               GCancellable *cancellable)
 {
     GTaskThreadFunc func = (GTaskThreadFunc) g_object_get_data (G_OBJECT (task), "tsan-func");
     __tsan_acquire (&queue);
@@ -168,7 +173,10 @@ QUIET void (g_task_return_pointer) (GTask *task, gpointer result, GDestroyNotify
     real (task, result, destroy);
 }
 
-typedef struct { GFunc func; gpointer data; } Pool;
+typedef struct {
+    GFunc func;
+    gpointer data;
+} Pool;
 
 QUIET static void pool_thread (gpointer item, gpointer data)
 {
@@ -178,11 +186,12 @@ QUIET static void pool_thread (gpointer item, gpointer data)
     __tsan_release (&queue);
 }
 
-QUIET GThreadPool *(g_thread_pool_new) (GFunc func, gpointer data, gint max, gboolean exclusive, GError **error)
+QUIET GThreadPool *(g_thread_pool_new) (GFunc func, gpointer data, gint max, gboolean exclusive,
+                                        GError **error)
 {
     REAL (g_thread_pool_new);
-    Pool *pool = g_new (Pool, 1);       /* for the life of the process */
-    *pool = (Pool) { func, data };
+    Pool *pool = g_new (Pool, 1); /* for the life of the process */
+    *pool = (Pool){ func, data };
     return real (pool_thread, pool, max, exclusive, error);
 }
 

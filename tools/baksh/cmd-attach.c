@@ -8,7 +8,8 @@ static int named_disks (const char *option, const char *const *values, GArray *r
     for (guint i = 0; values[i]; i++) {
         const char *equals = strchr (values[i], '=');
         if (!equals || equals == values[i] || !equals[1])
-            return usage (_("option --%s: expected TARGET=%s, not '%s'"), option, g_str_equal (option, "disk") ? "ID" : "FILE", values[i]);
+            return usage (_("option --%s: expected TARGET=%s, not '%s'"), option,
+                          g_str_equal (option, "disk") ? "ID" : "FILE", values[i]);
         g_autofree char *target = g_strndup (values[i], equals - values[i]);
         BakNamedDisk disk = { g_intern_string (target), equals + 1 };
         g_array_append_val (ret_list, disk);
@@ -16,20 +17,40 @@ static int named_disks (const char *option, const char *const *values, GArray *r
     return STATUS_DONE;
 }
 
+/* The word "auto" is no TARGET=FILE. */
+static gboolean finds_images (const char *const *values)
+{
+    return g_strv_length ((char **) values) == 1 && g_str_equal (values[0], "auto");
+}
+
 static int attach_run (Shell *shell, const Args *args)
 {
-    g_autoptr (GArray) disks = g_array_new (FALSE, FALSE, sizeof (BakNamedDisk)), images = g_array_new (FALSE, FALSE, sizeof (BakNamedDisk));
+    const char *const *given = args_all (args, "image");
+    gboolean find = finds_images (given);
+
+    g_autoptr (GArray) disks = g_array_new (FALSE, FALSE, sizeof (BakNamedDisk)),
+                       images = g_array_new (FALSE, FALSE, sizeof (BakNamedDisk));
     int status = named_disks ("disk", args_all (args, "disk"), disks);
-    if (status == STATUS_DONE)
-        status = named_disks ("image", args_all (args, "image"), images);
+    if (status == STATUS_DONE && !find)
+        status = named_disks ("image", given, images);
     if (status != STATUS_DONE)
         return status;
+    if (!args_has (args, "qmp") && find)
+        return usage (_("--image auto finds the images in the QEMU at --qmp PATH|HOST:PORT"));
     if (!args_has (args, "qmp") && !images->len)
-        return usage (_("how is '%s' reached? Give --qmp PATH|HOST:PORT, or --image TARGET=FILE for a guest that is powered off"), args_text (args, "name"));
+        return usage (_("how is '%s' reached? Give --qmp PATH|HOST:PORT, or --image TARGET=FILE "
+                         "for a guest that is powered off"),
+                      args_text (args, "name"));
     BakAttachOptions options = {
-        .size = sizeof options, .name = args_text (args, "name"), .qmp = args_text (args, "qmp"), .agent = args_text (args, "agent"),
-        .disks = (const BakNamedDisk *) disks->data, .n_disks = disks->len,
-        .images = (const BakNamedDisk *) images->data, .n_images = images->len,
+        .size = sizeof options,
+        .name = args_text (args, "name"),
+        .qmp = args_text (args, "qmp"),
+        .agent = args_text (args, "agent"),
+        .disks = (const BakNamedDisk *) disks->data,
+        .n_disks = disks->len,
+        .images = (const BakNamedDisk *) images->data,
+        .n_images = images->len,
+        .flags = find ? BAK_ATTACH_FIND_IMAGES : 0,
     };
     BakError *error = NULL;
     g_autoptr (BakDomain) domain = bak_connection_attach (shell->conn, &options, &error);
@@ -45,21 +66,33 @@ static int attach_run (Shell *shell, const Args *args)
 }
 
 static const Option attach_options[] = {
-    { "name", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "NAME", N_("what to call the guest"), WANT_NOTHING },
+    { "name", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "NAME",
+      N_("what to call the guest"), WANT_NOTHING },
     { "qmp", OPTION_TEXT, 0, "PATH|HOST:PORT", N_("its QMP monitor"), WANT_FILE },
     { "agent", OPTION_TEXT, 0, "PATH|HOST:PORT", N_("its guest agent"), WANT_FILE },
-    { "disk", OPTION_TEXT, OPTION_REPEATED, "TARGET=ID", N_("call the disk that answers to ID by the name TARGET"), WANT_NOTHING },
-    { "image", OPTION_TEXT, OPTION_REPEATED, "TARGET=FILE", N_("a disk of a guest that is powered off"), WANT_FILE },
+    { "disk", OPTION_TEXT, OPTION_REPEATED, "TARGET=ID",
+      N_("call the disk that answers to ID by the name TARGET"), WANT_NOTHING },
+    { "image", OPTION_TEXT, OPTION_REPEATED, "TARGET=FILE|auto",
+      N_("a disk of a guest while it is powered off; auto: found in its QEMU"), WANT_FILE },
     { 0 },
 };
 
 static const Rule attach_rules[] = {
-    { RULE_EXCLUSIVE, "qmp", "image" }, { RULE_EXCLUSIVE, "disk", "image" }, { RULE_EXCLUSIVE, "agent", "image" }, { 0 },
+    { RULE_REQUIRES, "disk", "qmp" },
+    { RULE_REQUIRES, "agent", "qmp" },
+    { 0 },
 };
 
-const Command cmd_attach = { .name = "attach", .group = "guest", .help = N_("Make a guest known"),
-    .description = N_("A guest stays known, also after restarts, until it is detached. Only one program can hold a QMP monitor."),
-    .flags = COMMAND_NEEDS_CONNECTION, .options = attach_options, .rules = attach_rules, .run = attach_run };
+const Command cmd_attach = { .name = "attach",
+                             .group = "guest",
+                             .help = N_("Make a guest known"),
+                             .description =
+                                 N_("A guest stays known, also after restarts, until it is "
+                                     "detached. Only one program can hold a QMP monitor."),
+                             .flags = COMMAND_NEEDS_CONNECTION,
+                             .options = attach_options,
+                             .rules = attach_rules,
+                             .run = attach_run };
 
 static int detach_run (Shell *shell, const Args *args)
 {
@@ -74,5 +107,8 @@ static int detach_run (Shell *shell, const Args *args)
     return STATUS_DONE;
 }
 
-const Command cmd_detach = { .name = "detach", .group = "guest", .help = N_("Forget a guest; it is not touched"),
-    .flags = COMMAND_NEEDS_DOMAIN, .run = detach_run };
+const Command cmd_detach = { .name = "detach",
+                             .group = "guest",
+                             .help = N_("Forget a guest; it is not touched"),
+                             .flags = COMMAND_NEEDS_DOMAIN,
+                             .run = detach_run };

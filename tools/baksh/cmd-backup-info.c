@@ -3,7 +3,8 @@
 static int backup_info_run (Shell *shell, const Args *args)
 {
     BakError *error = NULL;
-    g_autoptr (BakJob) job = bak_domain_backup_info (args_domain (args), args_text (args, "job"), 0, &error);
+    g_autoptr (BakJob) job =
+        bak_domain_backup_info (args_domain (args), args_text (args, "job"), 0, &error);
     if (!job)
         return fail (error);
     if (args_json (args)) {
@@ -12,27 +13,35 @@ static int backup_info_run (Shell *shell, const Args *args)
         job_print (job);
         if (bak_job_get_state (job) == BAK_JOB_READY) {
             print ("\n");
-            job_print_exports (job);
+            job_print_exports (shell, job);
         }
     }
     return STATUS_DONE;
 }
 
 static const Option info_options[] = {
-    { "job", OPTION_TEXT, OPTION_POSITIONAL, "JOB", N_("id of the backup; default: the newest"), WANT_JOB },
+    { "job", OPTION_TEXT, OPTION_POSITIONAL, "JOB", N_("id of the backup; default: the newest"),
+      WANT_JOB },
     { 0 },
 };
 
-const Command cmd_backup_info = { .name = "backup-info", .group = "backup", .help = N_("How a backup stands, or how it ended"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = info_options, .run = backup_info_run };
+const Command cmd_backup_info = { .name = "backup-info",
+                                  .group = "backup",
+                                  .help = N_("How a backup stands, or how it ended"),
+                                  .flags = COMMAND_NEEDS_DOMAIN,
+                                  .options = info_options,
+                                  .run = backup_info_run };
 
 static void list_row (Table *table, const BakJob *job)
 {
-    g_autofree char *started = format_time (bak_job_get_started (job)), *ended = format_time (bak_job_get_ended (job));
+    g_autofree char *started = format_time (bak_job_get_started (job)),
+                    *ended = format_time (bak_job_get_ended (job));
     g_autofree char *bytes = format_size (bak_job_get_bytes (job));
     const char *error = bak_job_get_error (job);
-    table_row (table, bak_job_get_id (job), bak_job_get_mode (job) == BAK_JOB_MODE_PULL ? "pull" : "push",
-               bak_job_state_to_string (bak_job_get_state (job)), started, ended, bytes, error ? error : "", NULL);
+    table_row (table, bak_job_get_id (job),
+               bak_job_get_mode (job) == BAK_JOB_MODE_PULL ? "pull" : "push",
+               bak_job_state_to_string (bak_job_get_state (job)), started, ended, bytes,
+               error ? error : "", NULL);
 }
 
 static int backup_list_run (Shell *shell, const Args *args)
@@ -42,7 +51,8 @@ static int backup_list_run (Shell *shell, const Args *args)
     if (bak_domain_backup_list (args_domain (args), &jobs, 0, &error) < 0)
         return fail (error);
     JsonArray *array = json_array_new ();
-    Table *table = table_new (_("Id"), _("Mode"), _("State"), _("Started"), _("Ended"), _("Bytes"), _("Error"), NULL);
+    Table *table = table_new (_("Id"), _("Mode"), _("State"), _("Started"), _("Ended"),
+                              _("Bytes"), _("Error"), NULL);
     for (guint i = 0; jobs[i]; i++) {
         json_array_add_object_element (array, job_to_json (jobs[i]));
         list_row (table, jobs[i]);
@@ -58,34 +68,48 @@ static int backup_list_run (Shell *shell, const Args *args)
     return STATUS_DONE;
 }
 
-const Command cmd_backup_list = { .name = "backup-list", .group = "backup", .help = N_("List the recorded backups of a guest, newest first"),
-    .flags = COMMAND_NEEDS_DOMAIN, .run = backup_list_run };
+const Command cmd_backup_list = { .name = "backup-list",
+                                  .group = "backup",
+                                  .help = N_("List the recorded backups of a guest, newest first"),
+                                  .flags = COMMAND_NEEDS_DOMAIN,
+                                  .run = backup_list_run };
 
 static int backup_wait_run (Shell *shell, const Args *args)
 {
     BakError *error = NULL;
     guint64 timeout = args_microseconds (args, "timeout");
-    g_autoptr (BakJob) job = bak_domain_backup_info (args_domain (args), args_text (args, "job"), 0, &error);
+    g_autoptr (BakJob) job =
+        bak_domain_backup_info (args_domain (args), args_text (args, "job"), 0, &error);
     g_autoptr (BakJob) ended = NULL;
     if (!job)
         return fail (error);
-    int status = job_wait (shell, args_domain (args), bak_job_get_id (job), 0, timeout ? g_get_monotonic_time () + timeout : 0, &ended);
+    int status = job_wait (shell, args_domain (args), bak_job_get_id (job), 0,
+                           timeout ? g_get_monotonic_time () + timeout : 0, &ended);
     if (ended && args_json (args))
         print_json (json_take_object (job_to_json (ended)));
-    else if (status == STATUS_DONE)
+    else if (status == STATUS_DONE && !shell->quiet)
         print (_("Backup completed\n"));
     return status;
 }
 
 static const Option wait_options[] = {
-    { "job", OPTION_TEXT, OPTION_POSITIONAL, "JOB", N_("id of the backup; default: the newest"), WANT_JOB },
-    { "timeout", OPTION_SECONDS, 0, "SECONDS", N_("wait no longer; the backup goes on"), WANT_NOTHING },
+    { "job", OPTION_TEXT, OPTION_POSITIONAL, "JOB", N_("id of the backup; default: the newest"),
+      WANT_JOB },
+    { "timeout", OPTION_SECONDS, 0, "SECONDS", N_("wait no longer; the backup goes on"),
+      WANT_NOTHING },
     { 0 },
 };
 
-const Command cmd_backup_wait = { .name = "backup-wait", .group = "backup", .help = N_("Wait for the end of a backup and say whether it is good"),
-    .description = N_("Shows progress: a bar on a terminal, a line a second elsewhere. Ctrl-C ends the wait, a second Ctrl-C aborts the backup."),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = wait_options, .run = backup_wait_run };
+const Command cmd_backup_wait = {
+    .name = "backup-wait",
+    .group = "backup",
+    .help = N_("Wait for the end of a backup and say whether it is good"),
+    .description = N_("Shows progress: a bar on a terminal, a line a second elsewhere. Ctrl-C "
+                       "ends the wait, a second Ctrl-C aborts the backup."),
+    .flags = COMMAND_NEEDS_DOMAIN,
+    .options = wait_options,
+    .run = backup_wait_run
+};
 
 static int backup_dumpxml_run (Shell *shell, const Args *args)
 {
@@ -97,14 +121,20 @@ static int backup_dumpxml_run (Shell *shell, const Args *args)
 }
 
 static const Option dumpxml_options[] = {
-    { "job", OPTION_TEXT, OPTION_POSITIONAL, "JOB", N_("id of the backup; default: the one that runs"), WANT_JOB },
+    { "job", OPTION_TEXT, OPTION_POSITIONAL, "JOB",
+      N_("id of the backup; default: the one that runs"), WANT_JOB },
     XPATH_OPTIONS,
     { 0 },
 };
 static const Rule dumpxml_rules[] = { { RULE_REQUIRES, "wrap", "xpath" }, { 0 } };
 
-const Command cmd_backup_dumpxml = { .name = "backup-dumpxml", .group = "backup", .help = N_("A backup as XML, everything chosen spelled out"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = dumpxml_options, .rules = dumpxml_rules, .run = backup_dumpxml_run };
+const Command cmd_backup_dumpxml = { .name = "backup-dumpxml",
+                                     .group = "backup",
+                                     .help = N_("A backup as XML, everything chosen spelled out"),
+                                     .flags = COMMAND_NEEDS_DOMAIN,
+                                     .options = dumpxml_options,
+                                     .rules = dumpxml_rules,
+                                     .run = backup_dumpxml_run };
 
 static int backup_limit_run (Shell *shell, const Args *args)
 {
@@ -126,10 +156,15 @@ static int backup_limit_run (Shell *shell, const Args *args)
 }
 
 static const Option limit_options[] = {
-    { "rate", OPTION_SIZE, OPTION_POSITIONAL | OPTION_REQUIRED, "RATE", N_("bytes a second, as 100M; 0: no limit"), WANT_NOTHING },
+    { "rate", OPTION_SIZE, OPTION_POSITIONAL | OPTION_REQUIRED, "RATE",
+      N_("bytes a second, as 100M; 0: no limit"), WANT_NOTHING },
     { "disk", OPTION_TEXT, 0, "DISK", N_("only this disk"), WANT_DISK },
     { 0 },
 };
 
-const Command cmd_backup_limit = { .name = "backup-limit", .group = "backup", .help = N_("Change the speed limit of a running backup"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = limit_options, .run = backup_limit_run };
+const Command cmd_backup_limit = { .name = "backup-limit",
+                                   .group = "backup",
+                                   .help = N_("Change the speed limit of a running backup"),
+                                   .flags = COMMAND_NEEDS_DOMAIN,
+                                   .options = limit_options,
+                                   .run = backup_limit_run };

@@ -4,7 +4,8 @@
 static int create (const Args *args, const char *xml, guint flags, const char *file)
 {
     BakError *error = NULL;
-    g_autoptr (BakCheckpoint) checkpoint = bak_domain_checkpoint_create_xml (args_domain (args), xml, flags, &error);
+    g_autoptr (BakCheckpoint) checkpoint =
+        bak_domain_checkpoint_create_xml (args_domain (args), xml, flags, &error);
     if (!checkpoint)
         return fail (error);
     const char *note = bak_domain_checkpoint_get_note (checkpoint);
@@ -17,7 +18,8 @@ static int create (const Args *args, const char *xml, guint flags, const char *f
         print_json (json_take_object (object));
         return STATUS_DONE;
     }
-    g_autofree char *name = clean (bak_domain_checkpoint_get_name (checkpoint)), *from = clean (file);
+    g_autofree char *name = clean (bak_domain_checkpoint_get_name (checkpoint)),
+                    *from = clean (file);
     if (file)
         print (_("Domain checkpoint %s created from '%s'\n"), name, from);
     else
@@ -36,39 +38,59 @@ static int create_from_file (const Args *args, const char *file, guint flags)
 
 static int create_run (Shell *shell, const Args *args)
 {
-    guint flags = (args_has (args, "redefine") ? BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE : 0)
-                  | (args_has (args, "redefine-validate") ? BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE : 0)
-                  | (args_has (args, "quiesce") ? BAK_DOMAIN_CHECKPOINT_CREATE_QUIESCE : 0);
+    guint flags =
+        (args_has (args, "redefine") ? BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE : 0)
+        | (args_has (args, "redefine-validate") ? BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE
+                                                : 0)
+        | (args_has (args, "quiesce") ? BAK_DOMAIN_CHECKPOINT_CREATE_QUIESCE : 0);
     return create_from_file (args, args_text (args, "xmlfile"), flags);
 }
 
 static const Option create_options[] = {
-    { "xmlfile", OPTION_TEXT, OPTION_POSITIONAL, "XMLFILE", N_("file with <domaincheckpoint>; default: all disks, named by the time"), WANT_FILE },
-    { "redefine", OPTION_FLAG, 0, NULL, N_("make known again a checkpoint that exists"), WANT_NOTHING },
+    { "xmlfile", OPTION_TEXT, OPTION_POSITIONAL, "XMLFILE",
+      N_("file with <domaincheckpoint>; default: all disks, named by the time"), WANT_FILE },
+    { "redefine", OPTION_FLAG, 0, NULL, N_("make known again a checkpoint that exists"),
+      WANT_NOTHING },
     { "redefine-validate", OPTION_FLAG, 0, NULL, N_("and check its bitmaps"), WANT_NOTHING },
-    { "quiesce", OPTION_FLAG, 0, NULL, N_("freeze the guest's file systems around it"), WANT_NOTHING },
+    { "quiesce", OPTION_FLAG, 0, NULL, N_("freeze the guest's file systems around it"),
+      WANT_NOTHING },
     { 0 },
 };
 
-static const Rule create_rules[] = { { RULE_REQUIRES, "redefine-validate", "redefine" }, { RULE_EXCLUSIVE, "redefine", "quiesce" }, { 0 } };
+static const Rule create_rules[] = { { RULE_REQUIRES, "redefine-validate", "redefine" },
+                                     { RULE_EXCLUSIVE, "redefine", "quiesce" },
+                                     { 0 } };
 
-const Command cmd_checkpoint_create = { .name = "checkpoint-create", .group = "checkpoint", .help = N_("Create a checkpoint from XML"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = create_options, .rules = create_rules, .run = create_run };
+const Command cmd_checkpoint_create = { .name = "checkpoint-create",
+                                        .group = "checkpoint",
+                                        .help = N_("Create a checkpoint from XML"),
+                                        .flags = COMMAND_NEEDS_DOMAIN,
+                                        .options = create_options,
+                                        .rules = create_rules,
+                                        .run = create_run };
 
 static int redefine_run (Shell *shell, const Args *args)
 {
-    return create_from_file (args, args_text (args, "xmlfile"), BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE
-                             | (args_has (args, "validate") ? BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE : 0));
+    return create_from_file (
+        args, args_text (args, "xmlfile"),
+        BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE
+            | (args_has (args, "validate") ? BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE : 0));
 }
 
 static const Option redefine_options[] = {
-    { "xmlfile", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "XMLFILE", N_("what checkpoint-dumpxml printed"), WANT_FILE },
+    { "xmlfile", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "XMLFILE",
+      N_("what checkpoint-dumpxml printed"), WANT_FILE },
     { "validate", OPTION_FLAG, 0, NULL, N_("check its bitmaps"), WANT_NOTHING },
     { 0 },
 };
 
-const Command cmd_checkpoint_redefine = { .name = "checkpoint-redefine", .group = "checkpoint", .help = N_("Make known again a checkpoint that exists"),
-    .description = N_("Parents come before their children."), .flags = COMMAND_NEEDS_DOMAIN, .options = redefine_options, .run = redefine_run };
+const Command cmd_checkpoint_redefine = { .name = "checkpoint-redefine",
+                                          .group = "checkpoint",
+                                          .help = N_("Make known again a checkpoint that exists"),
+                                          .description = N_("Parents come before their children."),
+                                          .flags = COMMAND_NEEDS_DOMAIN,
+                                          .options = redefine_options,
+                                          .run = redefine_run };
 
 /* checkpoint-create-as */
 
@@ -100,9 +122,12 @@ static gboolean append_diskspec (GString *xml, const char *spec, gboolean memory
     if (!*name)
         return FALSE;
     g_autofree char *head = g_markup_printf_escaped ("    <disk name='%s'", name);
-    g_autofree char *type = checkpoint ? g_markup_printf_escaped (" checkpoint='%s'", checkpoint) : g_strdup ("");
-    g_autofree char *map = bitmap ? g_markup_printf_escaped (" bitmap='%s'", bitmap) : g_strdup ("");
-    g_string_append_printf (xml, "%s%s%s%s/>\n", head, type, map, memory && g_strcmp0 (checkpoint, "no") != 0 ? " persistent='no'" : "");
+    g_autofree char *type =
+        checkpoint ? g_markup_printf_escaped (" checkpoint='%s'", checkpoint) : g_strdup ("");
+    g_autofree char *map =
+        bitmap ? g_markup_printf_escaped (" bitmap='%s'", bitmap) : g_strdup ("");
+    g_string_append_printf (xml, "%s%s%s%s/>\n", head, type, map,
+                            memory && g_strcmp0 (checkpoint, "no") != 0 ? " persistent='no'" : "");
     return TRUE;
 }
 
@@ -122,15 +147,20 @@ static char *create_as_xml (const Args *args, int *ret_status)
 {
     g_autoptr (GString) xml = g_string_new ("<domaincheckpoint>\n");
     const char *const *specs = args_all (args, "diskspec");
-    g_auto (GStrv) all = !*specs && args_has (args, "memory-bitmap") ? all_disks (args, ret_status) : NULL;
+    g_auto (GStrv) all =
+        !*specs && args_has (args, "memory-bitmap") ? all_disks (args, ret_status) : NULL;
     if (*ret_status != STATUS_DONE)
         return NULL;
     if (all)
         specs = (const char *const *) all;
-    const struct { const char *element, *text; } children[] = { { "name", args_text (args, "name") }, { "description", args_text (args, "description") } };
+    const struct {
+        const char *element, *text;
+    } children[] = { { "name", args_text (args, "name") },
+                     { "description", args_text (args, "description") } };
     for (guint i = 0; i < G_N_ELEMENTS (children); i++)
         if (children[i].text) {
-            g_autofree char *line = g_markup_printf_escaped ("  <%s>%s</%s>\n", children[i].element, children[i].text, children[i].element);
+            g_autofree char *line = g_markup_printf_escaped ("  <%s>%s</%s>\n", children[i].element,
+                                                             children[i].text, children[i].element);
             g_string_append (xml, line);
         }
     if (*specs)
@@ -159,18 +189,29 @@ static int create_as_run (Shell *shell, const Args *args)
             print_document (xml);
         return STATUS_DONE;
     }
-    return create (args, xml, args_has (args, "quiesce") ? BAK_DOMAIN_CHECKPOINT_CREATE_QUIESCE : 0, NULL);
+    return create (args, xml, args_has (args, "quiesce") ? BAK_DOMAIN_CHECKPOINT_CREATE_QUIESCE : 0,
+                   NULL);
 }
 
 static const Option create_as_options[] = {
-    { "name", OPTION_TEXT, OPTION_POSITIONAL, "NAME", N_("name of the checkpoint; default: the time in seconds"), WANT_NOTHING },
-    { "description", OPTION_TEXT, OPTION_POSITIONAL, "DESCRIPTION", N_("description of the checkpoint"), WANT_NOTHING },
-    { "print-xml", OPTION_FLAG, 0, NULL, N_("print the document and create nothing"), WANT_NOTHING },
-    { "quiesce", OPTION_FLAG, 0, NULL, N_("freeze the guest's file systems around it"), WANT_NOTHING },
-    { "diskspec", OPTION_TEXT, OPTION_REPEATED, "DISK[,checkpoint=TYPE][,bitmap=NAME]", N_("a disk of the checkpoint; default: all"), WANT_DISK },
-    { "memory-bitmap", OPTION_FLAG, 0, NULL, N_("bitmaps that die with the QEMU process; for disks that are not qcow2"), WANT_NOTHING },
+    { "name", OPTION_NAME, OPTION_POSITIONAL, "NAME",
+      N_("name of the checkpoint; default: the time in seconds"), WANT_NOTHING },
+    { "description", OPTION_TEXT, OPTION_POSITIONAL, "DESCRIPTION",
+      N_("description of the checkpoint"), WANT_NOTHING },
+    { "print-xml", OPTION_FLAG, 0, NULL, N_("print the document and create nothing"),
+      WANT_NOTHING },
+    { "quiesce", OPTION_FLAG, 0, NULL, N_("freeze the guest's file systems around it"),
+      WANT_NOTHING },
+    { "diskspec", OPTION_TEXT, OPTION_REPEATED, "DISK[,checkpoint=TYPE][,bitmap=NAME]",
+      N_("a disk of the checkpoint; default: all"), WANT_DISK },
+    { "memory-bitmap", OPTION_FLAG, 0, NULL,
+      N_("bitmaps that die with the QEMU process; for disks that are not qcow2"), WANT_NOTHING },
     { 0 },
 };
 
-const Command cmd_checkpoint_create_as = { .name = "checkpoint-create-as", .group = "checkpoint", .help = N_("Create a checkpoint from a set of args"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = create_as_options, .run = create_as_run };
+const Command cmd_checkpoint_create_as = { .name = "checkpoint-create-as",
+                                           .group = "checkpoint",
+                                           .help = N_("Create a checkpoint from a set of args"),
+                                           .flags = COMMAND_NEEDS_DOMAIN,
+                                           .options = create_as_options,
+                                           .run = create_as_run };

@@ -16,10 +16,12 @@ static const char *editor (void)
 static int edit (const char *path)
 {
     g_autoptr (GError) error = NULL;
-    g_autofree char *quoted = g_shell_quote (path), *command = g_strdup_printf ("%s %s", editor (), quoted);
+    g_autofree char *quoted = g_shell_quote (path),
+                    *command = g_strdup_printf ("%s %s", editor (), quoted);
     char *argv[] = { (char *) "/bin/sh", (char *) "-c", command, NULL };
     int status;
-    if (!g_spawn_sync (NULL, argv, NULL, G_SPAWN_CHILD_INHERITS_STDIN, NULL, NULL, NULL, NULL, &status, &error)
+    if (!g_spawn_sync (NULL, argv, NULL, G_SPAWN_CHILD_INHERITS_STDIN, NULL, NULL, NULL, NULL,
+                       &status, &error)
         || !g_spawn_check_wait_status (status, &error))
         return fail_with (STATUS_FAILED, _("editor '%s': %s"), editor (), error->message);
     return STATUS_DONE;
@@ -47,11 +49,13 @@ static int edit_text (const char *text, char **ret_text)
 static int redefine (const Args *args, const char *name, const char *xml)
 {
     BakError *error = NULL;
-    g_autoptr (BakCheckpoint) edited = bak_domain_checkpoint_create_xml (args_domain (args), xml, BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE, &error);
+    g_autoptr (BakCheckpoint) edited = bak_domain_checkpoint_create_xml (
+        args_domain (args), xml, BAK_DOMAIN_CHECKPOINT_CREATE_REDEFINE, &error);
     if (!edited)
         return fail (error);
     if (!g_str_equal (bak_domain_checkpoint_get_name (edited), name))
-        warn (_("the name was changed: '%s' was made beside '%s'"), bak_domain_checkpoint_get_name (edited), name);
+        warn (_("the name was changed: '%s' was made beside '%s'"),
+              bak_domain_checkpoint_get_name (edited), name);
     return STATUS_DONE;
 }
 
@@ -63,7 +67,8 @@ static int checkpoint_edit_run (Shell *shell, const Args *args)
     if (!checkpoint)
         return status;
     const char *name = bak_domain_checkpoint_get_name (checkpoint);
-    char *xml = bak_domain_checkpoint_get_xml_desc (checkpoint, BAK_DOMAIN_CHECKPOINT_XML_SECURE, &error);
+    char *xml =
+        bak_domain_checkpoint_get_xml_desc (checkpoint, BAK_DOMAIN_CHECKPOINT_XML_SECURE, &error);
     if (!xml)
         return fail (error);
     g_autofree char *edited = NULL, *shown = clean (name);
@@ -73,14 +78,22 @@ static int checkpoint_edit_run (Shell *shell, const Args *args)
     if (changed)
         status = redefine (args, name, edited);
     if (status == STATUS_DONE)
-        print (changed ? _("Checkpoint %s edited.\n") : _("Checkpoint %s XML configuration not changed.\n"), shown);
+        print (changed ? _("Checkpoint %s edited.\n")
+                       : _("Checkpoint %s XML configuration not changed.\n"),
+               shown);
     return status;
 }
 
 static const Option options[] = {
-    { "checkpointname", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "CHECKPOINT", N_("name of the checkpoint"), WANT_CHECKPOINT },
+    { "checkpointname", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "CHECKPOINT",
+      N_("name of the checkpoint"), WANT_CHECKPOINT },
     { 0 },
 };
 
-const Command cmd_checkpoint_edit = { .name = "checkpoint-edit", .group = "checkpoint", .help = N_("Edit the XML of a checkpoint"),
-    .description = N_("With $VISUAL, else $EDITOR, else vi."), .flags = COMMAND_NEEDS_DOMAIN | COMMAND_NO_JSON, .options = options, .run = checkpoint_edit_run };
+const Command cmd_checkpoint_edit = { .name = "checkpoint-edit",
+                                      .group = "checkpoint",
+                                      .help = N_("Edit the XML of a checkpoint"),
+                                      .description = N_("With $VISUAL, else $EDITOR, else vi."),
+                                      .flags = COMMAND_NEEDS_DOMAIN | COMMAND_NO_JSON,
+                                      .options = options,
+                                      .run = checkpoint_edit_run };

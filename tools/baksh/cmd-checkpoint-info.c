@@ -3,7 +3,8 @@
 #include "baksh.h"
 
 static const Option name_options[] = {
-    { "checkpointname", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "CHECKPOINT", N_("name of the checkpoint"), WANT_CHECKPOINT },
+    { "checkpointname", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "CHECKPOINT",
+      N_("name of the checkpoint"), WANT_CHECKPOINT },
     { 0 },
 };
 
@@ -15,7 +16,10 @@ static int info_run (Shell *shell, const Args *args)
     if (!checkpoint)
         return status;
     int children = bak_domain_checkpoint_list_all_children (checkpoint, NULL, 0, &error);
-    int descendants = children < 0 ? -1 : bak_domain_checkpoint_list_all_children (checkpoint, NULL, BAK_DOMAIN_CHECKPOINT_LIST_DESCENDANTS, &error);
+    int descendants = children < 0
+                          ? -1
+                          : bak_domain_checkpoint_list_all_children (
+                              checkpoint, NULL, BAK_DOMAIN_CHECKPOINT_LIST_DESCENDANTS, &error);
     if (descendants < 0)
         return fail (error);
     const char *parent = bak_domain_checkpoint_get_parent_name (checkpoint);
@@ -40,8 +44,12 @@ static int info_run (Shell *shell, const Args *args)
     return STATUS_DONE;
 }
 
-const Command cmd_checkpoint_info = { .name = "checkpoint-info", .group = "checkpoint", .help = N_("Information about a checkpoint"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = name_options, .run = info_run };
+const Command cmd_checkpoint_info = { .name = "checkpoint-info",
+                                      .group = "checkpoint",
+                                      .help = N_("Information about a checkpoint"),
+                                      .flags = COMMAND_NEEDS_DOMAIN,
+                                      .options = name_options,
+                                      .run = info_run };
 
 static int parent_run (Shell *shell, const Args *args)
 {
@@ -51,7 +59,8 @@ static int parent_run (Shell *shell, const Args *args)
         return status;
     const char *parent = bak_domain_checkpoint_get_parent_name (checkpoint);
     if (!parent)
-        return fail_with (STATUS_FAILED, _("checkpoint '%s' has no parent"), bak_domain_checkpoint_get_name (checkpoint));
+        return fail_with (STATUS_FAILED, _("checkpoint '%s' has no parent"),
+                          bak_domain_checkpoint_get_name (checkpoint));
     g_autofree char *shown = clean (parent);
     if (args_json (args))
         print_json (json_one ("parent", parent));
@@ -60,8 +69,12 @@ static int parent_run (Shell *shell, const Args *args)
     return STATUS_DONE;
 }
 
-const Command cmd_checkpoint_parent = { .name = "checkpoint-parent", .group = "checkpoint", .help = N_("Get the name of the parent of a checkpoint"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = name_options, .run = parent_run };
+const Command cmd_checkpoint_parent = { .name = "checkpoint-parent",
+                                        .group = "checkpoint",
+                                        .help = N_("Get the name of the parent of a checkpoint"),
+                                        .flags = COMMAND_NEEDS_DOMAIN,
+                                        .options = name_options,
+                                        .run = parent_run };
 
 static int dumpxml_run (Shell *shell, const Args *args)
 {
@@ -78,17 +91,25 @@ static int dumpxml_run (Shell *shell, const Args *args)
 }
 
 static const Option dumpxml_options[] = {
-    { "checkpointname", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "CHECKPOINT", N_("name of the checkpoint"), WANT_CHECKPOINT },
-    { "security-info", OPTION_FLAG, 0, NULL, N_("include security sensitive information"), WANT_NOTHING },
+    { "checkpointname", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "CHECKPOINT",
+      N_("name of the checkpoint"), WANT_CHECKPOINT },
+    { "security-info", OPTION_FLAG, 0, NULL, N_("include security sensitive information"),
+      WANT_NOTHING },
     { "no-domain", OPTION_FLAG, 0, NULL, N_("leave <domain> out"), WANT_NOTHING },
-    { "size", OPTION_FLAG, 0, NULL, N_("add the bytes that are dirty since, disk by disk"), WANT_NOTHING },
+    { "size", OPTION_FLAG, 0, NULL, N_("add the bytes that are dirty since, disk by disk"),
+      WANT_NOTHING },
     XPATH_OPTIONS,
     { 0 },
 };
 static const Rule dumpxml_rules[] = { { RULE_REQUIRES, "wrap", "xpath" }, { 0 } };
 
-const Command cmd_checkpoint_dumpxml = { .name = "checkpoint-dumpxml", .group = "checkpoint", .help = N_("A checkpoint as XML"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = dumpxml_options, .rules = dumpxml_rules, .run = dumpxml_run };
+const Command cmd_checkpoint_dumpxml = { .name = "checkpoint-dumpxml",
+                                         .group = "checkpoint",
+                                         .help = N_("A checkpoint as XML"),
+                                         .flags = COMMAND_NEEDS_DOMAIN,
+                                         .options = dumpxml_options,
+                                         .rules = dumpxml_rules,
+                                         .run = dumpxml_run };
 
 static int delete_run (Shell *shell, const Args *args)
 {
@@ -114,13 +135,21 @@ static int delete_run (Shell *shell, const Args *args)
 }
 
 static const Option delete_options[] = {
-    { "checkpointname", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "CHECKPOINT", N_("name of the checkpoint"), WANT_CHECKPOINT },
+    { "checkpointname", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "CHECKPOINT",
+      N_("name of the checkpoint"), WANT_CHECKPOINT },
     { "children", OPTION_FLAG, 0, NULL, N_("delete checkpoint and all children"), WANT_NOTHING },
-    { "children-only", OPTION_FLAG, 0, NULL, N_("delete children but not checkpoint"), WANT_NOTHING },
-    { "metadata", OPTION_FLAG, 0, NULL, N_("delete only what is recorded, leaving the bitmaps"), WANT_NOTHING },
+    { "children-only", OPTION_FLAG, 0, NULL, N_("delete children but not checkpoint"),
+      WANT_NOTHING },
+    { "metadata", OPTION_FLAG, 0, NULL, N_("delete only what is recorded, leaving the bitmaps"),
+      WANT_NOTHING },
     { 0 },
 };
 static const Rule delete_rules[] = { { RULE_EXCLUSIVE, "children", "children-only" }, { 0 } };
 
-const Command cmd_checkpoint_delete = { .name = "checkpoint-delete", .group = "checkpoint", .help = N_("Delete a checkpoint with its bitmaps"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = delete_options, .rules = delete_rules, .run = delete_run };
+const Command cmd_checkpoint_delete = { .name = "checkpoint-delete",
+                                        .group = "checkpoint",
+                                        .help = N_("Delete a checkpoint with its bitmaps"),
+                                        .flags = COMMAND_NEEDS_DOMAIN,
+                                        .options = delete_options,
+                                        .rules = delete_rules,
+                                        .run = delete_run };

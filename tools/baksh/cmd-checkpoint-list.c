@@ -76,11 +76,13 @@ static void print_names (BakCheckpoint **list)
 
 static void print_table (BakCheckpoint **list, gboolean parents)
 {
-    Table *table = parents ? table_new (_("Name"), _("Creation Time"), _("Parent"), NULL) : table_new (_("Name"), _("Creation Time"), NULL);
+    Table *table = parents ? table_new (_("Name"), _("Creation Time"), _("Parent"), NULL)
+                           : table_new (_("Name"), _("Creation Time"), NULL);
     for (guint i = 0; list[i]; i++) {
         g_autofree char *time = format_time (bak_domain_checkpoint_get_created (list[i]));
         if (parents)
-            table_row (table, name_of (list[i]), time, parent_of (list[i]) ? parent_of (list[i]) : "", NULL);
+            table_row (table, name_of (list[i]), time,
+                       parent_of (list[i]) ? parent_of (list[i]) : "", NULL);
         else
             table_row (table, name_of (list[i]), time, NULL);
     }
@@ -104,9 +106,14 @@ static void print_as_json (BakCheckpoint **list)
 
 static guint list_flags (const Args *args)
 {
-    const struct { const char *option; guint flag; } flags[] = {
-        { "roots", BAK_DOMAIN_CHECKPOINT_LIST_ROOTS }, { "descendants", BAK_DOMAIN_CHECKPOINT_LIST_DESCENDANTS },
-        { "topological", BAK_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL }, { "leaves", BAK_DOMAIN_CHECKPOINT_LIST_LEAVES },
+    const struct {
+        const char *option;
+        guint flag;
+    } flags[] = {
+        { "roots", BAK_DOMAIN_CHECKPOINT_LIST_ROOTS },
+        { "descendants", BAK_DOMAIN_CHECKPOINT_LIST_DESCENDANTS },
+        { "topological", BAK_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL },
+        { "leaves", BAK_DOMAIN_CHECKPOINT_LIST_LEAVES },
         { "no-leaves", BAK_DOMAIN_CHECKPOINT_LIST_NO_LEAVES },
     };
     guint sum = 0;
@@ -161,20 +168,29 @@ static const Option options[] = {
     { "parent", OPTION_FLAG, 0, NULL, N_("add a column showing parent checkpoint"), WANT_NOTHING },
     { "roots", OPTION_FLAG, 0, NULL, N_("list only checkpoints without parents"), WANT_NOTHING },
     { "leaves", OPTION_FLAG, 0, NULL, N_("list only checkpoints without children"), WANT_NOTHING },
-    { "no-leaves", OPTION_FLAG, 0, NULL, N_("list only checkpoints that are not leaves (with children)"), WANT_NOTHING },
+    { "no-leaves", OPTION_FLAG, 0, NULL,
+      N_("list only checkpoints that are not leaves (with children)"), WANT_NOTHING },
     { "tree", OPTION_FLAG, 0, NULL, N_("list checkpoints in a tree"), WANT_NOTHING },
-    { "from", OPTION_TEXT, 0, "CHECKPOINT", N_("limit list to children of given checkpoint"), WANT_CHECKPOINT },
+    { "from", OPTION_TEXT, 0, "CHECKPOINT", N_("limit list to children of given checkpoint"),
+      WANT_CHECKPOINT },
     { "descendants", OPTION_FLAG, 0, NULL, N_("with --from, list all descendants"), WANT_NOTHING },
     { "name", OPTION_FLAG, 0, NULL, N_("list checkpoint names only"), WANT_NOTHING },
-    { "topological", OPTION_FLAG, 0, NULL, N_("sort list topologically rather than by name"), WANT_NOTHING },
+    { "topological", OPTION_FLAG, 0, NULL, N_("sort list topologically rather than by name"),
+      WANT_NOTHING },
     { 0 },
 };
 
 static const Rule rules[] = {
-    { RULE_EXCLUSIVE, "tree", "name" }, { RULE_EXCLUSIVE, "parent", "roots" }, { RULE_EXCLUSIVE, "parent", "tree" },
-    { RULE_EXCLUSIVE, "roots", "tree" }, { RULE_EXCLUSIVE, "roots", "from" }, { RULE_EXCLUSIVE, "leaves", "no-leaves" },
+    { RULE_EXCLUSIVE, "tree", "name" },       { RULE_EXCLUSIVE, "parent", "roots" },
+    { RULE_EXCLUSIVE, "parent", "tree" },     { RULE_EXCLUSIVE, "roots", "tree" },
+    { RULE_EXCLUSIVE, "roots", "from" },      { RULE_EXCLUSIVE, "leaves", "no-leaves" },
     { RULE_REQUIRES, "descendants", "from" }, { 0 },
 };
 
-const Command cmd_checkpoint_list = { .name = "checkpoint-list", .group = "checkpoint", .help = N_("List checkpoints of a guest"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = options, .rules = rules, .run = checkpoint_list_run };
+const Command cmd_checkpoint_list = { .name = "checkpoint-list",
+                                      .group = "checkpoint",
+                                      .help = N_("List checkpoints of a guest"),
+                                      .flags = COMMAND_NEEDS_DOMAIN,
+                                      .options = options,
+                                      .rules = rules,
+                                      .run = checkpoint_list_run };

@@ -2,13 +2,17 @@
 
 static void print_table (BakGuestProcess **list)
 {
-    Table *table = table_new (_("PID"), _("Name"), _("QEMU"), _("Attached as"), _("Monitor"), _("Note"), NULL);
+    Table *table = table_new (_("PID"), _("Name"), _("QEMU"), _("Attached as"), _("Monitor"),
+                              _("Note"), NULL);
     for (guint i = 0; list[i]; i++) {
-        const char *name = bak_guest_process_get_name (list[i]), *version = bak_guest_process_get_qemu_version (list[i]);
-        const char *attached = bak_guest_process_get_attached_as (list[i]), *qmp = bak_guest_process_get_qmp (list[i]);
+        const char *name = bak_guest_process_get_name (list[i]),
+                   *version = bak_guest_process_get_qemu_version (list[i]);
+        const char *attached = bak_guest_process_get_attached_as (list[i]),
+                   *qmp = bak_guest_process_get_qmp (list[i]);
         const char *note = bak_guest_process_get_note (list[i]);
         g_autofree char *pid = g_strdup_printf ("%lld", bak_guest_process_get_pid (list[i]));
-        table_row (table, pid, name ? name : "-", version ? version : "-", attached ? attached : "-", qmp ? qmp : "-", note ? note : "", NULL);
+        table_row (table, pid, name ? name : "-", version ? version : "-",
+                   attached ? attached : "-", qmp ? qmp : "-", note ? note : "", NULL);
     }
     table_print (table);
 }
@@ -44,5 +48,8 @@ static int discover_run (Shell *shell, const Args *args)
     return STATUS_DONE;
 }
 
-const Command cmd_discover = { .name = "discover", .group = "host", .help = N_("Find running QEMUs that have a QMP socket"),
-    .flags = COMMAND_NEEDS_CONNECTION, .run = discover_run };
+const Command cmd_discover = { .name = "discover",
+                               .group = "host",
+                               .help = N_("Find running QEMUs that have a QMP socket"),
+                               .flags = COMMAND_NEEDS_CONNECTION,
+                               .run = discover_run };

@@ -43,13 +43,18 @@ static const char *or_dash (const char *text)
 
 static void print_disks (BakDisk **list, gboolean details)
 {
-    Table *table = details ? table_new (_("Type"), _("Device"), _("Target"), _("Source"), _("Names"), _("Note"), NULL)
+    Table *table = details ? table_new (_("Type"), _("Device"), _("Target"), _("Source"),
+                                        _("Names"), _("Note"), NULL)
                            : table_new (_("Target"), _("Source"), _("Names"), NULL);
     for (guint i = 0; list[i]; i++) {
         g_autofree char *names = names_of (list[i]);
-        const char *target = bak_disk_get_target (list[i]), *source = or_dash (bak_disk_get_source (list[i])), *note = bak_disk_get_note (list[i]);
+        const char *target = bak_disk_get_target (list[i]),
+                   *source = or_dash (bak_disk_get_source (list[i])),
+                   *note = bak_disk_get_note (list[i]);
         if (details)
-            table_row (table, or_dash (bak_disk_get_type (list[i])), or_dash (bak_disk_get_device (list[i])), target, source, names, note ? note : "", NULL);
+            table_row (table, or_dash (bak_disk_get_type (list[i])),
+                       or_dash (bak_disk_get_device (list[i])), target, source, names,
+                       note ? note : "", NULL);
         else
             table_row (table, target, source, names, NULL);
     }
@@ -79,8 +84,13 @@ static const Option domblklist_options[] = {
     { 0 },
 };
 
-const Command cmd_domblklist = { .name = "domblklist", .group = "guest", .help = N_("List the disks of a guest and all names they answer to"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = domblklist_options, .run = domblklist_run };
+const Command cmd_domblklist = { .name = "domblklist",
+                                 .group = "guest",
+                                 .help =
+                                     N_("List the disks of a guest and all names they answer to"),
+                                 .flags = COMMAND_NEEDS_DOMAIN,
+                                 .options = domblklist_options,
+                                 .run = domblklist_run };
 
 static char *amount (guint64 bytes, gboolean human)
 {
@@ -129,8 +139,12 @@ static int domblkinfo_run (Shell *shell, const Args *args)
         return print_all_sizes (args_domain (args), args_has (args, "human"), args_json (args));
     if (!args_has (args, "device"))
         return usage (_("command '%s' requires <%s> option"), "domblkinfo", "device");
+    if (args_has (args, "chain"))
+        return print_chain (args_domain (args), args_text (args, "device"),
+                            args_has (args, "human"), args_json (args));
     BakError *error = NULL;
-    g_autoptr (BakDisk) disk = bak_domain_lookup_disk (args_domain (args), args_text (args, "device"), 0, &error);
+    g_autoptr (BakDisk) disk =
+        bak_domain_lookup_disk (args_domain (args), args_text (args, "device"), 0, &error);
     if (!disk)
         return fail (error);
     if (args_json (args))
@@ -144,10 +158,19 @@ static const Option domblkinfo_options[] = {
     { "device", OPTION_TEXT, OPTION_POSITIONAL, "DISK", N_("any name of a disk"), WANT_DISK },
     { "human", OPTION_FLAG, 0, NULL, N_("sizes with units"), WANT_NOTHING },
     { "all", OPTION_FLAG, 0, NULL, N_("all disks"), WANT_NOTHING },
+    { "chain", OPTION_FLAG, 0, NULL, N_("every image that the disk stands on, from the top down"),
+      WANT_NOTHING },
     { 0 },
 };
 
-static const Rule domblkinfo_rules[] = { { RULE_EXCLUSIVE, "all", "device" }, { 0 } };
+static const Rule domblkinfo_rules[] = { { RULE_EXCLUSIVE, "all", "device" },
+                                         { RULE_EXCLUSIVE, "all", "chain" },
+                                         { 0 } };
 
-const Command cmd_domblkinfo = { .name = "domblkinfo", .group = "guest", .help = N_("Sizes of a disk"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = domblkinfo_options, .rules = domblkinfo_rules, .run = domblkinfo_run };
+const Command cmd_domblkinfo = { .name = "domblkinfo",
+                                 .group = "guest",
+                                 .help = N_("Sizes of a disk, or its images one by one"),
+                                 .flags = COMMAND_NEEDS_DOMAIN,
+                                 .options = domblkinfo_options,
+                                 .rules = domblkinfo_rules,
+                                 .run = domblkinfo_run };

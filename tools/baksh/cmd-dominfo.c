@@ -4,29 +4,22 @@
 const char *state_name (int state)
 {
     switch (state) {
-    case BAK_DOMAIN_RUNNING:
-        return _("running");
-    case BAK_DOMAIN_BLOCKED:
-        return _("idle");
-    case BAK_DOMAIN_PAUSED:
-        return _("paused");
-    case BAK_DOMAIN_SHUTDOWN:
-        return _("in shutdown");
-    case BAK_DOMAIN_SHUTOFF:
-        return _("shut off");
-    case BAK_DOMAIN_CRASHED:
-        return _("crashed");
-    case BAK_DOMAIN_PMSUSPENDED:
-        return _("pmsuspended");
-    default:
-        return _("no state");
+    case BAK_DOMAIN_RUNNING: return _("running");
+    case BAK_DOMAIN_BLOCKED: return _("idle");
+    case BAK_DOMAIN_PAUSED: return _("paused");
+    case BAK_DOMAIN_SHUTDOWN: return _("in shutdown");
+    case BAK_DOMAIN_SHUTOFF: return _("shut off");
+    case BAK_DOMAIN_CRASHED: return _("crashed");
+    case BAK_DOMAIN_PMSUSPENDED: return _("pmsuspended");
+    default: return _("no state");
     }
 }
 
 /* For JSON: never translated. */
 static const char *state_word (int state)
 {
-    static const char *const words[] = { "no state", "running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended" };
+    static const char *const words[] = { "no state",    "running",  "idle",    "paused",
+                                         "in shutdown", "shut off", "crashed", "pmsuspended" };
     return state >= 0 && state < (int) G_N_ELEMENTS (words) ? words[state] : words[0];
 }
 
@@ -54,6 +47,7 @@ static void print_as_json (BakDomain *domain, const BakDomainDetails *details)
     json_bool (object, "persistent", bak_domain_details_is_persistent (details));
     json_bool (object, "by_images", bak_domain_details_is_by_images (details));
     json_text (object, "qemu_version", bak_domain_details_get_qemu_version (details));
+    json_int (object, "pid", bak_domain_details_get_pid (details));
     json_text (object, "qmp", bak_domain_details_get_qmp (details));
     json_text (object, "agent", bak_domain_details_get_agent (details));
     json_text (object, "job", bak_domain_details_get_job (details));
@@ -75,13 +69,19 @@ static void print_text (BakDomain *domain, const BakDomainDetails *details)
     print_label (_("State:"), state_name (bak_domain_details_get_state (details)));
     print_label_format (_("CPU(s):"), "%u", bak_domain_details_get_cpus (details));
     if (bak_domain_details_get_cpu_time (details))
-        print_label_format (_("CPU time:"), "%.1fs", bak_domain_details_get_cpu_time (details) / 1e9);
-    print_label_format (_("Max memory:"), "%llu KiB", bak_domain_details_get_max_memory (details) / 1024);
-    print_label_format (_("Used memory:"), "%llu KiB", bak_domain_details_get_memory (details) / 1024);
-    print_label (_("Persistent:"), bak_domain_details_is_persistent (details) ? _("yes") : _("no"));
+        print_label_format (_("CPU time:"), "%.1fs",
+                            bak_domain_details_get_cpu_time (details) / 1e9);
+    print_label_format (_("Max memory:"), "%llu KiB",
+                        bak_domain_details_get_max_memory (details) / 1024);
+    print_label_format (_("Used memory:"), "%llu KiB",
+                        bak_domain_details_get_memory (details) / 1024);
+    print_label (_("Persistent:"),
+                 bak_domain_details_is_persistent (details) ? _("yes") : _("no"));
     print_label (_("Autostart:"), _("disable"));
     print_label (_("Managed save:"), _("no"));
     print_label (_("QEMU version:"), bak_domain_details_get_qemu_version (details));
+    if (bak_domain_details_get_pid (details))
+        print_label_format (_("Process:"), "%lld", bak_domain_details_get_pid (details));
     print_label (_("Monitor:"), bak_domain_details_get_qmp (details));
     print_label (_("Agent:"), bak_domain_details_get_agent (details));
     print_label (_("Backup job:"), bak_domain_details_get_job (details));
@@ -102,8 +102,11 @@ static int dominfo_run (Shell *shell, const Args *args)
     return STATUS_DONE;
 }
 
-const Command cmd_dominfo = { .name = "dominfo", .group = "guest", .help = N_("Information about a guest"),
-    .flags = COMMAND_NEEDS_DOMAIN, .run = dominfo_run };
+const Command cmd_dominfo = { .name = "dominfo",
+                              .group = "guest",
+                              .help = N_("Information about a guest"),
+                              .flags = COMMAND_NEEDS_DOMAIN,
+                              .run = dominfo_run };
 
 static int domstate_run (Shell *shell, const Args *args)
 {
@@ -122,8 +125,11 @@ static int domstate_run (Shell *shell, const Args *args)
     return STATUS_DONE;
 }
 
-const Command cmd_domstate = { .name = "domstate", .group = "guest", .help = N_("What a guest does now"),
-    .flags = COMMAND_NEEDS_DOMAIN, .run = domstate_run };
+const Command cmd_domstate = { .name = "domstate",
+                               .group = "guest",
+                               .help = N_("What a guest does now"),
+                               .flags = COMMAND_NEEDS_DOMAIN,
+                               .run = domstate_run };
 
 static int dumpxml_run (Shell *shell, const Args *args)
 {
@@ -135,5 +141,10 @@ static int dumpxml_run (Shell *shell, const Args *args)
 static const Option dumpxml_options[] = { XPATH_OPTIONS, { 0 } };
 static const Rule dumpxml_rules[] = { { RULE_REQUIRES, "wrap", "xpath" }, { 0 } };
 
-const Command cmd_dumpxml = { .name = "dumpxml", .group = "guest", .help = N_("A guest as XML"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = dumpxml_options, .rules = dumpxml_rules, .run = dumpxml_run };
+const Command cmd_dumpxml = { .name = "dumpxml",
+                              .group = "guest",
+                              .help = N_("A guest as XML"),
+                              .flags = COMMAND_NEEDS_DOMAIN,
+                              .options = dumpxml_options,
+                              .rules = dumpxml_rules,
+                              .run = dumpxml_run };

@@ -6,18 +6,12 @@
 static const char *type_name (int type)
 {
     switch (type) {
-    case BAK_DOMAIN_JOB_BOUNDED:
-        return _("Bounded");
-    case BAK_DOMAIN_JOB_UNBOUNDED:
-        return _("Unbounded");
-    case BAK_DOMAIN_JOB_COMPLETED:
-        return _("Completed");
-    case BAK_DOMAIN_JOB_FAILED:
-        return _("Failed");
-    case BAK_DOMAIN_JOB_CANCELLED:
-        return _("Cancelled");
-    default:
-        return _("None");
+    case BAK_DOMAIN_JOB_BOUNDED: return _("Bounded");
+    case BAK_DOMAIN_JOB_UNBOUNDED: return _("Unbounded");
+    case BAK_DOMAIN_JOB_COMPLETED: return _("Completed");
+    case BAK_DOMAIN_JOB_FAILED: return _("Failed");
+    case BAK_DOMAIN_JOB_CANCELLED: return _("Cancelled");
+    default: return _("None");
     }
 }
 
@@ -25,16 +19,11 @@ static const char *type_name (int type)
 static char *param_text (const BakTypedParameter *param)
 {
     switch (param->type) {
-    case BAK_TYPED_PARAM_INT:
-        return g_strdup_printf ("%d", param->value.i);
-    case BAK_TYPED_PARAM_ULLONG:
-        return g_strdup_printf ("%llu", param->value.ul);
-    case BAK_TYPED_PARAM_BOOLEAN:
-        return g_strdup_printf ("%d", param->value.b != 0);
-    case BAK_TYPED_PARAM_STRING:
-        return clean (param->value.s);
-    default:
-        return g_strdup ("");
+    case BAK_TYPED_PARAM_INT: return g_strdup_printf ("%d", param->value.i);
+    case BAK_TYPED_PARAM_ULLONG: return g_strdup_printf ("%llu", param->value.ul);
+    case BAK_TYPED_PARAM_BOOLEAN: return g_strdup_printf ("%d", param->value.b != 0);
+    case BAK_TYPED_PARAM_STRING: return clean (param->value.s);
+    default: return g_strdup ("");
     }
 }
 
@@ -81,22 +70,17 @@ static void print_stats (int type, BakTypedParameter *params, int n, gboolean an
 
 static void print_stats_json (int type, const BakTypedParameter *params, int n)
 {
-    static const char *const names[] = { "none", "bounded", "unbounded", "completed", "failed", "cancelled" };
+    static const char *const names[] = { "none",      "bounded", "unbounded",
+                                         "completed", "failed",  "cancelled" };
     JsonObject *object = json_new ();
-    json_text (object, "type", type >= 0 && type < (int) G_N_ELEMENTS (names) ? names[type] : "unknown");
+    json_text (object, "type",
+               type >= 0 && type < (int) G_N_ELEMENTS (names) ? names[type] : "unknown");
     for (int i = 0; i < n; i++)
         switch (params[i].type) {
-        case BAK_TYPED_PARAM_INT:
-            json_int (object, params[i].field, params[i].value.i);
-            break;
-        case BAK_TYPED_PARAM_ULLONG:
-            json_int (object, params[i].field, params[i].value.ul);
-            break;
-        case BAK_TYPED_PARAM_BOOLEAN:
-            json_bool (object, params[i].field, params[i].value.b);
-            break;
-        default:
-            json_text (object, params[i].field, params[i].value.s);
+        case BAK_TYPED_PARAM_INT: json_int (object, params[i].field, params[i].value.i); break;
+        case BAK_TYPED_PARAM_ULLONG: json_int (object, params[i].field, params[i].value.ul); break;
+        case BAK_TYPED_PARAM_BOOLEAN: json_bool (object, params[i].field, params[i].value.b); break;
+        default: json_text (object, params[i].field, params[i].value.s);
         }
     print_json (json_take_object (object));
 }
@@ -121,18 +105,29 @@ static int domjobinfo_run (Shell *shell, const Args *args)
 }
 
 static const Option info_options[] = {
-    { "completed", OPTION_FLAG, 0, NULL, N_("return statistics of a recently completed job"), WANT_NOTHING },
-    { "keep-completed", OPTION_FLAG, 0, NULL, N_("don't hide statistics of a recently completed job when reading"), WANT_NOTHING },
-    { "anystats", OPTION_FLAG, 0, NULL, N_("print statistics for any kind of job (even failed ones)"), WANT_NOTHING },
+    { "completed", OPTION_FLAG, 0, NULL, N_("return statistics of a recently completed job"),
+      WANT_NOTHING },
+    { "keep-completed", OPTION_FLAG, 0, NULL,
+      N_("don't hide statistics of a recently completed job when reading"), WANT_NOTHING },
+    { "anystats", OPTION_FLAG, 0, NULL,
+      N_("print statistics for any kind of job (even failed ones)"), WANT_NOTHING },
     { "rawstats", OPTION_FLAG, 0, NULL, N_("print the raw data"), WANT_NOTHING },
     { 0 },
 };
 
-static const Rule info_rules[] = { { RULE_REQUIRES, "keep-completed", "completed" }, { RULE_EXCLUSIVE, "anystats", "rawstats" }, { 0 } };
+static const Rule info_rules[] = { { RULE_REQUIRES, "keep-completed", "completed" },
+                                   { RULE_EXCLUSIVE, "anystats", "rawstats" },
+                                   { 0 } };
 
-const Command cmd_domjobinfo = { .name = "domjobinfo", .group = "backup", .help = N_("Statistics of a guest's job"),
-    .description = N_("As virsh prints them. The durable record is backup-info."),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = info_options, .rules = info_rules, .run = domjobinfo_run };
+const Command cmd_domjobinfo = { .name = "domjobinfo",
+                                 .group = "backup",
+                                 .help = N_("Statistics of a guest's job"),
+                                 .description = N_(
+                                     "As virsh prints them. The durable record is backup-info."),
+                                 .flags = COMMAND_NEEDS_DOMAIN,
+                                 .options = info_options,
+                                 .rules = info_rules,
+                                 .run = domjobinfo_run };
 
 static int domjobabort_run (Shell *shell, const Args *args)
 {
@@ -144,86 +139,12 @@ static int domjobabort_run (Shell *shell, const Args *args)
     return STATUS_DONE;
 }
 
-const Command cmd_domjobabort = { .name = "domjobabort", .group = "backup", .help = N_("End the job that runs, as a libvirt client means it"),
-    .description = N_("A pull that is ready is done, as with backup-stop; anything else is aborted. To abort a ready pull: backup-stop --abort."),
-    .flags = COMMAND_NEEDS_DOMAIN, .run = domjobabort_run };
-
-/* blockjob */
-
-static void print_block_job (const BakDomainBlockJobInfo *info, gboolean raw)
-{
-    if (raw) {
-        print (_(" type=%s\n bandwidth=%lu\n cur=%llu\n end=%llu\n"), _("Backup"), info->bandwidth, info->cur, info->end);
-        return;
-    }
-    /* never 100 while something is left */
-    double percent = info->end ? info->cur * 100.0 / info->end : 0;
-    fprintf (stderr, "\r%s: [%5.2f %%]", _("Backup"), info->cur < info->end ? MIN (percent, 99.99) : 100.0);
-    if (info->bandwidth) {
-        g_autofree char *rate = format_size (info->bandwidth);
-        print (_("    Bandwidth limit: %lu bytes/s (%s/s)\n"), info->bandwidth, rate);
-    }
-    fputc ('\n', stderr);
-}
-
-static void print_block_job_json (int found, const BakDomainBlockJobInfo *info)
-{
-    JsonObject *object = json_new ();
-    json_text (object, "type", found ? "backup" : NULL);
-    json_int (object, "bandwidth", found ? (gint64) info->bandwidth : 0);
-    json_int (object, "cur", found ? (gint64) info->cur : 0);
-    json_int (object, "end", found ? (gint64) info->end : 0);
-    print_json (json_take_object (object));
-}
-
-static int blockjob_info (const Args *args)
-{
-    BakError *error = NULL;
-    BakDomainBlockJobInfo info;
-    guint flags = args_has (args, "raw") && !args_has (args, "bytes") ? 0 : BAK_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES;
-    int found = bak_domain_get_block_job_info (args_domain (args), args_text (args, "disk"), &info, flags, &error);
-    if (found < 0)
-        return fail (error);
-    g_autofree char *disk = clean (args_text (args, "disk"));
-    if (args_json (args))
-        print_block_job_json (found, &info);
-    else if (found)
-        print_block_job (&info, args_has (args, "raw"));
-    else
-        print (_("No current block job for %s\n"), disk);
-    return STATUS_DONE;
-}
-
-static int blockjob_run (Shell *shell, const Args *args)
-{
-    BakError *error = NULL;
-    if (args_has (args, "abort"))
-        return bak_domain_block_job_abort (args_domain (args), args_text (args, "disk"), 0, &error) < 0 ? fail (error) : STATUS_DONE;
-    if (!args_has (args, "bandwidth"))
-        return blockjob_info (args);
-    guint64 rate = args_size (args, "bandwidth");
-    const char *text = args_text (args, "bandwidth");
-    if (text[strspn (text, "0123456789")] == '\0' && !args_has (args, "bytes")) {
-        if (rate > (guint64) G_MAXINT64 / (1024 * 1024))
-            return usage (_("option --%s: '%s' is too large"), "bandwidth", text);
-        rate *= 1024 * 1024;    /* virsh: a bare number is MiB */
-    }
-    if (bak_domain_block_job_set_speed (args_domain (args), args_text (args, "disk"), rate, BAK_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES, &error) < 0)
-        return fail (error);
-    return STATUS_DONE;
-}
-
-static const Option blockjob_options[] = {
-    { "disk", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "DISK", N_("target of the disk"), WANT_DISK },
-    { "info", OPTION_FLAG, 0, NULL, N_("how far its backup is (default)"), WANT_NOTHING },
-    { "abort", OPTION_FLAG, 0, NULL, N_("abort the backup, all its disks"), WANT_NOTHING },
-    { "raw", OPTION_FLAG, 0, NULL, N_("print the numbers as they are"), WANT_NOTHING },
-    { "bytes", OPTION_FLAG, 0, NULL, N_("bandwidth is bytes a second, not MiB a second"), WANT_NOTHING },
-    { "bandwidth", OPTION_SIZE, 0, "RATE", N_("limit its speed; a bare number is MiB a second"), WANT_NOTHING },
-    { 0 },
+const Command cmd_domjobabort = {
+    .name = "domjobabort",
+    .group = "backup",
+    .help = N_("End the job that runs, as a libvirt client means it"),
+    .description = N_("A pull that is ready is done, as with backup-stop; anything else is "
+                       "aborted. To abort a ready pull: backup-stop --abort."),
+    .flags = COMMAND_NEEDS_DOMAIN,
+    .run = domjobabort_run
 };
-
-static const Rule blockjob_rules[] = { { RULE_EXCLUSIVE, "info", "bandwidth" }, { RULE_EXCLUSIVE, "info", "abort" }, { RULE_EXCLUSIVE, "abort", "bandwidth" }, { RULE_EXCLUSIVE, "raw", "bandwidth" }, { 0 } };
-
-const Command cmd_blockjob = { .name = "blockjob", .group = "backup", .help = N_("How far the backup of one disk is"),
-    .flags = COMMAND_NEEDS_DOMAIN, .options = blockjob_options, .rules = blockjob_rules, .run = blockjob_run };

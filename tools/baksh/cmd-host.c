@@ -16,8 +16,11 @@ static int uri_run (Shell *shell, const Args *args)
     return STATUS_DONE;
 }
 
-const Command cmd_uri = { .name = "uri", .group = "host", .help = N_("Print the connection URI in use"),
-    .flags = COMMAND_NEEDS_CONNECTION, .run = uri_run };
+const Command cmd_uri = { .name = "uri",
+                          .group = "host",
+                          .help = N_("Print the connection URI in use"),
+                          .flags = COMMAND_NEEDS_CONNECTION,
+                          .run = uri_run };
 
 static int version_run (Shell *shell, const Args *args)
 {
@@ -52,7 +55,11 @@ static const Option version_options[] = {
     { 0 },
 };
 
-const Command cmd_version = { .name = "version", .group = "host", .help = N_("Show version"), .options = version_options, .run = version_run };
+const Command cmd_version = { .name = "version",
+                              .group = "host",
+                              .help = N_("Show version"),
+                              .options = version_options,
+                              .run = version_run };
 
 static void print_features (JsonObject *features, JsonObject *reasons)
 {
@@ -60,8 +67,13 @@ static void print_features (JsonObject *features, JsonObject *reasons)
     Table *table = table_new (_("Feature"), _("Here"), _("Remark"), NULL);
     for (const GList *name = names; name; name = name->next) {
         g_autofree char *shown = clean (name->data);
-        g_autofree char *reason = clean (reasons ? json_object_get_string_member_with_default (reasons, name->data, "") : "");
-        table_row (table, shown, json_object_get_boolean_member_with_default (features, name->data, FALSE) ? _("yes") : _("no"), reason, NULL);
+        g_autofree char *reason = clean (
+            reasons ? json_object_get_string_member_with_default (reasons, name->data, "") : "");
+        table_row (table, shown,
+                   json_object_get_boolean_member_with_default (features, name->data, FALSE)
+                       ? _("yes")
+                       : _("no"),
+                   reason, NULL);
     }
     table_print (table);
 }
@@ -91,5 +103,8 @@ static int capabilities_run (Shell *shell, const Args *args)
     return STATUS_DONE;
 }
 
-const Command cmd_capabilities = { .name = "capabilities", .group = "host", .help = N_("Show what this host can do"),
-    .flags = COMMAND_NEEDS_CONNECTION, .run = capabilities_run };
+const Command cmd_capabilities = { .name = "capabilities",
+                                   .group = "host",
+                                   .help = N_("Show what this host can do"),
+                                   .flags = COMMAND_NEEDS_CONNECTION,
+                                   .run = capabilities_run };

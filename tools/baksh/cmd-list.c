@@ -3,7 +3,9 @@
 
 static guint wanted (const Args *args)
 {
-    guint flags = args_has (args, "all") ? 0 : args_has (args, "inactive") ? BAK_CONNECT_LIST_DOMAINS_INACTIVE : BAK_CONNECT_LIST_DOMAINS_ACTIVE;
+    guint flags = args_has (args, "all")        ? 0
+                  : args_has (args, "inactive") ? BAK_CONNECT_LIST_DOMAINS_INACTIVE
+                                                : BAK_CONNECT_LIST_DOMAINS_ACTIVE;
     if (args_has (args, "with-checkpoint"))
         flags |= BAK_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT;
     if (args_has (args, "without-checkpoint"))
@@ -26,8 +28,11 @@ static void print_table (BakDomain **list)
 {
     Table *table = table_new (_("Id"), _("Name"), _("State"), NULL);
     for (guint i = 0; list[i]; i++) {
-        g_autofree char *id = bak_domain_get_id (list[i]) < 0 ? g_strdup ("-") : g_strdup_printf ("%d", bak_domain_get_id (list[i]));
-        table_row (table, id, bak_domain_get_name (list[i]), state_name (bak_domain_get_last_state (list[i])), NULL);
+        g_autofree char *id = bak_domain_get_id (list[i]) < 0
+                                  ? g_strdup ("-")
+                                  : g_strdup_printf ("%d", bak_domain_get_id (list[i]));
+        table_row (table, id, bak_domain_get_name (list[i]),
+                   state_name (bak_domain_get_last_state (list[i])), NULL);
     }
     table_print (table);
 }
@@ -36,7 +41,8 @@ static void print_as_json (BakDomain **list)
 {
     JsonArray *array = json_array_new ();
     for (guint i = 0; list[i]; i++)
-        json_array_add_object_element (array, domain_to_json (list[i], bak_domain_get_last_state (list[i])));
+        json_array_add_object_element (
+            array, domain_to_json (list[i], bak_domain_get_last_state (list[i])));
     print_json (json_take_array (array));
 }
 
@@ -60,11 +66,16 @@ static const Option options[] = {
     { "inactive", OPTION_FLAG, 0, NULL, N_("list inactive guests"), WANT_NOTHING },
     { "all", OPTION_FLAG, 0, NULL, N_("list inactive and active guests"), WANT_NOTHING },
     { "with-checkpoint", OPTION_FLAG, 0, NULL, N_("list guests with a checkpoint"), WANT_NOTHING },
-    { "without-checkpoint", OPTION_FLAG, 0, NULL, N_("list guests without a checkpoint"), WANT_NOTHING },
+    { "without-checkpoint", OPTION_FLAG, 0, NULL, N_("list guests without a checkpoint"),
+      WANT_NOTHING },
     { "uuid", OPTION_FLAG, 0, NULL, N_("list UUIDs only"), WANT_NOTHING },
     { "name", OPTION_FLAG, 0, NULL, N_("list names only"), WANT_NOTHING },
     { 0 },
 };
 
-const Command cmd_list = { .name = "list", .group = "host", .help = N_("List attached guests"),
-    .flags = COMMAND_NEEDS_CONNECTION, .options = options, .run = list_run };
+const Command cmd_list = { .name = "list",
+                           .group = "host",
+                           .help = N_("List attached guests"),
+                           .flags = COMMAND_NEEDS_CONNECTION,
+                           .options = options,
+                           .run = list_run };

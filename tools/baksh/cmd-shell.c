@@ -6,8 +6,16 @@ static int quit_run (Shell *shell, const Args *args)
     return STATUS_DONE;
 }
 
-const Command cmd_quit = { .name = "quit", .group = "shell", .help = N_("Quit this interactive terminal"), .flags = COMMAND_NO_JSON, .run = quit_run };
-const Command cmd_exit = { .name = "exit", .group = "shell", .help = N_("Quit this interactive terminal"), .flags = COMMAND_NO_JSON, .run = quit_run };
+const Command cmd_quit = { .name = "quit",
+                           .group = "shell",
+                           .help = N_("Quit this interactive terminal"),
+                           .flags = COMMAND_NO_JSON,
+                           .run = quit_run };
+const Command cmd_exit = { .name = "exit",
+                           .group = "shell",
+                           .help = N_("Quit this interactive terminal"),
+                           .flags = COMMAND_NO_JSON,
+                           .run = quit_run };
 
 static int connect_run (Shell *shell, const Args *args)
 {
@@ -21,10 +29,15 @@ static int connect_run (Shell *shell, const Args *args)
 }
 
 static const Option connect_options[] = {
-    { "name", OPTION_TEXT, OPTION_POSITIONAL, "URI", N_("connection URI; default: the default one"), WANT_NOTHING },
+    { "name", OPTION_TEXT, OPTION_POSITIONAL, "URI",
+      N_("connection URI; default: the default one"), WANT_NOTHING },
     { "readonly", OPTION_FLAG, 0, NULL, N_("read-only connection"), WANT_NOTHING },
     { 0 },
 };
 
-const Command cmd_connect = { .name = "connect", .group = "shell", .help = N_("Connect somewhere else"), .flags = COMMAND_NO_JSON,
-    .options = connect_options, .run = connect_run };
+const Command cmd_connect = { .name = "connect",
+                              .group = "shell",
+                              .help = N_("Connect somewhere else"),
+                              .flags = COMMAND_NO_JSON,
+                              .options = connect_options,
+                              .run = connect_run };

@@ -1,18 +1,26 @@
-/* From words to a command that runs: finds the row, parses the options it lists, checks its rules, opens what it needs. */
+/* From words to a command that runs: finds the row, parses the options it lists, checks its rules,
+ * opens what it needs. */
 #include <stdio.h>
 #include <string.h>
 #include "baksh.h"
 
 struct _Args {
     const Command *command;
-    GHashTable *values;         /* option name -> GPtrArray of char*, NULL-terminated */
+    GHashTable *values; /* option name -> GPtrArray of char*, NULL-terminated */
     BakDomain *domain;
 };
 
-static const Option option_domain = { "domain", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "DOMAIN",
-                                      N_("name, id or UUID of the guest"), WANT_DOMAIN };
-static const Option option_json = { "json", OPTION_FLAG, 0, NULL, N_("print one JSON document"), WANT_NOTHING };
-static const Option option_help = { "help", OPTION_FLAG, 0, NULL, N_("print this help"), WANT_NOTHING };
+static const Option option_domain = { "domain",
+                                      OPTION_TEXT,
+                                      OPTION_POSITIONAL | OPTION_REQUIRED,
+                                      "DOMAIN",
+                                      N_("name, id or UUID of the guest"),
+                                      WANT_DOMAIN };
+static const Option option_json = {
+    "json", OPTION_FLAG, 0, NULL, N_("print one JSON document"), WANT_NOTHING
+};
+static const Option option_help = { "help",      OPTION_FLAG, 0, NULL, N_("print this help"),
+                                    WANT_NOTHING };
 
 static gboolean needs_domain (const Command *command)
 {
@@ -110,7 +118,8 @@ static int unknown_option (const Command *command, const char *name)
     g_ptr_array_add (names, NULL);
     const char *near = nearest (name, (const char *const *) names->pdata);
     if (near)
-        return usage (_("command '%s' doesn't support option --%s; did you mean --%s?"), command->name, name, near);
+        return usage (_("command '%s' doesn't support option --%s; did you mean --%s?"),
+                      command->name, name, near);
     return usage (_("command '%s' doesn't support option --%s"), command->name, name);
 }
 
@@ -134,16 +143,26 @@ static int value_check (const Option *option, const char *value)
         return STATUS_DONE;
     case OPTION_SIZE:
         if (!size_parse (value, &number))
-            return usage (_("option --%s: '%s' is not a size; expected bytes with an optional unit, as 512, 64K, 10MiB"), option->name, value);
+            return usage (_("option --%s: '%s' is not a size; expected bytes with an optional "
+                             "unit, as 512, 64K, 10MiB"),
+                          option->name, value);
         return STATUS_DONE;
     case OPTION_SECONDS:
         if (!seconds_parse (value, &number))
-            return usage (_("option --%s: '%s' is not a positive number of seconds"), option->name, value);
+            return usage (_("option --%s: '%s' is not a duration; expected seconds, or a number "
+                             "with s, m, h, d or w, "
+                             "as 90, 30m, 26h, 14d"),
+                          option->name, value);
         return STATUS_DONE;
-    case OPTION_CHOICE:
-        return choice_check (option, value);
-    default:
+    case OPTION_CHOICE: return choice_check (option, value);
+    case OPTION_NAME:
+        if (!name_is_possible (value))
+            return usage (_("option --%s: '%s' is not a name for a checkpoint; expected letters, "
+                             "digits, '_', '-', and '.' except in front, at most 200 of them, not "
+                             "'bak-' in front"),
+                          option->name, value);
         return STATUS_DONE;
+    default: return STATUS_DONE;
     }
 }
 
@@ -172,7 +191,8 @@ static const Option *next_positional (const Args *args)
     const Option *option;
     for (guint i = 0; (option = command_option_at (args->command, i)); i++)
         if (option->flags & OPTION_POSITIONAL
-            && (option->flags & OPTION_REPEATED || !g_hash_table_contains (args->values, option->name)))
+            && (option->flags & OPTION_REPEATED
+                || !g_hash_table_contains (args->values, option->name)))
             return option;
     return NULL;
 }
@@ -208,10 +228,12 @@ static int words_parse (Args *args, char **words)
         if (names && g_str_has_prefix (*word, "--")) {
             status = named_add (args, &word);
         } else if (names && (*word)[0] == '-' && (*word)[1] && !g_ascii_isdigit ((*word)[1])) {
-            status = g_str_equal (*word, "-h") ? value_add (args, &option_help, "") : unknown_option (args->command, *word + 1);
+            status = g_str_equal (*word, "-h") ? value_add (args, &option_help, "")
+                                               : unknown_option (args->command, *word + 1);
         } else {
             const Option *option = next_positional (args);
-            status = option ? value_add (args, option, *word) : usage (_("unexpected data '%s'"), *word);
+            status = option ? value_add (args, option, *word)
+                            : usage (_("unexpected data '%s'"), *word);
         }
         if (status != STATUS_DONE)
             return status;
@@ -224,12 +246,15 @@ static int required_check (const Args *args)
     const Option *option;
     for (guint i = 0; (option = command_option_at (args->command, i)); i++)
         if (option->flags & OPTION_REQUIRED && !args_has (args, option->name))
-            return usage (option->flags & OPTION_POSITIONAL ? _("command '%s' requires <%s> option") : _("command '%s' requires --%s option"),
+            return usage (option->flags & OPTION_POSITIONAL
+                              ? _("command '%s' requires <%s> option")
+                              : _("command '%s' requires --%s option"),
                           args->command->name, option->name);
     for (const Rule *rule = args->command->rules; rule && rule->kind; rule++) {
         gboolean first = args_has (args, rule->first), second = args_has (args, rule->second);
         if (rule->kind == RULE_EXCLUSIVE && first && second)
-            return usage (_("Options --%s and --%s are mutually exclusive"), rule->first, rule->second);
+            return usage (_("Options --%s and --%s are mutually exclusive"), rule->first,
+                          rule->second);
         if (rule->kind == RULE_REQUIRES && first && !second)
             return usage (_("Option --%s is required by option --%s"), rule->second, rule->first);
     }
@@ -290,7 +315,8 @@ BakDomain *args_domain (const Args *args)
 BakCheckpoint *args_checkpoint (const Args *args, const char *name, int *ret_status)
 {
     BakError *error = NULL;
-    BakCheckpoint *checkpoint = bak_domain_checkpoint_lookup_by_name (args->domain, args_text (args, name), 0, &error);
+    BakCheckpoint *checkpoint =
+        bak_domain_checkpoint_lookup_by_name (args->domain, args_text (args, name), 0, &error);
     if (!checkpoint)
         *ret_status = fail (error);
     return checkpoint;
@@ -313,9 +339,19 @@ static int prepare_and_run (Shell *shell, Args *args, char **words)
         return status;
     if (command->flags & COMMAND_NEEDS_CONNECTION && !shell_connect (shell, &status))
         return status;
-    if (needs_domain (command) && !(args->domain = shell_domain (shell, args_text (args, "domain"), &status)))
+    if (needs_domain (command)
+        && !(args->domain = shell_domain (shell, args_text (args, "domain"), &status)))
         return status;
     return command->run (shell, args);
+}
+
+static gboolean is_for_programs (const Args *args)
+{
+    static const char *const forms[] = { "json", "json-lines" };
+    for (guint i = 0; i < G_N_ELEMENTS (forms); i++)
+        if (command_option (args->command, forms[i]) && args_has (args, forms[i]))
+            return TRUE;
+    return FALSE;
 }
 
 int command_run (Shell *shell, char **words)
@@ -323,10 +359,14 @@ int command_run (Shell *shell, char **words)
     const Command *command = command_find (words[0]);
     if (!command)
         return unknown_command (words[0]);
-    Args args = { command, g_hash_table_new_full (g_str_hash, g_str_equal, NULL, (GDestroyNotify) g_ptr_array_unref), NULL };
+    Args args = { command,
+                  g_hash_table_new_full (g_str_hash, g_str_equal, NULL,
+                                         (GDestroyNotify) g_ptr_array_unref),
+                  NULL };
+    shell->bare = FALSE;
     int status = prepare_and_run (shell, &args, words + 1);
-    if (!shell->quiet && !(command_option (command, "json") && args_json (&args)) && !shell->quit)
-        print ("\n");       /* as virsh; part of the text form only */
+    if (!shell->quiet && !shell->bare && !is_for_programs (&args) && !shell->quit)
+        print ("\n"); /* as virsh; part of the text form only */
     fflush (stdout);
     bak_domain_unref (args.domain);
     g_hash_table_unref (args.values);

@@ -2,5 +2,5 @@
 #pragma once
 #include "baksh.h"
 
-const char *state_name (int state);                     /* as virsh: "running", "shut off" */
+const char *state_name (int state); /* as virsh: "running", "shut off" */
 JsonObject *domain_to_json (BakDomain *domain, int state);

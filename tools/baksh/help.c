@@ -3,18 +3,29 @@
 #include <string.h>
 #include "baksh.h"
 
-static const struct { const char *name, *title; } groups[] = {
-    { "host", N_("Host") }, { "guest", N_("Guests") }, { "backup", N_("Backup") }, { "checkpoint", N_("Checkpoint") },
-    { "events", N_("Events") }, { "shell", N_("Shell") },
+static const struct {
+    const char *name, *title;
+} groups[] = {
+    { "host", N_("Host") },
+    { "guest", N_("Guests") },
+    { "backup", N_("Backup") },
+    { "checkpoint", N_("Checkpoint") },
+    { "repository", N_("Repository") },
+    { "point", N_("Points") },
+    { "night", N_("Night") },
+    { "events", N_("Events") },
+    { "shell", N_("Shell") },
 };
 
 static char *option_usage (const Option *option)
 {
     const char *more = option->flags & OPTION_REPEATED ? "..." : "";
     if (option->flags & OPTION_POSITIONAL)
-        return g_strdup_printf (option->flags & OPTION_REQUIRED ? "%s%s" : "[%s]%s", option->argument, more);
-    g_autofree char *named = option->kind == OPTION_FLAG ? g_strdup_printf ("--%s", option->name)
-                                                         : g_strdup_printf ("--%s %s", option->name, option->argument);
+        return g_strdup_printf (option->flags & OPTION_REQUIRED ? "%s%s" : "[%s]%s",
+                                option->argument, more);
+    g_autofree char *named = option->kind == OPTION_FLAG
+                                 ? g_strdup_printf ("--%s", option->name)
+                                 : g_strdup_printf ("--%s %s", option->name, option->argument);
     return g_strdup_printf (option->flags & OPTION_REQUIRED ? "%s%s" : "[%s]%s", named, more);
 }
 
@@ -35,8 +46,11 @@ static void print_options (const Command *command)
 {
     const Option *option;
     for (guint i = 0; (option = command_option_at (command, i)); i++) {
-        g_autofree char *named = option->kind == OPTION_FLAG ? g_strdup_printf ("--%s", option->name)
-                                 : g_strdup_printf (option->flags & OPTION_POSITIONAL ? "[--%s] %s" : "--%s %s", option->name, option->argument);
+        g_autofree char *named =
+            option->kind == OPTION_FLAG
+                ? g_strdup_printf ("--%s", option->name)
+                : g_strdup_printf (option->flags & OPTION_POSITIONAL ? "[--%s] %s" : "--%s %s",
+                                   option->name, option->argument);
         if (strlen (named) > 26)
             print ("    %s\n    %26s %s\n", named, "", _(option->help));
         else
@@ -92,9 +106,14 @@ static int help_run (Shell *shell, const Args *args)
 }
 
 static const Option options[] = {
-    { "command", OPTION_TEXT, OPTION_POSITIONAL, "COMMAND|GROUP", N_("what to explain; default: list all commands"), WANT_COMMAND },
+    { "command", OPTION_TEXT, OPTION_POSITIONAL, "COMMAND|GROUP",
+      N_("what to explain; default: list all commands"), WANT_COMMAND },
     { 0 },
 };
 
-const Command cmd_help = { .name = "help", .group = "shell", .help = N_("Print help"), .flags = COMMAND_NO_JSON,
-    .options = options, .run = help_run };
+const Command cmd_help = { .name = "help",
+                           .group = "shell",
+                           .help = N_("Print help"),
+                           .flags = COMMAND_NO_JSON,
+                           .options = options,
+                           .run = help_run };

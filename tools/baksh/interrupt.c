@@ -1,5 +1,6 @@
-/* Ctrl-C. Calls of the library cannot be interrupted half-way, and what they began is undone by whoever comes next, so the
- * process may simply end. Only where a wait is worth ending more gently the signal is counted instead. */
+/* Ctrl-C. Calls of the library cannot be interrupted half-way, and what they began is undone by
+ * whoever comes next, so the process may simply end. Only where a wait is worth ending more gently
+ * the signal is counted instead. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -21,7 +22,7 @@ static void on_signal (int signum)
     }
     count++;
     if (write (pipe_fds[1], "", 1) < 0)
-        count = count;          /* the pipe is full: it polls readable already */
+        count = count; /* the pipe is full: it polls readable already */
     errno = saved;
 }
 
@@ -33,6 +34,13 @@ void interrupt_init (void)
     g_unix_set_fd_nonblocking (pipe_fds[1], TRUE, NULL);
     sigemptyset (&action.sa_mask);
     sigaction (SIGINT, &action, NULL);
+}
+
+void interrupt_take_terminate (gboolean on)
+{
+    struct sigaction action = { .sa_handler = on ? on_signal : SIG_DFL };
+    sigemptyset (&action.sa_mask);
+    sigaction (SIGTERM, &action, NULL);
 }
 
 static void drain (void)
@@ -61,7 +69,8 @@ int interrupt_fd (void)
 
 PollResult interrupt_poll (int fd, gint64 microseconds)
 {
-    struct pollfd fds[2] = { { .fd = pipe_fds[0], .events = POLLIN }, { .fd = fd, .events = POLLIN } };
+    struct pollfd fds[2] = { { .fd = pipe_fds[0], .events = POLLIN },
+                             { .fd = fd, .events = POLLIN } };
     gint64 deadline = g_get_monotonic_time () + microseconds;
     for (;;) {
         gint64 left = MAX (0, deadline - g_get_monotonic_time ());
@@ -72,7 +81,7 @@ PollResult interrupt_poll (int fd, gint64 microseconds)
             return POLL_TIMEOUT;
     }
     if (!fds[0].revents)
-        return POLL_READABLE;   /* a signal that comes now is for the next call */
+        return POLL_READABLE; /* a signal that comes now is for the next call */
     drain ();
     return POLL_INTERRUPT;
 }

@@ -40,12 +40,14 @@ JsonObject *job_to_json (const BakJob *job)
     json_time (object, "ended", bak_job_get_ended (job));
     json_int (object, "elapsed_ms", bak_job_get_elapsed (job) / 1000);
     json_text (object, "error", bak_job_get_error (job));
-    json_text (object, "error_code", code == BAK_ERROR_NONE ? NULL : bak_error_code_to_string (code));
+    json_text (object, "error_code",
+               code == BAK_ERROR_NONE ? NULL : bak_error_code_to_string (code));
     json_bool (object, "partial", bak_job_is_partial (job));
     json_text (object, "checkpoint", bak_job_get_checkpoint (job));
     json_text (object, "server", bak_job_get_server (job));
     json_text (object, "consistency", bak_job_get_consistency (job));
     json_int (object, "frozen_ms", bak_job_get_frozen_time (job) / 1000);
+    json_int (object, "held_ms", bak_job_get_held_time (job) / 1000);
     json_int (object, "bytes", bak_job_get_bytes (job));
     json_int (object, "total", bak_job_get_total (job));
     json_int (object, "temp_used", bak_job_get_temp_used (job));
@@ -68,16 +70,33 @@ int job_status (const BakJob *job)
 
 static void print_disks (const BakJob *job)
 {
-    Table *table = table_new (_("Disk"), _("State"), _("Type"), _("Bytes"), _("Total"), bak_job_get_mode (job) == BAK_JOB_MODE_PULL ? _("Export") : _("Target"), NULL);
+    Table *table =
+        table_new (_("Disk"), _("State"), _("Type"), _("Bytes"), _("Total"),
+                   bak_job_get_mode (job) == BAK_JOB_MODE_PULL ? _("Export") : _("Target"), NULL);
     for (guint i = 0; i < bak_job_get_n_disks (job); i++) {
         const BakJobDisk *disk = bak_job_get_disk (job, i);
         g_autofree char *bytes = format_size (bak_job_disk_get_bytes (disk));
         g_autofree char *total = format_size (bak_job_disk_get_total (disk));
-        const char *type = bak_job_disk_get_type (disk), *export = bak_job_disk_get_export_name (disk), *path = bak_job_disk_get_path (disk);
-        table_row (table, bak_job_disk_get_target (disk), bak_job_state_to_string (bak_job_disk_get_state (disk)),
-                   type ? type : "-", bytes, total, export ? export : path ? path : "-", NULL);
+        const char *type = bak_job_disk_get_type (disk),
+                   *export = bak_job_disk_get_export_name (disk),
+                   *path = bak_job_disk_get_path (disk);
+        table_row (table, bak_job_disk_get_target (disk),
+                   bak_job_state_to_string (bak_job_disk_get_state (disk)), type ? type : "-",
+                   bytes, total,
+                   export ? export
+                   : path ? path
+                          : "-",
+                   NULL);
     }
     table_print (table);
+}
+
+gboolean job_notes_say (const BakJob *job, const char *text)
+{
+    for (guint i = 0; i < bak_job_get_n_notes (job); i++)
+        if (strstr (bak_job_get_note (job, i), text))
+            return TRUE;
+    return FALSE;
 }
 
 /* What does not fit into the table. */
@@ -85,13 +104,19 @@ static void print_disk_texts (const BakJob *job)
 {
     for (guint i = 0; i < bak_job_get_n_disks (job); i++) {
         const BakJobDisk *disk = bak_job_get_disk (job, i);
-        const struct { const char *label, *text; } lines[] = {
-            { _("error"), bak_job_disk_get_error (disk) }, { bak_job_disk_get_type (disk), bak_job_disk_get_reason (disk) },
+        const char *reason = bak_job_disk_get_reason (disk);
+        const struct {
+            const char *label, *text;
+        } lines[] = {
+            { _("error"), bak_job_disk_get_error (disk) },
+            { bak_job_disk_get_type (disk),
+              reason && !job_notes_say (job, reason) ? reason : NULL },
             { _("protection"), bak_job_disk_get_protection (disk) },
         };
         for (guint j = 0; j < G_N_ELEMENTS (lines); j++)
             if (lines[j].text) {
-                g_autofree char *target = clean (bak_job_disk_get_target (disk)), *label = clean (lines[j].label), *text = clean (lines[j].text);
+                g_autofree char *target = clean (bak_job_disk_get_target (disk)),
+                                *label = clean (lines[j].label), *text = clean (lines[j].text);
                 print (" %s: %s: %s\n", target, label, text);
             }
     }
@@ -99,8 +124,11 @@ static void print_disk_texts (const BakJob *job)
 
 void job_print (const BakJob *job)
 {
-    g_autofree char *started = format_time (bak_job_get_started (job)), *ended = format_time (bak_job_get_ended (job));
-    g_autofree char *elapsed = format_seconds (bak_job_get_elapsed (job)), *frozen = format_seconds (bak_job_get_frozen_time (job));
+    g_autofree char *started = format_time (bak_job_get_started (job)),
+                    *ended = format_time (bak_job_get_ended (job));
+    g_autofree char *elapsed = format_seconds (bak_job_get_elapsed (job)),
+                    *frozen = format_seconds (bak_job_get_frozen_time (job)),
+                    *held = format_seconds (bak_job_get_held_time (job));
     print_label (_("Id:"), bak_job_get_id (job));
     print_label (_("Domain:"), bak_job_get_domain (job));
     print_label (_("Mode:"), bak_job_get_mode (job) == BAK_JOB_MODE_PULL ? "pull" : "push");
@@ -109,12 +137,15 @@ void job_print (const BakJob *job)
     print_label (_("Ended:"), ended);
     print_label (_("Elapsed:"), elapsed);
     print_label (_("Error:"), bak_job_get_error (job));
-    print_label (_("Partial:"), bak_job_is_partial (job) ? _("yes: not a whole image by itself") : NULL);
+    print_label (_("Partial:"),
+                 bak_job_is_partial (job) ? _("yes: not a whole image by itself") : NULL);
     print_label (_("Checkpoint:"), bak_job_get_checkpoint (job));
     print_label (_("Server:"), bak_job_get_server (job));
     print_label (_("Consistency:"), bak_job_get_consistency (job));
     if (bak_job_get_frozen_time (job))
         print_label (_("Frozen for:"), frozen);
+    if (bak_job_get_held_time (job))
+        print_label (_("Held for:"), held);
     for (guint i = 0; i < bak_job_get_n_notes (job); i++)
         print_label (_("Note:"), bak_job_get_note (job, i));
     if (bak_job_get_n_disks (job)) {
@@ -124,16 +155,43 @@ void job_print (const BakJob *job)
     }
 }
 
-void job_print_exports (const BakJob *job)
+/* A socket of another host is of no use here as it is. */
+static void print_other_host (Shell *shell, const char *uri)
 {
+    char *connection = shell->conn ? bak_connection_get_uri (shell->conn, NULL) : NULL;
+    g_autoptr (GUri) where =
+        connection ? g_uri_parse (connection, G_URI_FLAGS_NON_DNS, NULL) : NULL;
+    g_autoptr (GUri) export = g_uri_parse (uri, G_URI_FLAGS_NON_DNS, NULL);
+    const char *host = where ? g_uri_get_host (where) : NULL, *query = g_uri_get_query (export);
+    g_autoptr (GHashTable) values =
+        query ? g_uri_parse_params (query, -1, "&", G_URI_PARAMS_NONE, NULL) : NULL;
+    const char *socket = values ? g_hash_table_lookup (values, "socket") : NULL;
+    bak_free (connection);
+    if (!host || !*host || !socket)
+        return;
+    g_autofree char *shown = clean (socket), *name = clean (host);
+    print (_(" The socket is on %s; to read it from here: ssh -N -L ./nbd.sock:%s %s\n"), name,
+           shown, name);
+}
+
+void job_print_exports (Shell *shell, const BakJob *job)
+{
+    char *first = NULL;
     for (guint i = 0; i < bak_job_get_n_disks (job); i++) {
         const BakJobDisk *disk = bak_job_get_disk (job, i);
         const char *bitmap = bak_job_disk_get_bitmap (disk);
         char *uri = bak_job_get_export_uri (job, i);
         if (!uri)
             continue;
-        g_autofree char *shown = clean (uri), *target = clean (bak_job_disk_get_target (disk)), *context = clean (bitmap);
+        g_autofree char *shown = clean (uri), *target = clean (bak_job_disk_get_target (disk)),
+                        *context = clean (bitmap);
         print (bitmap ? " %s: %s  qemu:dirty-bitmap:%s\n" : " %s: %s\n", target, shown, context);
-        bak_free (uri);
+        if (first)
+            bak_free (uri);
+        else
+            first = uri;
     }
+    if (first)
+        print_other_host (shell, first);
+    bak_free (first);
 }

@@ -8,27 +8,35 @@
 static void print_usage (void)
 {
     print (_("\nbaksh [options]... [<command_string>]\n"
-             "baksh [options]... <command> [args...]\n\n"
-             "  options:\n"
-             "    -c | --connect URI       connection URI\n"
-             "    -r | --readonly          connect read-only\n"
-             "    -q | --quiet             quiet mode\n"
-             "    -h | --help              this help\n"
-             "    -v | --version           version\n\n"
-             "  commands (non interactive mode):\n\n"));
+              "baksh [options]... <command> [args...]\n\n"
+              "  options:\n"
+              "    -c | --connect URI       connection URI\n"
+              "    -r | --readonly          connect read-only\n"
+              "    -q | --quiet             quiet mode\n"
+              "    -h | --help              this help\n"
+              "    -v | --version           version\n\n"
+              "  commands (non interactive mode):\n\n"));
     help_all ();
     print (_("\n  (specify help <group> for details about the commands in the group)\n"
-             "\n  (specify help <command> for details about the command)\n\n"));
+              "\n  (specify help <command> for details about the command)\n\n"));
 }
 
-typedef struct { char *connect; gboolean readonly, quiet, help, version, complete; } Globals;
+typedef struct {
+    char *connect;
+    gboolean readonly, quiet, help, version, complete;
+} Globals;
 
 /* Sets *ret_rest to the first word of the command; FALSE: the error has been printed. */
 static gboolean globals_parse (Globals *globals, char **argv, char ***ret_rest)
 {
-    const struct { const char *name; char letter; gboolean *flag; } flags[] = {
-        { "readonly", 'r', &globals->readonly }, { "quiet", 'q', &globals->quiet }, { "help", 'h', &globals->help },
-        { "version", 'v', &globals->version }, { "version", 'V', &globals->version }, { "complete", 0, &globals->complete },
+    const struct {
+        const char *name;
+        char letter;
+        gboolean *flag;
+    } flags[] = {
+        { "readonly", 'r', &globals->readonly }, { "quiet", 'q', &globals->quiet },
+        { "help", 'h', &globals->help },         { "version", 'v', &globals->version },
+        { "version", 'V', &globals->version },   { "complete", 0, &globals->complete },
     };
     for (; *argv && (*argv)[0] == '-' && !globals->complete; argv++) {
         const char *word = *argv;
@@ -54,8 +62,9 @@ static gboolean globals_parse (Globals *globals, char **argv, char ***ret_rest)
         }
         guint i;
         for (i = 0; i < G_N_ELEMENTS (flags); i++)
-            if (g_str_has_prefix (word, "--") ? g_str_equal (word + 2, flags[i].name)
-                                              : flags[i].letter && word[1] == flags[i].letter && !word[2])
+            if (g_str_has_prefix (word, "--")
+                    ? g_str_equal (word + 2, flags[i].name)
+                    : flags[i].letter && word[1] == flags[i].letter && !word[2])
                 break;
         if (i == G_N_ELEMENTS (flags)) {
             usage (_("unsupported option '%s'. See --help."), word);

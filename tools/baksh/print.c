@@ -1,5 +1,5 @@
-/* What the user sees. Names, messages and documents come from guests, from QEMU and over the network: nothing in them may
- * steer a terminal. */
+/* What the user sees. Names, messages and documents come from guests, from QEMU and over the
+ * network: nothing in them may steer a terminal. */
 #include <stdio.h>
 #include <string.h>
 #include "baksh.h"
@@ -7,8 +7,9 @@
 /* Controls, and what turns the direction of text around. */
 static gboolean is_harmful (gunichar c)
 {
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e)
-           || (c >= 0x2066 && c <= 0x2069) || c == 0xfeff || c == 0x061c;
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x200e || c == 0x200f
+           || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0xfeff
+           || c == 0x061c;
 }
 
 static char *clean_but (const char *text, const char *keep)
@@ -58,9 +59,9 @@ static int width_of (const char *text)
     return width;
 }
 
-static void print_padded (const char *text, int width)
+static void add_padded (GString *to, const char *text, int width)
 {
-    printf ("%s%*s", text, MAX (0, width - width_of (text)), "");
+    g_string_append_printf (to, "%s%*s", text, MAX (0, width - width_of (text)), "");
 }
 
 void print_label (const char *label, const char *text)
@@ -68,8 +69,9 @@ void print_label (const char *label, const char *text)
     if (!text)
         return;
     g_autofree char *shown = clean (text);
-    print_padded (label, 15);
-    printf (" %s\n", shown);
+    g_autoptr (GString) padded = g_string_new (NULL);
+    add_padded (padded, label, 15);
+    printf ("%s %s\n", padded->str, shown);
 }
 
 void print_label_format (const char *label, const char *format, ...)
@@ -87,10 +89,11 @@ void print_document (const char *text)
     printf ("%s%s", shown, g_str_has_suffix (shown, "\n") ? "" : "\n");
 }
 
-/* json-glib escapes what JSON demands; the other controls may stand in a file, but not on a terminal. */
-void print_json (JsonNode *node)
+/* json-glib escapes what JSON demands; the other controls may stand in a file, but not on a
+ * terminal. Ends with a newline; consumes node. */
+static void print_node (JsonNode *node, gboolean pretty)
 {
-    g_autofree char *text = json_to_string (node, TRUE);
+    g_autofree char *text = json_to_string (node, pretty);
     for (const char *p = text; *p; p = g_utf8_next_char (p)) {
         gunichar c = g_utf8_get_char (p);
         if (c != '\n' && is_harmful (c))
@@ -101,6 +104,16 @@ void print_json (JsonNode *node)
     putchar ('\n');
     fflush (stdout);
     json_node_unref (node);
+}
+
+void print_json (JsonNode *node)
+{
+    print_node (node, TRUE);
+}
+
+void print_json_line (JsonNode *node)
+{
+    print_node (node, FALSE);
 }
 
 char *format_size (guint64 bytes)
@@ -117,7 +130,8 @@ char *format_size (guint64 bytes)
 
 char *format_time (gint64 microseconds)
 {
-    g_autoptr (GDateTime) time = microseconds ? g_date_time_new_from_unix_local (microseconds / G_USEC_PER_SEC) : NULL;
+    g_autoptr (GDateTime) time =
+        microseconds ? g_date_time_new_from_unix_local (microseconds / G_USEC_PER_SEC) : NULL;
     return time ? g_date_time_format (time, "%Y-%m-%d %H:%M:%S %z") : g_strdup ("-");
 }
 
@@ -144,7 +158,7 @@ char *format_seconds (guint64 microseconds)
 
 struct _Table {
     guint columns;
-    GPtrArray *cells;           /* char*, row after row, headings first */
+    GPtrArray *cells; /* char*, row after row, headings first */
 };
 
 static void table_add (Table *table, const char *first, va_list args)
@@ -174,28 +188,37 @@ void table_row (Table *table, const char *first_cell, ...)
     g_assert (table->cells->len % table->columns == 0);
 }
 
-void table_print (Table *table)
+char *table_text (Table *table)
 {
     g_autofree int *widths = g_new0 (int, table->columns);
+    GString *text = g_string_new (NULL);
     int total = 1;
     for (guint i = 0; i < table->cells->len; i++)
-        widths[i % table->columns] = MAX (widths[i % table->columns], width_of (table->cells->pdata[i]));
+        widths[i % table->columns] =
+            MAX (widths[i % table->columns], width_of (table->cells->pdata[i]));
     for (guint i = 0; i < table->columns; i++)
         total += widths[i] + 3;
     for (guint i = 0; i < table->cells->len; i++) {
         guint column = i % table->columns;
         gboolean last = column == table->columns - 1;
-        printf ("%s", column ? "   " : " ");
-        print_padded (table->cells->pdata[i], last ? 0 : widths[column]);
+        g_string_append (text, column ? "   " : " ");
+        add_padded (text, table->cells->pdata[i], last ? 0 : widths[column]);
         if (!last)
             continue;
-        putchar ('\n');
+        g_string_append_c (text, '\n');
         for (int dash = 0; i == table->columns - 1 && dash < total - 1; dash++)
-            putchar ('-');
+            g_string_append_c (text, '-');
         if (i == table->columns - 1)
-            putchar ('\n');
+            g_string_append_c (text, '\n');
     }
     table_free (table);
+    return g_string_free (text, FALSE);
+}
+
+void table_print (Table *table)
+{
+    g_autofree char *text = table_text (table);
+    fputs (text, stdout);
 }
 
 void table_free (Table *table)
@@ -306,23 +329,19 @@ void tell (const char *format, ...)
 int status_of_error (BakErrorCode code)
 {
     switch (code) {
-    case BAK_ERROR_NONE:
-        return STATUS_DONE;
+    case BAK_ERROR_NONE: return STATUS_DONE;
     case BAK_ERROR_CONNECTION:
-    case BAK_ERROR_MONITOR_HELD:
-        return STATUS_NO_CONNECTION;
-    case BAK_ERROR_INEXACT:
-        return STATUS_INEXACT;
-    case BAK_ERROR_ABORTED:
-        return STATUS_BAD_BACKUP;
-    default:
-        return STATUS_FAILED;
+    case BAK_ERROR_MONITOR_HELD: return STATUS_NO_CONNECTION;
+    case BAK_ERROR_INEXACT: return STATUS_INEXACT;
+    case BAK_ERROR_ABORTED: return STATUS_BAD_BACKUP;
+    default: return STATUS_FAILED;
     }
 }
 
 int fail (BakError *error)
 {
-    int status = fail_with (status_of_error (bak_error_get_code (error)), "%s", bak_error_get_message (error));
+    int status = fail_with (status_of_error (bak_error_get_code (error)), "%s",
+                            bak_error_get_message (error));
     bak_error_unref (error);
     return status;
 }

@@ -1,10 +1,11 @@
-/* Scripts: commands separated by ; or newlines, words by blanks; '…', "…", \ quote, # at the start of a word comments. */
+/* Scripts: commands separated by ; or newlines, words by blanks; '…', "…", \ quote, # at the start
+ * of a word comments. */
 #include <string.h>
 #include "baksh.h"
 
 typedef struct {
     GPtrArray *commands, *words;
-    GString *word;              /* NULL: between words */
+    GString *word; /* NULL: between words */
 } Splitter;
 
 static void end_word (Splitter *s)
@@ -45,7 +46,8 @@ static const char *take_quoted (Splitter *s, const char *p)
 
 GPtrArray *script_split (const char *text, const char **ret_error)
 {
-    Splitter s = { g_ptr_array_new_with_free_func ((GDestroyNotify) g_strfreev), g_ptr_array_new_with_free_func (g_free), NULL };
+    Splitter s = { g_ptr_array_new_with_free_func ((GDestroyNotify) g_strfreev),
+                   g_ptr_array_new_with_free_func (g_free), NULL };
     *ret_error = NULL;
     for (const char *p = text; *p && !*ret_error;) {
         if (*p == '\'' || *p == '"') {

@@ -17,7 +17,8 @@ BakConnection *shell_connect (Shell *shell, int *ret_status)
     if (shell->conn)
         return shell->conn;
     BakError *error = NULL;
-    shell->conn = shell->readonly ? bak_connection_open_read_only (shell->uri, &error) : bak_connection_open (shell->uri, &error);
+    shell->conn = shell->readonly ? bak_connection_open_read_only (shell->uri, &error)
+                                  : bak_connection_open (shell->uri, &error);
     if (!shell->conn) {
         /* a URI that no driver knows is a mistake on the command line */
         gboolean bad_uri = bak_error_get_code (error) == BAK_ERROR_INVALID_ARGUMENT;
@@ -34,7 +35,9 @@ static BakDomain *domain_by_id (Shell *shell, const char *name)
     guint64 id;
     BakDomain **list = NULL, *found = NULL;
     if (!g_ascii_string_to_unsigned (name, 10, 0, G_MAXINT, &id, NULL)
-        || bak_connection_list_all_domains (shell->conn, &list, BAK_CONNECT_LIST_DOMAINS_ACTIVE, NULL) < 0)
+        || bak_connection_list_all_domains (shell->conn, &list, BAK_CONNECT_LIST_DOMAINS_ACTIVE,
+                                            NULL)
+               < 0)
         return NULL;
     for (guint i = 0; list[i]; i++)
         if (!found && bak_domain_get_id (list[i]) == (int) id)
@@ -65,10 +68,11 @@ BakDomain *shell_domain (Shell *shell, const char *name, int *ret_status)
 static char *history_path (void)
 {
     g_autofree char *dir = g_build_filename (g_get_user_cache_dir (), "libbackup", NULL);
-    return g_mkdir_with_parents (dir, 0700) == 0 ? g_build_filename (dir, "baksh-history", NULL) : NULL;
+    return g_mkdir_with_parents (dir, 0700) == 0 ? g_build_filename (dir, "baksh-history", NULL)
+                                                 : NULL;
 }
 
-static Shell *completing;       /* readline's callbacks carry no data */
+static Shell *completing; /* readline's callbacks carry no data */
 
 static char *next_candidate (const char *text, int state)
 {
@@ -81,7 +85,8 @@ static char *next_candidate (const char *text, int state)
         const char *why;
         g_autoptr (GPtrArray) list = script_split (before, &why);
         g_auto (GStrv) words = NULL;
-        gboolean fresh = !*before || g_ascii_isspace (before[strlen (before) - 1]) || strchr (";", before[strlen (before) - 1]);
+        gboolean fresh = !*before || g_ascii_isspace (before[strlen (before) - 1])
+                         || strchr (";", before[strlen (before) - 1]);
         if (list && list->len && !(fresh && strchr (";", before[strlen (before) - 1])))
             words = g_strdupv (list->pdata[list->len - 1]);
         g_autoptr (GStrvBuilder) builder = g_strv_builder_new ();
@@ -104,7 +109,7 @@ static char *next_candidate (const char *text, int state)
 static char **complete_line (const char *text, int start, int end)
 {
     char **matches = rl_completion_matches (text, next_candidate);
-    rl_attempted_completion_over = matches != NULL;     /* otherwise file names */
+    rl_attempted_completion_over = matches != NULL; /* otherwise file names */
     return matches;
 }
 
@@ -117,16 +122,18 @@ static void drop_line (void)
     rl_redisplay ();
 }
 
-/* readline's own would sleep on when the signal came while it did not wait. A Ctrl-C also takes away what was typed before it:
- * a read that could block would wait for what had been there. */
+/* readline's own would sleep on when the signal came while it did not wait. A Ctrl-C also takes
+ * away what was typed before it: a read that could block would wait for what had been there. */
 static int get_key (FILE *stream)
 {
-    static int keys = -1;       /* the terminal once more: not to block is nobody else's business */
+    static int keys = -1; /* the terminal once more: not to block is nobody else's business */
     unsigned char key;
     ssize_t n;
 
     if (keys < 0)
-        keys = ttyname (fileno (stream)) ? g_open (ttyname (fileno (stream)), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0) : -1;
+        keys = ttyname (fileno (stream)) ? g_open (ttyname (fileno (stream)),
+                                                   O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0)
+                                         : -1;
     int fd = keys >= 0 ? keys : fileno (stream);
     do {
         while (interrupt_poll (fd, -1) == POLL_INTERRUPT)
@@ -159,8 +166,9 @@ static int run_terminal (Shell *shell)
         read_history (path);
     if (!shell->quiet)
         print (_("Welcome to %s, the backup interactive terminal.\n\n"
-                 "Type:  'help' for help with commands\n"
-                 "       'quit' to quit\n\n"), "baksh");
+                  "Type:  'help' for help with commands\n"
+                  "       'quit' to quit\n\n"),
+               "baksh");
     char *line;
     while (!shell->quit && (line = read_command (shell))) {
         if (*line) {

@@ -4,12 +4,25 @@
 #include <string.h>
 #include "baksh.h"
 
-static const struct { const char *suffix; guint64 factor; } units[] = {
-    { "", 1 }, { "b", 1 }, { "bytes", 1 },
-    { "k", 1024 }, { "kib", 1024 }, { "kb", 1000 },
-    { "m", 1024 * 1024 }, { "mib", 1024 * 1024 }, { "mb", 1000 * 1000 },
-    { "g", 1024 * 1024 * 1024 }, { "gib", 1024 * 1024 * 1024 }, { "gb", 1000 * 1000 * 1000 },
-    { "t", 1ull << 40 }, { "tib", 1ull << 40 }, { "tb", 1000ull * 1000 * 1000 * 1000 },
+static const struct {
+    const char *suffix;
+    guint64 factor;
+} units[] = {
+    { "", 1 },
+    { "b", 1 },
+    { "bytes", 1 },
+    { "k", 1024 },
+    { "kib", 1024 },
+    { "kb", 1000 },
+    { "m", 1024 * 1024 },
+    { "mib", 1024 * 1024 },
+    { "mb", 1000 * 1000 },
+    { "g", 1024 * 1024 * 1024 },
+    { "gib", 1024 * 1024 * 1024 },
+    { "gb", 1000 * 1000 * 1000 },
+    { "t", 1ull << 40 },
+    { "tib", 1ull << 40 },
+    { "tb", 1000ull * 1000 * 1000 * 1000 },
 };
 
 /* As virsh's scaled integers: K and KiB are 1024, KB is 1000. */
@@ -30,14 +43,40 @@ gboolean size_parse (const char *text, guint64 *ret_bytes)
     return FALSE;
 }
 
+static const struct {
+    const char *suffix;
+    double seconds;
+} durations[] = {
+    { "", 1 },     { "s", 1 },     { "m", 60 },        { "min", 60 },
+    { "h", 3600 }, { "d", 86400 }, { "w", 7 * 86400 },
+};
+
+/* "90", "1.5h", "30min", "14d". */
 gboolean seconds_parse (const char *text, guint64 *ret_microseconds)
 {
-    if (!*text || strspn (text, "0123456789.") != strlen (text))
-        return FALSE;
+    gsize digits = strspn (text, "0123456789.");
+    g_autofree char *number = g_strndup (text, digits);
     char *end;
-    double seconds = g_ascii_strtod (text, &end);
-    if (*end || !(seconds > 0) || seconds > 1e9)
+    double value = g_ascii_strtod (number, &end);
+    if (!digits || *end)
         return FALSE;
-    *ret_microseconds = MAX (1, (guint64) ceil (seconds * G_USEC_PER_SEC));
-    return TRUE;
+    for (guint i = 0; i < G_N_ELEMENTS (durations); i++) {
+        double seconds = value * durations[i].seconds;
+        if (!g_str_equal (text + digits, durations[i].suffix))
+            continue;
+        if (!(seconds > 0) || seconds > 1e9)
+            return FALSE;
+        *ret_microseconds = MAX (1, (guint64) ceil (seconds * G_USEC_PER_SEC));
+        return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean name_is_possible (const char *text)
+{
+    enum { LONGEST = 200 };
+    gsize length = strlen (text);
+    return length > 0 && length <= LONGEST && *text != '.' && !g_str_has_prefix (text, "bak-")
+           && strspn (text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+                  == length;
 }

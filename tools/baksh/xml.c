@@ -9,9 +9,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (xmlDoc, xmlFreeDoc)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (xmlXPathContext, xmlXPathFreeContext)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (xmlXPathObject, xmlXPathFreeObject)
 
-static void quiet (void *data, xmlErrorPtr error)
-{
-}
+static void quiet (void *data, xmlErrorPtr error) {}
 
 /* Each selected node on lines of its own. */
 static char *nodes_to_text (xmlDoc *doc, const xmlNodeSet *nodes, gboolean wrap)
@@ -20,7 +18,8 @@ static char *nodes_to_text (xmlDoc *doc, const xmlNodeSet *nodes, gboolean wrap)
     for (int i = 0; nodes && i < nodes->nodeNr; i++) {
         xmlBuffer *buffer = xmlBufferCreate ();
         xmlNodeDump (buffer, doc, nodes->nodeTab[i], wrap ? 1 : 0, 1);
-        g_string_append_printf (text, "%s%s\n", wrap ? "  " : "", (const char *) xmlBufferContent (buffer));
+        g_string_append_printf (text, "%s%s\n", wrap ? "  " : "",
+                                (const char *) xmlBufferContent (buffer));
         xmlBufferFree (buffer);
     }
     if (wrap)
@@ -30,12 +29,15 @@ static char *nodes_to_text (xmlDoc *doc, const xmlNodeSet *nodes, gboolean wrap)
 
 static int select_nodes (const char *xml, const char *expression, gboolean wrap, char **ret_text)
 {
-    g_autoptr (xmlDoc) doc = xmlReadMemory (xml, strlen (xml), NULL, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NOBLANKS);
+    g_autoptr (xmlDoc) doc = xmlReadMemory (xml, strlen (xml), NULL, NULL,
+                                            XML_PARSE_NONET | XML_PARSE_NOERROR
+                                                | XML_PARSE_NOWARNING | XML_PARSE_NOBLANKS);
     g_autoptr (xmlXPathContext) context = doc ? xmlXPathNewContext (doc) : NULL;
     if (!context)
         return fail_with (STATUS_FAILED, _("the document cannot be parsed"));
     xmlSetStructuredErrorFunc (NULL, quiet);
-    g_autoptr (xmlXPathObject) found = xmlXPathEvalExpression ((const xmlChar *) expression, context);
+    g_autoptr (xmlXPathObject) found =
+        xmlXPathEvalExpression ((const xmlChar *) expression, context);
     xmlSetStructuredErrorFunc (NULL, NULL);
     if (!found)
         return usage (_("option --xpath: '%s' is not an XPath expression"), expression);

@@ -1,4 +1,5 @@
-/* The daemon proper: owns a state directory, listens, and hands its guests over to whoever starts next. */
+/* The daemon proper: owns a state directory, listens, and hands its guests over to whoever starts
+ * next. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
@@ -18,14 +19,17 @@
 typedef struct {
     const Options *options;
     char *state_dir, *socket, *readonly_socket;
-    gboolean made_socket, made_readonly;        /* we unlink what we made */
+    gboolean made_socket, made_readonly; /* we unlink what we made */
     int lock_fd;
     DriverConn *conn;
     Server *server;
     TlsListener *tls;
 } Daemon;
 
-enum { TRIM_SECONDS = 2, TRIM_AGAIN_SECONDS = 4 /* by then the monitors are let go, which have buffers */ };
+enum {
+    TRIM_SECONDS = 2,
+    TRIM_AGAIN_SECONDS = 4 /* by then the monitors are let go, which have buffers */
+};
 
 static guint trimming;
 static gboolean trim_again;
@@ -38,8 +42,8 @@ static gboolean trim (gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-/* To get to know a QEMU, to have a backup, and to queue replies for who does not read them takes megabytes for a moment, which malloc would
- * keep. event NULL: a peer has come or gone. */
+/* To get to know a QEMU, to have a backup, and to queue replies for who does not read them takes
+ * megabytes for a moment, which malloc would keep. event NULL: a peer has come or gone. */
 static void after_event (Server *server, const bak_event *event, gpointer data)
 {
     if (event && event->kind != EVENT_LIFECYCLE && event->kind != EVENT_JOB_COMPLETED)
@@ -54,17 +58,22 @@ static char *option_or_config (const char *option, const char *key)
     return option ? g_strdup (option) : config_get_string (key);
 }
 
-/* Reads the configuration and all that it names; nothing of it is used unless all is right. What of it has an effect
- * without a restart: access and certificates, and what each backup asks for anew. */
+/* Reads the configuration and all that it names; nothing of it is used unless all is right. What of
+ * it has an effect without a restart: access and certificates, and what each backup asks for anew.
+ */
 static gboolean daemon_apply_config (Daemon *daemon, GError **error)
 {
     g_autoptr (GHashTable) values = config_read (NULL, error);
-    g_autoptr (Policy) policy = values ? policy_load (g_hash_table_lookup (values, "policy_file"), error) : NULL;
-    if (!policy || (daemon->tls && !tls_listener_reload (daemon->tls, g_hash_table_lookup (values, "tls_x509_dir"),
-                                                         g_hash_table_lookup (values, "tls_allowed_names"), error)))
+    g_autoptr (Policy) policy =
+        values ? policy_load (g_hash_table_lookup (values, "policy_file"), error) : NULL;
+    if (!policy
+        || (daemon->tls
+            && !tls_listener_reload (daemon->tls, g_hash_table_lookup (values, "tls_x509_dir"),
+                                     g_hash_table_lookup (values, "tls_allowed_names"), error)))
         return FALSE;
     server_set_policy (daemon->server, policy);
-    server_set_audit (daemon->server, g_strcmp0 (g_hash_table_lookup (values, "audit_log"), "no") != 0);
+    server_set_audit (daemon->server,
+                      g_strcmp0 (g_hash_table_lookup (values, "audit_log"), "no") != 0);
     config_use (g_steal_pointer (&values));
     return TRUE;
 }
@@ -75,7 +84,8 @@ gboolean check_config (const Options *options, GError **error)
     if (!values)
         return FALSE;
     config_use (values);
-    g_autofree char *address = option_or_config (options->listen_tls, "listen_tls"), *path = config_get_string ("policy_file");
+    g_autofree char *address = option_or_config (options->listen_tls, "listen_tls"),
+                    *path = config_get_string ("policy_file");
     g_autoptr (Policy) policy = policy_load (path, error);
     return policy && (!address || tls_check (address, error));
 }
@@ -103,7 +113,8 @@ static gboolean wants_polkit (void)
     return g_strcmp0 (text, "yes") == 0;
 }
 
-static gboolean listen_unix (Daemon *daemon, const char *path, int mode, ListenKind kind, gboolean *ret_made, GError **error)
+static gboolean listen_unix (Daemon *daemon, const char *path, int mode, ListenKind kind,
+                             gboolean *ret_made, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname (path), *group = socket_group ();
     if (!files_make_dir (dir, 0755, error))
@@ -115,16 +126,20 @@ static gboolean listen_unix (Daemon *daemon, const char *path, int mode, ListenK
     return server_listen (daemon->server, fd, kind, error);
 }
 
-/* A socket unit's file name tells which of the two it is; a name with "-ro" is the read-only one. */
+/* A socket unit's file name tells which of the two it is; a name with "-ro" is the read-only one.
+ */
 static gboolean listen_inherited (Daemon *daemon, int count, GError **error)
 {
     for (int i = 0; i < count; i++) {
         struct sockaddr_un address = { 0 };
         socklen_t size = sizeof address - 1;
         int fd = SYSTEMD_FIRST_FD + i;
-        if (getsockname (fd, (struct sockaddr *) &address, &size) != 0 || address.sun_family != AF_UNIX)
-            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("inherited descriptor %d is not a unix socket"), fd);
-        gboolean readonly = g_str_has_suffix (address.sun_path, "-ro") || g_str_has_suffix (address.sun_path, "-ro.sock");
+        if (getsockname (fd, (struct sockaddr *) &address, &size) != 0
+            || address.sun_family != AF_UNIX)
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                              _("inherited descriptor %d is not a unix socket"), fd);
+        gboolean readonly = g_str_has_suffix (address.sun_path, "-ro")
+                            || g_str_has_suffix (address.sun_path, "-ro.sock");
         char **slot = readonly ? &daemon->readonly_socket : &daemon->socket;
         g_free (*slot);
         *slot = g_strdup (address.sun_path);
@@ -153,20 +168,23 @@ static gboolean daemon_listen (Daemon *daemon, GError **error)
     if (!daemon->socket) {
         daemon->socket = option_or_config (options->socket, "socket");
         if (!daemon->socket)
-            daemon->socket = files_default_socket (options->session);
-        if (!listen_unix (daemon, daemon->socket, wants_polkit () ? 0666 : 0660, LISTEN_RW, &daemon->made_socket, error))
+            daemon->socket = config_default_socket (options->session);
+        if (!listen_unix (daemon, daemon->socket, wants_polkit () ? 0666 : 0660, LISTEN_RW,
+                          &daemon->made_socket, error))
             return FALSE;
     }
     if (!daemon->readonly_socket) {
         daemon->readonly_socket = option_or_config (options->readonly_socket, "readonly_socket");
-        if (daemon->readonly_socket &&
-            !listen_unix (daemon, daemon->readonly_socket, 0666, LISTEN_RO, &daemon->made_readonly, error))
+        if (daemon->readonly_socket
+            && !listen_unix (daemon, daemon->readonly_socket, 0666, LISTEN_RO,
+                             &daemon->made_readonly, error))
             return FALSE;
     }
     return daemon_listen_tls (daemon, error);
 }
 
-/* Each peer is a descriptor, and guests have some of their own: what cannot be had is taken off the peers. */
+/* Each peer is a descriptor, and guests have some of their own: what cannot be had is taken off the
+ * peers. */
 static guint room_for_peers (guint wanted)
 {
     struct rlimit limit;
@@ -177,7 +195,9 @@ static guint room_for_peers (guint wanted)
     getrlimit (RLIMIT_NOFILE, &limit);
     guint room = limit.rlim_cur >= wanted + 1024 ? wanted : MIN (wanted, limit.rlim_cur / 2);
     if (room < wanted)
-        g_message ("room for %u peers only: no more than %" G_GUINT64_FORMAT " descriptors (ulimit -n)", room, (guint64) limit.rlim_cur);
+        g_message ("room for %u peers only: no more than %" G_GUINT64_FORMAT
+                   " descriptors (ulimit -n)",
+                   room, (guint64) limit.rlim_cur);
     return room;
 }
 
@@ -186,26 +206,29 @@ static gboolean daemon_start (Daemon *daemon, GError **error)
     const Options *options = daemon->options;
     if (!check_config (options, error))
         return FALSE;
-    daemon->state_dir = options->state_dir ? g_canonicalize_filename (options->state_dir, NULL) : files_state_dir (options->session);
+    daemon->state_dir = options->state_dir ? g_canonicalize_filename (options->state_dir, NULL)
+                                           : config_state_dir (options->session);
     daemon->lock_fd = daemon_claim (daemon->state_dir, error);
     if (daemon->lock_fd < 0)
         return FALSE;
     const DriverOpenOptions open = { .role = DRIVER_ROLE_DAEMON, .state_dir = daemon->state_dir };
-    daemon->conn = driver_open (options->session ? "qemu:///session" : "qemu:///system", &open, error);
+    daemon->conn =
+        driver_open (options->session ? "qemu:///session" : "qemu:///system", &open, error);
     if (!daemon->conn)
         return FALSE;
     ServerLimits limits = server_default_limits;
     limits.max_peers = CLAMP (config_get_int ("max_peers", limits.max_peers), 1, 100000);
-    limits.max_anonymous = CLAMP (config_get_int ("max_anonymous_peers", limits.max_anonymous), 1, 100000);
+    limits.max_anonymous =
+        CLAMP (config_get_int ("max_anonymous_peers", limits.max_anonymous), 1, 100000);
     limits.max_peers = room_for_peers (limits.max_peers);
     daemon->server = server_new (daemon->conn, &limits);
     server_set_notify (daemon->server, after_event, NULL);
-    if (wants_polkit ()) {      /* not with SIGHUP: the mode of the socket goes with it */
+    if (wants_polkit ()) { /* not with SIGHUP: the mode of the socket goes with it */
         g_autofree char *group = socket_group ();
         server_set_polkit (daemon->server, group);
     }
-    return daemon_apply_config (daemon, error) && daemon_listen (daemon, error) &&
-           daemon_announce (daemon->state_dir, daemon->socket, error);
+    return daemon_apply_config (daemon, error) && daemon_listen (daemon, error)
+           && daemon_announce (daemon->state_dir, daemon->socket, error);
 }
 
 static void daemon_stop (Daemon *daemon)
@@ -236,7 +259,8 @@ int run_daemon (const Options *options)
 
     if (ok) {
         signals_watch (&signals);
-        g_message ("libbackupd %s owns %s and listens on %s", LIBBACKUP_VERSION, daemon.state_dir, daemon.socket);
+        g_message ("libbackupd %s owns %s and listens on %s", LIBBACKUP_VERSION, daemon.state_dir,
+                   daemon.socket);
         systemd_notify ("READY=1");
         g_main_loop_run (loop);
         systemd_notify ("STOPPING=1");

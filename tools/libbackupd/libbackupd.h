@@ -6,9 +6,9 @@
 typedef struct {
     char *socket, *readonly_socket, *listen_tls, *state_dir, *config;
     gboolean config_check, stdio, probe, version, session;
-    char *splice;               /* -U PATH */
-    char *watch;                /* --watch GUEST */
-    char *uri;                  /* --uri: of what it watches; NULL: qemu:/// */
+    char *splice; /* -U PATH */
+    char *watch;  /* --watch GUEST */
+    char *uri;    /* --uri: of what it watches; NULL: qemu:/// */
     int socket_fd, ready_fd;
 } Options;
 
@@ -22,8 +22,9 @@ int run_splice (const char *path);
 int splice_fds (int socket_fd); /* stdin to it, it to stdout, until both have ended; takes fd */
 
 /* systemd.c: the few lines of its protocols that we need. */
-void systemd_notify (const char *state);        /* "READY=1" ...; nothing happens without NOTIFY_SOCKET */
-int systemd_listen_fds (void);                  /* how many were inherited, from fd 3 on; the environment is cleaned */
+void systemd_notify (const char *state); /* "READY=1" ...; nothing happens without NOTIFY_SOCKET */
+/* how many were inherited, from fd 3 on; the environment is cleaned */
+int systemd_listen_fds (void);
 #define SYSTEMD_FIRST_FD 3
 
 /* A loop that ends with SIGTERM or SIGINT; hangup may be NULL. */

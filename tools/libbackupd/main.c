@@ -4,53 +4,43 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-#include <glib-unix.h>
 #include <glib/gi18n.h>
 #include "libbackupd.h"
+#include "util/error.h"
 
-enum { EXIT_USAGE = 2 };
+enum { EXIT_USAGE = 2, LOG_LINE_MAX = 16384 };
 
 static Options options = { .socket_fd = -1, .ready_fd = -1 };
 
 static const GOptionEntry entries[] = {
-    { "socket", 0, 0, G_OPTION_ARG_FILENAME, &options.socket, N_("Listen on this unix socket"), "PATH" },
-    { "readonly-socket", 0, 0, G_OPTION_ARG_FILENAME, &options.readonly_socket, N_("Listen here for peers that may only look"), "PATH" },
-    { "listen-tls", 0, 0, G_OPTION_ARG_STRING, &options.listen_tls, N_("Listen for TLS with certificates on both sides"), "ADDRESS:PORT" },
-    { "state-dir", 0, 0, G_OPTION_ARG_FILENAME, &options.state_dir, N_("Own this state directory"), "DIR" },
-    { "config", 0, 0, G_OPTION_ARG_FILENAME, &options.config, N_("Read this configuration instead of the usual ones"), "FILE" },
-    { "config-check", 0, 0, G_OPTION_ARG_NONE, &options.config_check, N_("Check the configuration and exit"), NULL },
-    { "session", 0, 0, G_OPTION_ARG_NONE, &options.session, N_("Serve qemu:///session instead of qemu:///system"), NULL },
-    { "stdio", 0, 0, G_OPTION_ARG_NONE, &options.stdio, N_("Serve one peer on standard input and output (for ssh)"), NULL },
-    { "version", 'V', 0, G_OPTION_ARG_NONE, &options.version, N_("Print the version and exit"), NULL },
-    { "join", 'U', 0, G_OPTION_ARG_FILENAME, &options.splice, N_("Join standard input and output to this socket, as netcat does"), "SOCKET" },
-    { "probe", 'q', 0, G_OPTION_ARG_NONE, &options.probe, N_("Exit with 0: libvirt's clients ask which options this netcat has"), NULL },
+    { "socket", 0, 0, G_OPTION_ARG_FILENAME, &options.socket, N_("Listen on this unix socket"),
+      "PATH" },
+    { "readonly-socket", 0, 0, G_OPTION_ARG_FILENAME, &options.readonly_socket,
+      N_("Listen here for peers that may only look"), "PATH" },
+    { "listen-tls", 0, 0, G_OPTION_ARG_STRING, &options.listen_tls,
+      N_("Listen for TLS with certificates on both sides"), "ADDRESS:PORT" },
+    { "state-dir", 0, 0, G_OPTION_ARG_FILENAME, &options.state_dir, N_("Own this state directory"),
+      "DIR" },
+    { "config", 0, 0, G_OPTION_ARG_FILENAME, &options.config,
+      N_("Read this configuration instead of the usual ones"), "FILE" },
+    { "config-check", 0, 0, G_OPTION_ARG_NONE, &options.config_check,
+      N_("Check the configuration and exit"), NULL },
+    { "session", 0, 0, G_OPTION_ARG_NONE, &options.session,
+      N_("Serve qemu:///session instead of qemu:///system"), NULL },
+    { "stdio", 0, 0, G_OPTION_ARG_NONE, &options.stdio,
+      N_("Serve one peer on standard input and output (for ssh)"), NULL },
+    { "version", 'V', 0, G_OPTION_ARG_NONE, &options.version, N_("Print the version and exit"),
+      NULL },
+    { "join", 'U', 0, G_OPTION_ARG_FILENAME, &options.splice,
+      N_("Join standard input and output to this socket, as netcat does"), "SOCKET" },
+    { "probe", 'q', 0, G_OPTION_ARG_NONE, &options.probe,
+      N_("Exit with 0: libvirt's clients ask which options this netcat has"), NULL },
     { "watch", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_STRING, &options.watch, NULL, NULL },
     { "uri", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_STRING, &options.uri, NULL, NULL },
     { "socket-fd", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_INT, &options.socket_fd, NULL, NULL },
     { "ready-fd", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_INT, &options.ready_fd, NULL, NULL },
     { NULL },
 };
-
-static gboolean on_end (gpointer data)
-{
-    g_main_loop_quit (((Signals *) data)->loop);
-    return G_SOURCE_CONTINUE;
-}
-
-static gboolean on_hangup (gpointer data)
-{
-    Signals *signals = data;
-    if (signals->hangup)
-        signals->hangup (signals->data);
-    return G_SOURCE_CONTINUE;
-}
-
-void signals_watch (Signals *signals)
-{
-    g_unix_signal_add (SIGTERM, on_end, signals);
-    g_unix_signal_add (SIGINT, on_end, signals);
-    g_unix_signal_add (SIGHUP, on_hangup, signals);
-}
 
 static int config_status (void)
 {
@@ -79,6 +69,20 @@ static int run (void)
     return options.stdio ? run_stdio (&options) : run_daemon (&options);
 }
 
+/* Whatever a message quotes, it stays one line. */
+static GLogWriterOutput write_log (GLogLevelFlags level, const GLogField *fields, gsize count,
+                                   gpointer data)
+{
+    g_autofree GLogField *copy = g_memdup2 (fields, count * sizeof *fields);
+    g_autofree char *clean = NULL;
+    for (gsize i = 0; i < count; i++)
+        if (g_str_equal (copy[i].key, "MESSAGE") && copy[i].length < 0) {
+            clean = text_sanitize (copy[i].value, LOG_LINE_MAX);
+            copy[i].value = clean;
+        }
+    return g_log_writer_default (level, copy, count, data);
+}
+
 int main (int argc, char **argv)
 {
     g_autoptr (GOptionContext) context = g_option_context_new (NULL);
@@ -88,8 +92,11 @@ int main (int argc, char **argv)
     bindtextdomain (GETTEXT_PACKAGE, LOCALE_DIR);
     textdomain (GETTEXT_PACKAGE);
     signal (SIGPIPE, SIG_IGN);
-    mallopt (M_ARENA_MAX, 2);           /* many short-lived threads, little memory */
-    g_option_context_set_summary (context, _("The daemon of libbackup: backs up QEMU guests for its clients and for libvirt's."));
+    g_log_set_writer_func (write_log, NULL, NULL);
+    mallopt (M_ARENA_MAX, 2); /* many short-lived threads, little memory */
+    g_option_context_set_summary (
+        context,
+        _("The daemon of libbackup: backs up QEMU guests for its clients and for libvirt's."));
     g_option_context_add_main_entries (context, entries, GETTEXT_PACKAGE);
     if (!g_option_context_parse (context, &argc, &argv, &error)) {
         fprintf (stderr, _("error: %s\n"), error->message);

@@ -1,5 +1,5 @@
-/* Standard input and output joined to a socket: what stock clients call over ssh in place of netcat, and what --stdio is
- * when a daemon runs. */
+/* Standard input and output joined to a socket: what stock clients call over ssh in place of
+ * netcat, and what --stdio is when a daemon runs. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -14,10 +14,13 @@ typedef struct {
     int from, to;
     char data[65536];
     gsize start, end;
-    gboolean ended;             /* nothing more will go to `to` */
+    gboolean ended; /* nothing more will go to `to` */
 } Pipe;
 
-static gboolean pipe_wants_read (const Pipe *pipe) { return !pipe->ended && pipe->start == pipe->end; }
+static gboolean pipe_wants_read (const Pipe *pipe)
+{
+    return !pipe->ended && pipe->start == pipe->end;
+}
 
 static void pipe_read (Pipe *pipe)
 {
@@ -45,14 +48,15 @@ static void pipe_write (Pipe *pipe)
 int splice_fds (int socket_fd)
 {
     static Pipe in, out;
-    in = (Pipe) { .from = STDIN_FILENO, .to = socket_fd };
-    out = (Pipe) { .from = socket_fd, .to = STDOUT_FILENO };
+    in = (Pipe){ .from = STDIN_FILENO, .to = socket_fd };
+    out = (Pipe){ .from = socket_fd, .to = STDOUT_FILENO };
     gboolean told = FALSE;
 
     while (!out.ended) {
         struct pollfd fds[] = {
             { .fd = pipe_wants_read (&in) ? STDIN_FILENO : -1, .events = POLLIN },
-            { .fd = socket_fd, .events = (pipe_wants_read (&out) ? POLLIN : 0) | (in.start < in.end ? POLLOUT : 0) },
+            { .fd = socket_fd,
+              .events = (pipe_wants_read (&out) ? POLLIN : 0) | (in.start < in.end ? POLLOUT : 0) },
             { .fd = out.start < out.end ? STDOUT_FILENO : -1, .events = POLLOUT },
         };
         if (fds[1].events == 0)

@@ -21,7 +21,8 @@ void systemd_notify (const char *state)
     if (fd < 0)
         return;
     if (sendto (fd, state, strlen (state), MSG_NOSIGNAL, (struct sockaddr *) &address,
-                offsetof (struct sockaddr_un, sun_path) + length) < 0)
+                offsetof (struct sockaddr_un, sun_path) + length)
+        < 0)
         g_warning ("cannot notify the service manager: %m");
     close (fd);
 }
@@ -30,8 +31,9 @@ int systemd_listen_fds (void)
 {
     const char *pid = g_getenv ("LISTEN_PID"), *count = g_getenv ("LISTEN_FDS");
     guint64 n = 0, whose = 0;
-    gboolean ours = pid && count && g_ascii_string_to_unsigned (pid, 10, 1, G_MAXINT, &whose, NULL) && whose == (guint64) getpid () &&
-                    g_ascii_string_to_unsigned (count, 10, 0, 64, &n, NULL);
+    gboolean ours = pid && count && g_ascii_string_to_unsigned (pid, 10, 1, G_MAXINT, &whose, NULL)
+                    && whose == (guint64) getpid ()
+                    && g_ascii_string_to_unsigned (count, 10, 0, 64, &n, NULL);
     for (guint64 i = 0; ours && i < n; i++)
         fcntl (SYSTEMD_FIRST_FD + (int) i, F_SETFD, FD_CLOEXEC);
     g_unsetenv ("LISTEN_PID");

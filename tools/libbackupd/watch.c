@@ -1,5 +1,5 @@
-/* --watch GUEST: owns one guest while a job runs without a daemon. It ends when the guest has no running job and nobody
- * is connected, both for a moment. */
+/* --watch GUEST: owns one guest while a job runs without a daemon. It ends when the guest has no
+ * running job and nobody is connected, both for a moment. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@ typedef struct {
     Server *server;
     GMainLoop *loop;
     GSource *timer;
-    gboolean started;           /* a peer was here */
+    gboolean started; /* a peer was here */
     gboolean looking;
 } Watch;
 
@@ -30,8 +30,8 @@ static void look_for_job (GTask *task, gpointer source, gpointer data, GCancella
     Watch *watch = data;
     bak_job_arg args = { .domain = (char *) watch->guest, .job = (char *) "" };
     bak_job_ret ret = { 0 };
-    gboolean runs = call_backup_info (server_get_conn (watch->server), &args, &ret, NULL) && ret.job.state != JOB_STATE_NONE &&
-                    !job_state_ended (ret.job.state);
+    gboolean runs = call_backup_info (server_get_conn (watch->server), &args, &ret, NULL)
+                    && ret.job.state != JOB_STATE_NONE && !job_state_ended (ret.job.state);
     call_clear_ret (CALL_ID_backup_info, &ret);
     g_task_return_boolean (task, runs);
 }
@@ -53,7 +53,8 @@ static gboolean grace_over (gpointer data)
 {
     Watch *watch = data;
     g_clear_pointer (&watch->timer, g_source_unref);
-    if (server_count_peers (watch->server) > 0 || server_count_calls (watch->server) > 0 || watch->looking)
+    if (server_count_peers (watch->server) > 0 || server_count_calls (watch->server) > 0
+        || watch->looking)
         return G_SOURCE_REMOVE;
     watch->looking = TRUE;
     g_autoptr (GTask) task = g_task_new (NULL, NULL, looked, watch);
@@ -128,13 +129,20 @@ int run_watcher (const Options *options)
         return 2;
     }
     close_std ();
-    const DriverOpenOptions open = { .role = DRIVER_ROLE_WATCHER, .state_dir = options->state_dir, .watch_guest = options->watch };
-    DriverConn *conn = driver_open (options->uri ? options->uri : options->session ? "qemu:///session" : "qemu:///system", &open, &error);
+    const DriverOpenOptions open = { .role = DRIVER_ROLE_WATCHER,
+                                     .state_dir = options->state_dir,
+                                     .watch_guest = options->watch };
+    DriverConn *conn = driver_open (options->uri       ? options->uri
+                                    : options->session ? "qemu:///session"
+                                                       : "qemu:///system",
+                                    &open, &error);
     if (!conn) {
         fprintf (stderr, _("error: %s\n"), error->message);
         return EXIT_FAILURE;
     }
-    Watch watch = { .guest = options->watch, .loop = g_main_loop_new (NULL, FALSE), .server = server_new (conn, NULL) };
+    Watch watch = { .guest = options->watch,
+                    .loop = g_main_loop_new (NULL, FALSE),
+                    .server = server_new (conn, NULL) };
     gboolean ok = watch_serve (&watch, options, &error);
     if (!ok)
         fprintf (stderr, _("error: %s\n"), error->message);

@@ -1,4 +1,5 @@
-/* Opening, and opening again: libvirtd may be restarted at any time, and a job of ours outlives that. */
+/* Opening, and opening again: libvirtd may be restarted at any time, and a job of ours outlives
+ * that. */
 #include <string.h>
 #include <glib/gi18n-lib.h>
 #include "driver/libvirt/lv.h"
@@ -28,9 +29,12 @@ char *lv_uri_hash (const char *uri)
 gboolean lv_guest_name_check (const char *name, GError **error)
 {
     g_autofree char *shown = text_sanitize (name, 128);
-    if (*name && strlen (name) <= GUEST_NAME_MAX && !strchr (name, '/') && !g_str_equal (name, ".") && !g_str_equal (name, ".."))
+    if (*name && strlen (name) <= GUEST_NAME_MAX && !strchr (name, '/') && !g_str_equal (name, ".")
+        && !g_str_equal (name, ".."))
         return TRUE;
-    return error_set (error, BAK_ERROR_NO_DOMAIN, _("no guest '%s': a name has 1 to %d bytes and no '/'"), shown, GUEST_NAME_MAX);
+    return error_set (error, BAK_ERROR_NO_DOMAIN,
+                      _("no guest '%s': a name has 1 to %d bytes and no '/'"), shown,
+                      GUEST_NAME_MAX);
 }
 
 char *lv_guest_dir (LvConn *lv, const char *name)
@@ -44,7 +48,8 @@ static int refuse_credentials (virConnectCredentialPtr credentials, unsigned int
     return -1;
 }
 
-/* libvirt has no deadline for it: a daemon that hangs is left to a thread that closes what may come of it one day. */
+/* libvirt has no deadline for it: a daemon that hangs is left to a thread that closes what may come
+ * of it one day. */
 typedef struct {
     gint refs;
     char *uri;
@@ -88,7 +93,8 @@ static gpointer open_apart (gpointer data)
 
 static virConnectPtr open_in_time (LvConn *lv, GError **error)
 {
-    gint64 most = config_get_int ("monitor_timeout", 0), seconds = most > 0 ? MIN (most, OPEN_SECONDS) : OPEN_SECONDS;
+    gint64 most = config_get_int ("monitor_timeout", 0),
+           seconds = most > 0 ? MIN (most, OPEN_SECONDS) : OPEN_SECONDS;
     gint64 deadline = g_get_monotonic_time () + seconds * G_USEC_PER_SEC;
     Opening *opening = g_new0 (Opening, 1);
     gboolean in_time = TRUE;
@@ -106,7 +112,9 @@ static virConnectPtr open_in_time (LvConn *lv, GError **error)
     if (opening->error)
         g_propagate_error (error, g_steal_pointer (&opening->error));
     else if (!vir)
-        error_set (error, BAK_ERROR_CONNECTION, _("libvirt does not answer for %d seconds: its daemon seems to hang"), (int) seconds);
+        error_set (error, BAK_ERROR_CONNECTION,
+                   _("libvirt does not answer for %d seconds: its daemon seems to hang"),
+                   (int) seconds);
     g_mutex_unlock (&opening->lock);
     opening_unref (opening);
     return vir;
@@ -116,7 +124,7 @@ virConnectPtr lv_connect (LvConn *lv, GError **error)
 {
     g_mutex_lock (&lv->lock);
     if (lv->vir && virConnectIsAlive (lv->vir) != 1) {
-        lv_events_deregister (lv);
+        lv->listen (lv, FALSE);
         virConnectClose (lv->vir);
         lv->vir = NULL;
     }
@@ -126,7 +134,7 @@ virConnectPtr lv_connect (LvConn *lv, GError **error)
             lv->opened++;
             lv_error_quiet (lv->vir);
             virConnectSetKeepAlive (lv->vir, KEEPALIVE_SECONDS, KEEPALIVE_COUNT);
-            lv_events_register (lv);
+            lv->listen (lv, TRUE);
         }
     }
     virConnectPtr vir = lv->vir;

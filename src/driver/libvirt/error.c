@@ -3,7 +3,10 @@
 #include <glib/gi18n-lib.h>
 #include "driver/libvirt/lv.h"
 
-static const struct { int number; BakErrorCode code; } codes[] = {
+static const struct {
+    int number;
+    BakErrorCode code;
+} codes[] = {
     { VIR_ERR_NO_DOMAIN, BAK_ERROR_NO_DOMAIN },
     { VIR_ERR_INVALID_DOMAIN, BAK_ERROR_NO_DOMAIN },
     { VIR_ERR_INVALID_ARG, BAK_ERROR_INVALID_ARGUMENT },
@@ -35,7 +38,11 @@ static const struct { int number; BakErrorCode code; } codes[] = {
 };
 
 /* libvirt's numbers are coarse; these texts have been stable since the calls exist. */
-static const struct { int number; const char *text; BakErrorCode code; } texts[] = {
+static const struct {
+    int number;
+    const char *text;
+    BakErrorCode code;
+} texts[] = {
     { VIR_ERR_OPERATION_TIMEOUT, "state change lock", BAK_ERROR_BUSY },
     { VIR_ERR_OPERATION_INVALID, "another backup job", BAK_ERROR_BUSY },
     { VIR_ERR_OPERATION_INVALID, "no job is active", BAK_ERROR_NO_JOB },
@@ -62,7 +69,8 @@ BakErrorCode lv_error_code (const virError *error)
         if (error->code == codes[i].number)
             return codes[i].code;
     BakErrorCode by_text = error_code_from_text (message);
-    if (error->code == VIR_ERR_SYSTEM_ERROR && (error->domain == VIR_FROM_RPC || strstr (message, "connect")))
+    if (error->code == VIR_ERR_SYSTEM_ERROR
+        && (error->domain == VIR_FROM_RPC || strstr (message, "connect")))
         return BAK_ERROR_CONNECTION;
     if (by_text != BAK_ERROR_NONE && by_text != BAK_ERROR_IO)
         return by_text;
@@ -83,8 +91,8 @@ static void quiet (void *data, virErrorPtr error)
     g_debug ("libvirt: %s", error->message);
 }
 
-/* A program that uses libvirt itself keeps its own handler; the module is loaded with local symbols, so its libvirt is
- * seen globally only in such a program. */
+/* A program that uses libvirt itself keeps its own handler; the module is loaded with local
+ * symbols, so its libvirt is seen globally only in such a program. */
 void lv_error_quiet (virConnectPtr vir)
 {
     if (vir)

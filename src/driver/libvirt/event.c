@@ -2,23 +2,24 @@
 #include <libvirt/libvirt.h>
 #include "driver/libvirt/event.h"
 
-/* One handle or timeout of libvirt. Lives in its table until removed; the source keeps a reference of its own. */
+/* One handle or timeout of libvirt. Lives in its table until removed; the source keeps a reference
+ * of its own. */
 typedef struct {
     gint refs;
     int id;
     int fd;
-    int events;                 /* of a handle: VIR_EVENT_HANDLE_*, 0: idle */
-    int interval;               /* of a timeout: ms, -1: idle */
+    int events;   /* of a handle: VIR_EVENT_HANDLE_*, 0: idle */
+    int interval; /* of a timeout: ms, -1: idle */
     virEventHandleCallback on_handle;
     virEventTimeoutCallback on_timeout;
     void *opaque;
     virFreeCallback free_opaque;
-    GSource *source;            /* NULL while idle */
+    GSource *source; /* NULL while idle */
 } Watch;
 
 static GMainContext *context;
 static GMutex lock;
-static GHashTable *watches;     /* id -> Watch*, under lock */
+static GHashTable *watches; /* id -> Watch*, under lock */
 static int last_id;
 
 static void watch_unref (gpointer data)
@@ -75,7 +76,8 @@ static void watch_arm (Watch *watch)
         if (watch->events & VIR_EVENT_HANDLE_WRITABLE)
             condition |= G_IO_OUT;
         watch->source = g_unix_fd_source_new (watch->fd, condition);
-        g_source_set_callback (watch->source, G_SOURCE_FUNC (dispatch_handle), watch_ref (watch), watch_unref);
+        g_source_set_callback (watch->source, G_SOURCE_FUNC (dispatch_handle), watch_ref (watch),
+                               watch_unref);
     } else if (watch->on_timeout && watch->interval >= 0) {
         watch->source = g_timeout_source_new (watch->interval);
         g_source_set_callback (watch->source, dispatch_timeout, watch_ref (watch), watch_unref);
@@ -102,7 +104,8 @@ static gboolean release_later (gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-/* libvirt may hold its own locks while it removes a watch: what frees its data runs later, on the loop. */
+/* libvirt may hold its own locks while it removes a watch: what frees its data runs later, on the
+ * loop. */
 static int watch_remove (int id)
 {
     g_mutex_lock (&lock);
@@ -113,7 +116,8 @@ static int watch_remove (int id)
         watch->interval = -1;
         watch_arm (watch);
         GSource *later = g_idle_source_new ();
-        g_source_set_callback (later, release_later, watch, watch_unref);       /* the table's reference */
+        /* the table's reference */
+        g_source_set_callback (later, release_later, watch, watch_unref);
         g_source_attach (later, context);
         g_source_unref (later);
     }
@@ -121,9 +125,14 @@ static int watch_remove (int id)
     return watch ? 0 : -1;
 }
 
-static int add_handle (int fd, int events, virEventHandleCallback callback, void *opaque, virFreeCallback free_opaque)
+static int add_handle (int fd, int events, virEventHandleCallback callback, void *opaque,
+                       virFreeCallback free_opaque)
 {
-    return watch_add (&(Watch) { .fd = fd, .events = events, .on_handle = callback, .opaque = opaque, .free_opaque = free_opaque });
+    return watch_add (&(Watch){ .fd = fd,
+                                .events = events,
+                                .on_handle = callback,
+                                .opaque = opaque,
+                                .free_opaque = free_opaque });
 }
 
 static void update_handle (int id, int events)
@@ -137,9 +146,14 @@ static void update_handle (int id, int events)
     g_mutex_unlock (&lock);
 }
 
-static int add_timeout (int interval, virEventTimeoutCallback callback, void *opaque, virFreeCallback free_opaque)
+static int add_timeout (int interval, virEventTimeoutCallback callback, void *opaque,
+                        virFreeCallback free_opaque)
 {
-    return watch_add (&(Watch) { .fd = -1, .interval = interval, .on_timeout = callback, .opaque = opaque, .free_opaque = free_opaque });
+    return watch_add (&(Watch){ .fd = -1,
+                                .interval = interval,
+                                .on_timeout = callback,
+                                .opaque = opaque,
+                                .free_opaque = free_opaque });
 }
 
 static void update_timeout (int id, int interval)
@@ -168,7 +182,8 @@ void lv_event_init (void)
         return;
     context = g_main_context_new ();
     watches = g_hash_table_new (NULL, NULL);
-    virEventRegisterImpl (add_handle, update_handle, watch_remove, add_timeout, update_timeout, watch_remove);
+    virEventRegisterImpl (add_handle, update_handle, watch_remove, add_timeout, update_timeout,
+                          watch_remove);
     g_thread_unref (g_thread_new ("libvirt-events", run, NULL));
     g_once_init_leave (&done, 1);
 }

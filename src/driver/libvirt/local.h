@@ -1,4 +1,5 @@
-/* What the driver's table of calls is filled with. Each runs with guest->busy held unless it says otherwise. */
+/* What the driver's table of calls is filled with. Each runs with guest->busy held unless it says
+ * otherwise. */
 #pragma once
 #include "driver/libvirt/guest.h"
 
@@ -14,4 +15,5 @@ gboolean lv_local_checkpoint_check (LvGuest *guest, const void *args, void *ret,
 gboolean lv_checkpoint_record (LvGuest *guest, const Plan *plan, const char *job, GError **error);
 
 /* capabilities.c */
-gboolean lv_capabilities (DriverConn *conn, const bak_none *args, bak_text_ret *ret, GError **error);
+gboolean lv_capabilities (DriverConn *conn, const bak_none *args, bak_text_ret *ret,
+                          GError **error);

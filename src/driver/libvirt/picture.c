@@ -15,7 +15,9 @@ static xmlDoc *parse (const char *xml, const char *root, GError **error)
 {
     gsize length = xml ? strlen (xml) : 0;
     xmlDoc *doc = length && length < XML_MAX
-        ? xmlReadMemory (xml, length, NULL, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING) : NULL;
+                      ? xmlReadMemory (xml, length, NULL, NULL,
+                                       XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING)
+                      : NULL;
     xmlNode *node = doc ? xmlDocGetRootElement (doc) : NULL;
     if (node && xmlStrEqual (node->name, BAD_CAST root))
         return doc;
@@ -36,7 +38,7 @@ static xmlNode *child (const xmlNode *node, const char *name)
     return node ? next_named (node->children, name) : NULL;
 }
 
-#define FOR_EACH(node, parent, name) \
+#define FOR_EACH(node, parent, name)                                                               \
     for (xmlNode *node = child (parent, name); node; node = next_named (node->next, name))
 
 static char *attribute (xmlNode *node, const char *name)
@@ -68,7 +70,7 @@ static guint64 number (const char *value)
 
 /* ---- disks ---- */
 
-static void disk_free (LvDisk *disk)
+static void lv_disk_free (LvDisk *disk)
 {
     g_free (disk->target);
     g_ptr_array_unref (disk->names);
@@ -88,12 +90,15 @@ static char *source_of (xmlNode *source, const char *type)
 {
     if (!source)
         return NULL;
-    static const struct { const char *type, *attribute; } places[] = { { "file", "file" }, { "block", "dev" }, { "dir", "dir" } };
+    static const struct {
+        const char *type, *attribute;
+    } places[] = { { "file", "file" }, { "block", "dev" }, { "dir", "dir" } };
     for (guint i = 0; i < G_N_ELEMENTS (places); i++)
         if (g_strcmp0 (type, places[i].type) == 0)
             return attribute (source, places[i].attribute);
     if (g_strcmp0 (type, "network") == 0) {
-        g_autofree char *protocol = attribute (source, "protocol"), *name = attribute (source, "name");
+        g_autofree char *protocol = attribute (source, "protocol"),
+                        *name = attribute (source, "name");
         return g_strdup_printf ("%s:%s", protocol ? protocol : "?", name ? name : "");
     }
     if (g_strcmp0 (type, "volume") == 0) {
@@ -106,11 +111,12 @@ static char *source_of (xmlNode *source, const char *type)
 static void add_chain (LvDisk *disk, xmlNode *element)
 {
     xmlNode *layer = element;
-    for (guint depth = 0; layer && depth < CHAIN_MAX; depth++, layer = child (layer, "backingStore")) {
+    for (guint depth = 0; layer && depth < CHAIN_MAX;
+         depth++, layer = child (layer, "backingStore")) {
         g_autofree char *type = attribute (layer, "type");
         g_autofree char *path = source_of (child (layer, "source"), type);
         if (!path)
-            break;              /* <backingStore/>: the end of the chain */
+            break; /* <backingStore/>: the end of the chain */
         gboolean plain = g_strcmp0 (type, "file") == 0 || g_strcmp0 (type, "block") == 0;
         g_ptr_array_add (disk->chain, g_strdup (plain ? path : ""));
     }
@@ -118,7 +124,8 @@ static void add_chain (LvDisk *disk, xmlNode *element)
 
 static LvDisk *parse_disk (xmlNode *element)
 {
-    xmlNode *target = child (element, "target"), *driver = child (element, "driver"), *alias = child (element, "alias");
+    xmlNode *target = child (element, "target"), *driver = child (element, "driver"),
+            *alias = child (element, "alias");
     LvDisk *disk = g_new0 (LvDisk, 1);
 
     disk->names = g_ptr_array_new_with_free_func (g_free);
@@ -175,7 +182,8 @@ const LvDisk *lv_picture_disk (const LvPicture *picture, const char *name, GErro
         g_string_append_printf (known, "%s%s", known->len ? ", " : "", disk->target);
     }
     g_autofree char *shown = text_sanitize (name, 256);
-    error_set (error, BAK_ERROR_NO_DISK, _("guest '%s' has no disk '%s'; it has: %s"), picture->name, shown, known->str);
+    error_set (error, BAK_ERROR_NO_DISK, _("guest '%s' has no disk '%s'; it has: %s"),
+               picture->name, shown, known->str);
     return NULL;
 }
 
@@ -185,17 +193,19 @@ static guint64 kibibytes (xmlNode *node)
 {
     g_autofree char *value = text (node), *unit = attribute (node, "unit");
     if (unit && !g_str_equal (unit, "KiB"))
-        return 0;               /* libvirt prints KiB */
+        return 0; /* libvirt prints KiB */
     return number (value) * 1024;
 }
 
 /* <seclabel model='dac'><label>+64055:+64055</label>: who QEMU is. */
 static void parse_owner (LvPicture *picture, xmlNode *root)
 {
-    FOR_EACH (label, root, "seclabel") {
+    FOR_EACH (label, root, "seclabel")
+    {
         g_autofree char *value = text (child (label, "label"));
         guint uid, gid;
-        if (attribute_is (label, "model", "dac") && value && sscanf (value, "+%u:+%u", &uid, &gid) == 2) {
+        if (attribute_is (label, "model", "dac") && value
+            && sscanf (value, "+%u:+%u", &uid, &gid) == 2) {
             picture->has_owner = TRUE;
             picture->uid = uid;
             picture->gid = gid;
@@ -205,7 +215,8 @@ static void parse_owner (LvPicture *picture, xmlNode *root)
 
 static gboolean has_agent (xmlNode *devices)
 {
-    FOR_EACH (channel, devices, "channel") {
+    FOR_EACH (channel, devices, "channel")
+    {
         xmlNode *target = child (channel, "target");
         if (attribute_is (target, "name", "org.qemu.guest_agent.0"))
             return TRUE;
@@ -222,7 +233,7 @@ LvPicture *lv_picture_parse (const char *domain_xml, GError **error)
     LvPicture *picture = g_new0 (LvPicture, 1);
     g_autofree char *id = attribute (root, "id"), *cpus = text (child (root, "vcpu"));
 
-    picture->disks = g_ptr_array_new_with_free_func ((GDestroyNotify) disk_free);
+    picture->disks = g_ptr_array_new_with_free_func ((GDestroyNotify) lv_disk_free);
     picture->name = text (child (root, "name"));
     if (!picture->name)
         picture->name = g_strdup ("");
@@ -237,8 +248,8 @@ LvPicture *lv_picture_parse (const char *domain_xml, GError **error)
     picture->agent = has_agent (devices);
     parse_owner (picture, root);
     FOR_EACH (disk, devices, "disk")
-        if (picture->disks->len < BAK_DISKS_MAX)
-            g_ptr_array_add (picture->disks, parse_disk (disk));
+    if (picture->disks->len < BAK_DISKS_MAX)
+        g_ptr_array_add (picture->disks, parse_disk (disk));
     return picture;
 }
 
@@ -254,7 +265,7 @@ void lv_picture_free (LvPicture *picture)
 
 /* ---- checkpoints ---- */
 
-static void checkpoint_disk_free (LvCheckpointDisk *disk)
+static void lv_checkpoint_disk_free (LvCheckpointDisk *disk)
 {
     g_free (disk->disk);
     g_free (disk->bitmap);
@@ -270,7 +281,7 @@ LvCheckpoint *lv_checkpoint_parse (const char *xml, GError **error)
     LvCheckpoint *checkpoint = g_new0 (LvCheckpoint, 1);
     g_autofree char *created = text (child (root, "creationTime"));
 
-    checkpoint->disks = g_ptr_array_new_with_free_func ((GDestroyNotify) checkpoint_disk_free);
+    checkpoint->disks = g_ptr_array_new_with_free_func ((GDestroyNotify) lv_checkpoint_disk_free);
     checkpoint->sources = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
     checkpoint->name = text (child (root, "name"));
     if (!checkpoint->name)
@@ -278,7 +289,8 @@ LvCheckpoint *lv_checkpoint_parse (const char *xml, GError **error)
     checkpoint->parent = text (child (child (root, "parent"), "name"));
     checkpoint->description = text (child (root, "description"));
     checkpoint->created = number (created);
-    FOR_EACH (element, child (root, "disks"), "disk") {
+    FOR_EACH (element, child (root, "disks"), "disk")
+    {
         g_autofree char *target = attribute (element, "name"), *size = attribute (element, "size");
         if (!target || !attribute_is (element, "checkpoint", "bitmap"))
             continue;
@@ -289,11 +301,14 @@ LvCheckpoint *lv_checkpoint_parse (const char *xml, GError **error)
         disk->size = number (size);
         g_ptr_array_add (checkpoint->disks, disk);
     }
-    FOR_EACH (element, child (child (root, "domain"), "devices"), "disk") {
+    FOR_EACH (element, child (child (root, "domain"), "devices"), "disk")
+    {
         g_autofree char *type = attribute (element, "type");
-        char *target = attribute (child (element, "target"), "dev"), *source = source_of (child (element, "source"), type);
+        char *target = attribute (child (element, "target"), "dev"),
+             *source = source_of (child (element, "source"), type);
         if (target && source)
-            g_hash_table_replace (checkpoint->sources, g_steal_pointer (&target), g_steal_pointer (&source));
+            g_hash_table_replace (checkpoint->sources, g_steal_pointer (&target),
+                                  g_steal_pointer (&source));
         g_free (target);
         g_free (source);
     }
@@ -342,14 +357,17 @@ LvRunning *lv_running_parse (const char *xml, GError **error)
     running->pull = attribute_is (root, "mode", "pull");
     running->indexes = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
     running->paths = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
-    FOR_EACH (disk, child (root, "disks"), "disk") {
-        g_autofree char *name = attribute (disk, "name"), *index = attribute (disk, "index"), *type = attribute (disk, "type");
+    FOR_EACH (disk, child (root, "disks"), "disk")
+    {
+        g_autofree char *name = attribute (disk, "name"), *index = attribute (disk, "index"),
+                        *type = attribute (disk, "type");
         xmlNode *store = child (disk, running->pull ? "scratch" : "target");
         g_autofree char *path = source_of (store, type ? type : "file");
         if (!name || attribute_is (disk, "backup", "no"))
             continue;
         if (index)
-            g_hash_table_replace (running->indexes, g_strdup (name), GUINT_TO_POINTER ((guint) number (index)));
+            g_hash_table_replace (running->indexes, g_strdup (name),
+                                  GUINT_TO_POINTER ((guint) number (index)));
         g_hash_table_replace (running->paths, g_strdup (name), g_strdup (path ? path : ""));
     }
     return running;
@@ -391,8 +409,29 @@ LvPicture *lv_picture_load (virDomainPtr domain, gboolean sizes, GError **error)
     picture->persistent = virDomainIsPersistent (domain) == 1;
     for (guint i = 0; sizes && i < picture->disks->len; i++) {
         LvDisk *disk = picture->disks->pdata[i];
-        if (!lv_disk_sizes (domain, disk) && !disk->empty && virGetLastErrorCode () == VIR_ERR_OPERATION_TIMEOUT)
-            break;              /* QEMU hangs: each disk would take as long again */
+        if (!lv_disk_sizes (domain, disk) && !disk->empty
+            && virGetLastErrorCode () == VIR_ERR_OPERATION_TIMEOUT)
+            break; /* QEMU hangs: each disk would take as long again */
     }
     return picture;
+}
+
+GPtrArray *lv_checkpoint_names (virDomainPtr domain, GError **error)
+{
+    virDomainCheckpointPtr *checkpoints = NULL;
+    int count =
+        virDomainListAllCheckpoints (domain, &checkpoints, VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL);
+    GPtrArray *names = g_ptr_array_new_with_free_func (g_free);
+
+    if (count < 0 && virGetLastErrorCode () != VIR_ERR_NO_SUPPORT) {
+        lv_error (error);
+        g_ptr_array_unref (names);
+        return NULL;
+    }
+    for (int i = 0; i < count; i++) {
+        g_ptr_array_add (names, g_strdup (virDomainCheckpointGetName (checkpoints[i])));
+        virDomainCheckpointFree (checkpoints[i]);
+    }
+    free (checkpoints);
+    return names;
 }

@@ -1,5 +1,5 @@
-/* The steps of a plan that are calls of libvirt, and the few about files that only this driver has. Undos find out first
- * whether there is anything to undo. */
+/* The steps of a plan that are calls of libvirt, and the few about files that only this driver has.
+ * Undos find out first whether there is anything to undo. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -7,43 +7,32 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <glib/gi18n-lib.h>
+#include "driver/claims.h"
 #include "driver/libvirt/guest.h"
-#include "driver/qemu/build.h"
-#include "driver/qemu/image.h"
+#include "driver/libvirt/home.h"
+#include "job/build.h"
+#include "job/image.h"
+#include "job/verbs-files.h"
 #include "util/config.h"
 #include "util/files.h"
 #include "util/json.h"
+#include "util/place.h"
+#include "util/way.h"
 
-enum { END_TIMEOUT_MS = 60000, RELEASE_TIMEOUT_MS = 60000, LOOK_MS = 10, NOTICE_MS = 3000, FOLLOW_MS = 3000, FREEZE_SECONDS = 60, THAW_SECONDS = 5, THAW_MS = 10000, AGENT_LOOK_MS = 100, DEFAULT_AGENT_SECONDS = VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK };
+enum {
+    END_TIMEOUT_MS = 60000,
+    RELEASE_TIMEOUT_MS = 60000,
+    LOOK_MS = 10,
+    NOTICE_MS = 3000,
+    FOLLOW_MS = 3000,
+    FREEZE_SECONDS = 60,
+    THAW_SECONDS = 5,
+    THAW_MS = 10000,
+    AGENT_LOOK_MS = 100,
+    DEFAULT_AGENT_SECONDS = VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK
+};
 
 /* ---- what runs ---- */
-
-LvRunning *lv_running_load (virDomainPtr domain, GError **error)
-{
-    char *xml = virDomainBackupGetXMLDesc (domain, 0);
-    if (!xml) {
-        const virError *last = virGetLastError ();
-        if (!last || last->code != VIR_ERR_NO_DOMAIN_BACKUP)
-            lv_error (error);
-        return NULL;
-    }
-    LvRunning *running = lv_running_parse (xml, error);
-    free (xml);
-    return running;
-}
-
-/* A backup that writes where ours was to write is ours: nobody else is given these names. */
-gboolean lv_running_is (const LvRunning *running, const Plan *plan)
-{
-    if (g_hash_table_size (running->paths) != plan->disks->len || running->pull != (plan->mode == BACKUP_MODE_PULL))
-        return FALSE;
-    for (guint i = 0; i < plan->disks->len; i++) {
-        const PlanDisk *disk = plan->disks->pdata[i];
-        if (g_strcmp0 (g_hash_table_lookup (running->paths, disk->target), running->pull ? disk->scratch : disk->path) != 0)
-            return FALSE;
-    }
-    return TRUE;
-}
 
 static gboolean disk_is_over (virDomainPtr domain, const char *disk)
 {
@@ -63,19 +52,23 @@ static gboolean disk_is_over_soon (virDomainPtr domain, const char *disk)
     return TRUE;
 }
 
-gboolean lv_job_set_speed (virDomainPtr domain, const char *disk, guint64 bytes_per_sec, GError **error)
+gboolean lv_job_set_speed (virDomainPtr domain, const char *disk, guint64 bytes_per_sec,
+                           GError **error)
 {
     g_autoptr (GError) failure = NULL;
-    if (virDomainBlockJobSetSpeed (domain, disk, bytes_per_sec, VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES) == 0)
+    if (virDomainBlockJobSetSpeed (domain, disk, bytes_per_sec,
+                                   VIR_DOMAIN_BLOCK_JOB_SPEED_BANDWIDTH_BYTES)
+        == 0)
         return TRUE;
     lv_error (&failure);
     if (disk_is_over_soon (domain, disk))
-        return TRUE;            /* it was that quick */
+        return TRUE; /* it was that quick */
     g_propagate_error (error, g_steal_pointer (&failure));
     return FALSE;
 }
 
-/* So that what libvirt keeps of a job later is of ours. It is kept until it is read once, or until the next job ends. */
+/* So that what libvirt keeps of a job later is of ours. It is kept until it is read once, or until
+ * the next job ends. */
 static gboolean forget_result (virDomainPtr domain, GError **error)
 {
     virTypedParameterPtr params = NULL;
@@ -86,9 +79,31 @@ static gboolean forget_result (virDomainPtr domain, GError **error)
     return TRUE;
 }
 
+/* What ends with the guest being somewhere else, or something else. */
+static gboolean leaves (int operation)
+{
+    static const int all[] = { VIR_DOMAIN_JOB_OPERATION_SAVE, VIR_DOMAIN_JOB_OPERATION_RESTORE,
+                               VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN,
+                               VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT };
+    for (guint i = 0; i < G_N_ELEMENTS (all); i++)
+        if (all[i] == operation)
+            return TRUE;
+    return FALSE;
+}
+
 static gboolean check_idle (LvGuest *guest, virDomainPtr domain, GError **error)
 {
-    static const char *const operations[] = { "", "start", "save", "restore", "incoming migration", "outgoing migration", "snapshot", "snapshot revert", "dump", "backup", "snapshot deletion" };
+    static const char *const operations[] = { "",
+                                              "start",
+                                              "save",
+                                              "restore",
+                                              "incoming migration",
+                                              "outgoing migration",
+                                              "snapshot",
+                                              "snapshot revert",
+                                              "dump",
+                                              "backup",
+                                              "snapshot deletion" };
     virTypedParameterPtr params = NULL;
     int count = 0, type = VIR_DOMAIN_JOB_NONE, operation = 0;
 
@@ -96,8 +111,11 @@ static gboolean check_idle (LvGuest *guest, virDomainPtr domain, GError **error)
         g_autoptr (GError) failure = NULL;
         lv_error (&failure);
         if (strstr (failure->message, "backup job data missing"))
-            return error_set (error, BAK_ERROR_BUSY, _("guest '%s': libvirt was killed while it began a backup, and holds a job of which it has forgotten all else (%s); "
-                              "it is free again once it was shut down and started"), guest->name, failure->message);
+            return error_set (error, BAK_ERROR_BUSY,
+                              _("guest '%s': libvirt was killed while it began a backup, and "
+                                 "holds a job of which it has forgotten all else (%s); "
+                                 "it is free again once it was shut down and started"),
+                              guest->name, failure->message);
         g_propagate_error (error, g_steal_pointer (&failure));
         return FALSE;
     }
@@ -105,17 +123,31 @@ static gboolean check_idle (LvGuest *guest, virDomainPtr domain, GError **error)
     virTypedParamsFree (params, count);
     if (type == VIR_DOMAIN_JOB_NONE)
         return TRUE;
-    const char *what = operation > 0 && operation < (int) G_N_ELEMENTS (operations) ? operations[operation] : "another operation";
-    return error_set (error, BAK_ERROR_BUSY, _("guest '%s': libvirt runs a job of another client on it (%s); wait for it, or end it with virsh domjobabort"), guest->name, what);
+    const char *what = operation > 0 && operation < (int) G_N_ELEMENTS (operations)
+                           ? operations[operation]
+                           : "another operation";
+    if (leaves (operation))
+        return error_set (error, BAK_ERROR_INEXACT,
+                          _("guest '%s': libvirt runs an operation on it that takes it away or "
+                             "brings it (%s): back it up where it lives, once that is over"),
+                          guest->name, what);
+    return error_set (error, BAK_ERROR_BUSY,
+                      _("guest '%s': libvirt runs a job of another client on it (%s); wait for "
+                         "it, or end it with virsh domjobabort"),
+                      guest->name, what);
 }
 
 /* ---- begin and its undo ---- */
 
 static guint flags_of (JsonArray *names)
 {
-    static const struct { const char *name; guint flag; } known[] = {
+    static const struct {
+        const char *name;
+        guint flag;
+    } known[] = {
         { "VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL", 1 << 0 },
-        { "VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN", 1 << 1 },     /* 11.10: not in the headers of older ones */
+        /* 11.10: not in the headers of older ones */
+        { "VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN", 1 << 1 },
     };
     guint flags = 0;
     for (guint i = 0; names && i < json_array_get_length (names); i++)
@@ -135,7 +167,8 @@ static gboolean locks_work (const char *path)
     return works;
 }
 
-/* While the job runs QEMU holds a lock on each of its files: a file of ours without one is another file than QEMU's. */
+/* While the job runs QEMU holds a lock on each of its files: a file of ours without one is another
+ * file than QEMU's. */
 static gboolean is_same_file (const PlanDisk *disk, virDomainPtr domain)
 {
     const char *path = disk->path ? disk->path : disk->scratch;
@@ -146,21 +179,26 @@ static gboolean is_same_file (const PlanDisk *disk, virDomainPtr domain)
         if (seen && (!S_ISREG (st.st_mode) || run_file_in_use (path) || !locks_work (path)))
             return TRUE;
         if (disk_is_over (domain, disk->target))
-            return TRUE;        /* nothing can be told any more */
+            return TRUE; /* nothing can be told any more */
         if (g_get_monotonic_time () > deadline)
             return FALSE;
-        g_usleep (LOOK_MS * 1000);      /* a job that is just over has let go of its lock, and libvirt does not know it yet */
+        /* a job that is just over has let go of its lock, and libvirt does not know it yet */
+        g_usleep (LOOK_MS * 1000);
     }
 }
 
-static gboolean check_same_files (LvJob *job, virDomainPtr domain, GError **error)
+static gboolean check_same_files (Job *job, virDomainPtr domain, GError **error)
 {
     g_autoptr (LvRunning) running = lv_running_load (domain, NULL);
-    for (guint i = 0; running && lv_running_is (running, job->plan) && i < job->plan->disks->len; i++) {
+    for (guint i = 0; running && lv_running_is (running, job->plan) && i < job->plan->disks->len;
+         i++) {
         const PlanDisk *disk = job->plan->disks->pdata[i];
-        job->disks[i].index = GPOINTER_TO_UINT (g_hash_table_lookup (running->indexes, disk->target));
+        job->own->disks[i].index =
+            GPOINTER_TO_UINT (g_hash_table_lookup (running->indexes, disk->target));
         if (job->guest->lv->local && !is_same_file (disk, domain))
-            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': QEMU opened another file than we see as '%s'; use a path that means the same file to both"),
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                              _("disk '%s': QEMU opened another file than we see as '%s'; use a "
+                                 "path that means the same file to both"),
                               disk->target, disk->path ? disk->path : disk->scratch);
     }
     return TRUE;
@@ -169,15 +207,20 @@ static gboolean check_same_files (LvJob *job, virDomainPtr domain, GError **erro
 static gboolean verb_begin (Run *run, const Action *action, GError **error)
 {
     LvGuest *guest = run->data;
-    const char *backup = json_get_string (action->args, "backup"), *checkpoint = json_get_string (action->args, "checkpoint");
+    const char *backup = json_get_string (action->args, "backup"),
+               *checkpoint = json_get_string (action->args, "checkpoint");
     g_autoptr (virDomain) domain = lv_guest_domain (guest, error);
 
-    if (!domain || !check_idle (guest, domain, error) || !forget_result (domain, error))
+    if (!domain || !check_idle (guest, domain, error) || !lv_check_home (domain, error)
+        || !forget_result (domain, error))
         return FALSE;
-    if (virDomainBackupBegin (domain, backup, checkpoint, flags_of (json_get_array (action->args, "flags"))) != 0) {
+    if (virDomainBackupBegin (domain, backup, checkpoint,
+                              flags_of (json_get_array (action->args, "flags")))
+        != 0) {
         g_autoptr (GError) failure = NULL;
         lv_error (&failure);
-        guest->job->unanswered = error_code (failure) == BAK_ERROR_CONNECTION || error_code (failure) == BAK_ERROR_TIMEOUT;
+        guest->job->own->unanswered = error_code (failure) == BAK_ERROR_CONNECTION
+                                      || error_code (failure) == BAK_ERROR_TIMEOUT;
         if (strstr (failure->message, "nbd-server"))
             error_note (&failure, _("export at '%s'"), run->plan->server);
         g_propagate_error (error, g_steal_pointer (&failure));
@@ -189,8 +232,9 @@ static gboolean verb_begin (Run *run, const Action *action, GError **error)
 /* A begin that got no answer may be read by libvirtd yet, when it goes on or has the time. */
 static gboolean begin_may_follow (const Run *run)
 {
-    const LvJob *job = ((LvGuest *) run->data)->job;
-    for (guint i = 0; (job->unanswered || job->adopted) && i < run->plan->steps->len; i++) {
+    const Job *job = ((LvGuest *) run->data)->job;
+    for (guint i = 0; (job->own->unanswered || job->own->adopted) && i < run->plan->steps->len;
+         i++) {
         const Step *step = run->plan->steps->pdata[i];
         if (g_str_equal (step->action->verb, "virDomainBackupBegin"))
             return g_array_index (run->states, StepState, i) == STEP_STARTED;
@@ -220,14 +264,14 @@ static LvRunning *find_running (const Run *run, virDomainPtr domain, GError **er
 static gboolean verb_abort (Run *run, const Action *action, GError **error)
 {
     LvGuest *guest = run->data;
-    LvJob *job = guest->job;
+    Job *job = guest->job;
     g_autoptr (GError) failure = NULL;
 
-    if (job->gone || (job->ended && !job->disconnected))
+    if (job->own->gone || (job->own->ended && !job->own->disconnected))
         return TRUE;
     g_autoptr (virDomain) domain = lv_guest_domain (guest, &failure);
     if (!domain && error_code (failure) == BAK_ERROR_NO_DOMAIN)
-        return TRUE;            /* a transient guest that has gone */
+        return TRUE; /* a transient guest that has gone */
     g_autoptr (LvRunning) running = domain ? find_running (run, domain, &failure) : NULL;
     if (failure) {
         g_propagate_error (error, g_steal_pointer (&failure));
@@ -235,7 +279,7 @@ static gboolean verb_abort (Run *run, const Action *action, GError **error)
     }
     if (!running)
         return TRUE;
-    job->asked = TRUE;
+    job->own->asked = TRUE;
     if (virDomainAbortJob (domain) != 0 && virGetLastErrorCode () != VIR_ERR_OPERATION_INVALID)
         return lv_error (error);
     return lv_job_wait_ended (job, END_TIMEOUT_MS, error);
@@ -243,16 +287,20 @@ static gboolean verb_abort (Run *run, const Action *action, GError **error)
 
 /* ---- checkpoints ---- */
 
-/* The guest is off: the bitmap may have been stored in the image, where it must not look like a good one. */
+/* The guest is off: the bitmap may have been stored in the image, where it must not look like a
+ * good one. */
 static gboolean remove_stored (LvGuest *guest, const char *name, JsonArray *disks, GError **error)
 {
     if (!guest->lv->local)
-        return error_set (error, BAK_ERROR_CONNECTION, _("checkpoint '%s' goes when guest '%s' runs again: its images are on another host"), name, guest->name);
+        return error_set (
+            error, BAK_ERROR_CONNECTION,
+            _("checkpoint '%s' goes when guest '%s' runs again: its images are on another host"),
+            name, guest->name);
     for (guint i = 0; disks && i < json_array_get_length (disks); i++) {
         JsonObject *disk = json_get_element (disks, i);
         const char *file = disk ? json_get_string (disk, "file") : NULL;
         if (file && g_path_is_absolute (file) && g_file_test (file, G_FILE_TEST_EXISTS)
-            && !offline_bitmap_remove (file, json_get_string (disk, "format"), name, error))
+            && !image_bitmap_remove (file, json_get_string (disk, "format"), name, error))
             return FALSE;
     }
     return TRUE;
@@ -271,14 +319,17 @@ gboolean lv_checkpoint_remove (LvGuest *guest, const char *name, JsonArray *disk
     if (active < 0)
         return lv_error (error);
     checkpoint_remove (guest->dir, name, NULL);
-    g_autoptr (virDomainCheckpoint) checkpoint = domain ? virDomainCheckpointLookupByName (domain, name, 0) : NULL;
+    g_autoptr (virDomainCheckpoint) checkpoint =
+        domain ? virDomainCheckpointLookupByName (domain, name, 0) : NULL;
     if (active) {
         if (!checkpoint)
             return virGetLastErrorCode () == VIR_ERR_NO_DOMAIN_CHECKPOINT || lv_error (error);
         if (virDomainCheckpointDelete (checkpoint, 0) == 0)
             return TRUE;
         lv_error (&failure);
-        if (!strstr (failure->message, "not found in backing chain") || virDomainCheckpointDelete (checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) != 0) {
+        if (!strstr (failure->message, "not found in backing chain")
+            || virDomainCheckpointDelete (checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+                   != 0) {
             g_propagate_error (error, g_steal_pointer (&failure));
             return FALSE;
         }
@@ -286,12 +337,16 @@ gboolean lv_checkpoint_remove (LvGuest *guest, const char *name, JsonArray *disk
     }
     if (!remove_stored (guest, name, disks, error))
         return FALSE;
-    return !checkpoint || virDomainCheckpointDelete (checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) == 0 || lv_error (error);
+    return !checkpoint
+           || virDomainCheckpointDelete (checkpoint, VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+                  == 0
+           || lv_error (error);
 }
 
 static gboolean verb_checkpoint_delete (Run *run, const Action *action, GError **error)
 {
-    return lv_checkpoint_remove (run->data, json_get_string (action->args, "name"), run->plan->checkpoint_disks, error);
+    return lv_checkpoint_remove (run->data, json_get_string (action->args, "name"),
+                                 run->plan->checkpoint_disks, error);
 }
 
 static gboolean verb_checkpoint_create (Run *run, const Action *action, GError **error)
@@ -299,7 +354,8 @@ static gboolean verb_checkpoint_create (Run *run, const Action *action, GError *
     g_autoptr (virDomain) domain = lv_guest_domain (run->data, error);
     if (!domain)
         return FALSE;
-    g_autoptr (virDomainCheckpoint) checkpoint = virDomainCheckpointCreateXML (domain, json_get_string (action->args, "xml"), 0);
+    g_autoptr (virDomainCheckpoint) checkpoint =
+        virDomainCheckpointCreateXML (domain, json_get_string (action->args, "xml"), 0);
     return checkpoint != NULL || lv_error (error);
 }
 
@@ -310,16 +366,17 @@ static gboolean verb_freeze (Run *run, const Action *action, GError **error)
     g_autoptr (virDomain) domain = lv_guest_domain (run->data, error);
     if (!domain || (run->journal && !journal_frozen (run->journal, TRUE, error)))
         return FALSE;
-    run->frozen = TRUE;         /* from here on a thaw is owed, whatever the agent answers */
+    run->frozen = TRUE; /* from here on a thaw is owed, whatever the agent answers */
     run->frozen_since = g_get_monotonic_time ();
-    virDomainAgentSetResponseTimeout (domain, (int) CLAMP (config_get_int ("freeze_timeout", FREEZE_SECONDS), 1, 3600), 0);
+    virDomainAgentSetResponseTimeout (
+        domain, (int) CLAMP (config_get_int ("freeze_timeout", FREEZE_SECONDS), 1, 3600), 0);
     run->froze = virDomainFSFreeze (domain, NULL, 0, 0);
     if (run->froze >= 0)
         return TRUE;
     g_autoptr (GError) failure = NULL;
     lv_error (&failure);
     if (strstr (failure->message, "not connected") || strstr (failure->message, "not configured")) {
-        run->frozen = FALSE;    /* nothing was sent */
+        run->frozen = FALSE; /* nothing was sent */
         virDomainAgentSetResponseTimeout (domain, DEFAULT_AGENT_SECONDS, 0);
         if (run->journal)
             journal_frozen (run->journal, FALSE, NULL);
@@ -370,7 +427,9 @@ static gboolean verb_thaw (Run *run, const Action *action, GError **error)
 void lv_note_frozen (const Run *run, GError **error)
 {
     if (run->frozen)
-        error_note (error, _("the guest's file systems may still be frozen (%s); domfsthaw thaws them"), run->thaw_problem ? run->thaw_problem : "?");
+        error_note (error,
+                    _("the guest's file systems may still be frozen (%s); domfsthaw thaws them"),
+                    run->thaw_problem ? run->thaw_problem : "?");
 }
 
 /* ---- while it runs ---- */
@@ -378,7 +437,9 @@ void lv_note_frozen (const Run *run, GError **error)
 static gboolean verb_limit (Run *run, const Action *action, GError **error)
 {
     g_autoptr (virDomain) domain = lv_guest_domain (run->data, error);
-    return domain && lv_job_set_speed (domain, json_get_string (action->args, "disk"), json_get_int (action->args, "bandwidth", 0), error);
+    return domain
+           && lv_job_set_speed (domain, json_get_string (action->args, "disk"),
+                                json_get_int (action->args, "bandwidth", 0), error);
 }
 
 /* Only a faster notice: space is looked at anyway. */
@@ -388,7 +449,8 @@ static gboolean verb_threshold (Run *run, const Action *action, GError **error)
     const char *disk = json_get_string (action->args, "disk");
     for (guint i = 0; i < run->plan->disks->len; i++) {
         g_autoptr (GError) ignored = NULL;
-        if (g_strcmp0 (((PlanDisk *) run->plan->disks->pdata[i])->target, disk) == 0 && !lv_watch_arm (guest->job, i, &ignored))
+        if (g_strcmp0 (((PlanDisk *) run->plan->disks->pdata[i])->target, disk) == 0
+            && !lv_watch_arm (guest->job, i, &ignored))
             g_debug ("block threshold: %s", ignored->message);
     }
     return TRUE;
@@ -402,44 +464,60 @@ static gboolean verb_path_free (Run *run, const Action *action, GError **error)
     g_autofree char *dir = g_path_get_dirname (path);
     struct stat st;
     if (lstat (path, &st) == 0)
-        return error_set (error, BAK_ERROR_EXISTS, _("'%s' exists already; remove it, name another, or use it as it is with --reuse-external"), path);
+        return error_set (error, BAK_ERROR_EXISTS,
+                          _("'%s' exists already; remove it, name another, or use it as it is "
+                             "with --reuse-external"),
+                          path);
     if (!g_file_test (dir, G_FILE_TEST_IS_DIR))
-        return error_set (error, BAK_ERROR_IO, _("cannot make '%s': the directory '%s' does not exist"), path, dir);
+        return error_set (error, BAK_ERROR_IO,
+                          _("cannot make '%s': the directory '%s' does not exist"), path, dir);
     return TRUE;
 }
 
-/* libvirt makes it and removes it, but not when it was killed in between. What lies there and is not that is left alone. */
+/* libvirt makes it and removes it, but not when it was killed in between. What lies there and is
+ * not that is left alone. */
 static gboolean verb_scratch_remove (Run *run, const Action *action, GError **error)
 {
     LvGuest *guest = run->data;
     const char *path = json_get_string (action->args, "path");
     struct stat st;
-    if (lstat (path, &st) != 0 || !S_ISREG (st.st_mode) || st.st_mtime < guest->job->record.started / G_USEC_PER_SEC)
+    if (lstat (path, &st) != 0 || !S_ISREG (st.st_mode)
+        || st.st_mtime < guest->job->record.started / G_USEC_PER_SEC)
         return TRUE;
     g_autoptr (ImageInfo) info = image_probe (path, NULL, NULL);
-    if (st.st_size && info && (!g_str_equal (info->format, "qcow2") || info->virtual_size != (guint64) json_get_int (action->args, "size", 0)))
+    if (st.st_size && info
+        && (!g_str_equal (info->format, "qcow2")
+            || info->virtual_size != (guint64) json_get_int (action->args, "size", 0)))
         return TRUE;
-    return unlink (path) == 0 || errno == ENOENT || error_set_errno (error, errno, _("cannot remove '%s'"), path);
+    return unlink (path) == 0 || errno == ENOENT
+           || error_set_errno (error, errno, _("cannot remove '%s'"), path);
 }
 
 static gboolean verb_file_foreign (Run *run, const Action *action, GError **error)
 {
     const char *path = json_get_string (action->args, "path");
+    LvGuest *guest = run->data;
     JsonArray *own = json_get_array (action->args, "own");
     struct stat st, other;
-    for (guint i = 0; stat (path, &st) == 0 && own && i < json_array_get_length (own); i++) {
+
+    if (stat (path, &st) != 0)
+        return error_set_errno (error, errno, _("cannot use '%s'"), path);
+    for (guint i = 0; own && i < json_array_get_length (own); i++) {
         const char *name = json_get_string_element (own, i);
-        if (!name || stat (name, &other) != 0)
-            continue;
-        if (S_ISBLK (st.st_mode) ? S_ISBLK (other.st_mode) && st.st_rdev == other.st_rdev : st.st_dev == other.st_dev && st.st_ino == other.st_ino)
-            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("'%s' is in use by the guest itself: it is another name of '%s'; name another file"), path, name);
+        if (name && stat (name, &other) == 0 && place_overlaps (&st, &other))
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                              _("'%s' is in use by the guest itself: it is another name of '%s'; "
+                                 "name another file"),
+                              path, name);
     }
-    return TRUE;
+    return lv_publish_images (guest->lv, error)
+           && claims_allow (guest->lv->state_dir, path, &st, error);
 }
 
 static gboolean verb_image_check (Run *run, const Action *action, GError **error)
 {
-    const char *path = json_get_string (action->args, "path"), *format = json_get_string (action->args, "format");
+    const char *path = json_get_string (action->args, "path"),
+               *format = json_get_string (action->args, "format");
     guint64 wanted = json_get_int (action->args, "size", 0);
     gboolean at_least = json_get_bool (action->args, "at-least", FALSE);
     g_autoptr (ImageInfo) info = image_probe (path, format, error);
@@ -448,26 +526,48 @@ static gboolean verb_image_check (Run *run, const Action *action, GError **error
         return FALSE;
     if (info->virtual_size == wanted || (at_least && info->virtual_size > wanted))
         return TRUE;
-    return error_set (error, BAK_ERROR_INVALID_ARGUMENT, at_least
-                      ? _("target '%s' is too small: it has %" G_GUINT64_FORMAT " bytes, the disk %" G_GUINT64_FORMAT)
-                      : _("target '%s' has another size than the disk: %" G_GUINT64_FORMAT " bytes, not %" G_GUINT64_FORMAT), path, info->virtual_size, wanted);
+    return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                      at_least ? _("target '%s' is too small: it has %" G_GUINT64_FORMAT
+                                    " bytes, the disk %" G_GUINT64_FORMAT)
+                               : _("target '%s' has another size than the disk: %" G_GUINT64_FORMAT
+                                    " bytes, not %" G_GUINT64_FORMAT),
+                      path, info->virtual_size, wanted);
 }
 
-/* libvirt changes owners when its configuration says so, and gives back what it found; where it does not, QEMU still has to write. */
+/* libvirt changes owners when its configuration says so, and gives back what it found; where it
+ * does not, QEMU still has to write. */
 static gboolean verb_file_give (Run *run, const Action *action, GError **error)
 {
     const char *path = json_get_string (action->args, "path");
-    gint64 uid = json_get_int (action->args, "uid", -1), gid = json_get_int (action->args, "gid", -1);
+    gint64 uid = json_get_int (action->args, "uid", -1),
+           gid = json_get_int (action->args, "gid", -1);
     struct stat st;
-    if (uid < 0 || geteuid () != 0 || lstat (path, &st) != 0 || (st.st_uid == uid && st.st_gid == gid))
+    if (uid < 0 || geteuid () != 0 || lstat (path, &st) != 0
+        || (st.st_uid == uid && st.st_gid == gid))
         return TRUE;
-    return lchown (path, uid, gid) == 0 || error_set_errno (error, errno, _("cannot give '%s' to user %d"), path, (int) uid);
+    return lchown (path, uid, gid) == 0
+           || error_set_errno (error, errno, _("cannot give '%s' to user %d"), path, (int) uid);
 }
 
 static gboolean verb_file_take (Run *run, const Action *action, GError **error)
 {
     const char *path = json_get_string (action->args, "path");
-    return geteuid () != 0 || lchown (path, geteuid (), getegid ()) == 0 || error_set_errno (error, errno, _("cannot take '%s' back"), path);
+    return geteuid () != 0 || lchown (path, geteuid (), getegid ()) == 0
+           || error_set_errno (error, errno, _("cannot take '%s' back"), path);
+}
+
+/* libvirt and QEMU open by the name and write at once: what they have opened cannot be looked at
+ * before that. */
+static gboolean verb_way_check (Run *run G_GNUC_UNUSED, const Action *action, GError **error)
+{
+    const char *path = json_get_string (action->args, "path");
+    g_autofree char *dir = way_others_change (path, json_get_int (action->args, "uid", -1));
+    return !dir
+           || error_set (error, BAK_ERROR_ACCESS_DENIED,
+                         _("'%s': other users can put another file in its place while libvirt "
+                            "opens it, as they may change the directory '%s'; name one that only "
+                            "root and QEMU's user may write to (chown root, chmod go-w)"),
+                         path, dir);
 }
 
 static gboolean verb_wait_released (Run *run, const Action *action, GError **error)
@@ -476,21 +576,40 @@ static gboolean verb_wait_released (Run *run, const Action *action, GError **err
     gint64 deadline = g_get_monotonic_time () + RELEASE_TIMEOUT_MS * 1000LL;
     struct stat st;
     if (stat (path, &st) != 0)
-        return TRUE;            /* what is done next says so */
+        return TRUE; /* what is done next says so */
     while (S_ISREG (st.st_mode) && run_file_in_use (path)) {
         if (g_get_monotonic_time () > deadline)
-            return error_set (error, BAK_ERROR_TIMEOUT, _("QEMU does not let go of target '%s'"), path);
-        g_usleep (LOOK_MS * 1000);      /* a lock that goes has no event */
+            return error_set (error, BAK_ERROR_TIMEOUT, _("QEMU does not let go of target '%s'"),
+                              path);
+        g_usleep (LOOK_MS * 1000); /* a lock that goes has no event */
     }
     return TRUE;
 }
 
-const RunVerb lv_verbs[] = {
-    { "virDomainBackupBegin", verb_begin }, { "virDomainAbortJob", verb_abort },
-    { "virDomainCheckpointCreateXML", verb_checkpoint_create }, { "virDomainCheckpointDelete", verb_checkpoint_delete },
-    { "virDomainFSFreeze", verb_freeze }, { "virDomainFSThaw", verb_thaw },
-    { "virDomainBlockJobSetSpeed", verb_limit }, { "virDomainSetBlockThreshold", verb_threshold },
-    { "path-free", verb_path_free }, { "scratch-remove", verb_scratch_remove }, { "file-foreign", verb_file_foreign }, { "image-check", verb_image_check }, { "file-give", verb_file_give }, { "file-take", verb_file_take },
+static const RunVerb lv_verbs[] = {
+    { "virDomainBackupBegin", verb_begin },
+    { "virDomainAbortJob", verb_abort },
+    { "virDomainCheckpointCreateXML", verb_checkpoint_create },
+    { "virDomainCheckpointDelete", verb_checkpoint_delete },
+    { "virDomainFSFreeze", verb_freeze },
+    { "virDomainFSThaw", verb_thaw },
+    { "virDomainBlockJobSetSpeed", verb_limit },
+    { "virDomainSetBlockThreshold", verb_threshold },
+    { "way-check", verb_way_check, .look = verb_way_check },
+    { "path-free", verb_path_free, .look = verb_path_free },
+    { "scratch-remove", verb_scratch_remove },
+    { "file-foreign", verb_file_foreign, .look = verb_file_foreign },
+    { "image-check", verb_image_check, .look = verb_image_check },
+    { "file-give", verb_file_give },
+    { "file-take", verb_file_take },
     { "wait-released", verb_wait_released },
-    { NULL, NULL },
+    { NULL },
 };
+
+static gboolean may_write (Run *run, const char *path, const struct stat *st, GError **error)
+{
+    const LvGuest *guest = run->data;
+    return !guest->lv->local || claims_allow (guest->lv->state_dir, path, st, error);
+}
+
+const RunOps lv_run_ops = { .verbs = lv_verbs, .may_write = may_write };

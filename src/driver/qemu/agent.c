@@ -1,5 +1,6 @@
-/* The guest agent. What it says comes from inside the guest: replies are small or refused, and every exchange begins with
- * a delimited sync, so that a late reply to an earlier command cannot be taken for this one's. */
+/* The guest agent. What it says comes from inside the guest: replies are small or refused, and
+ * every exchange begins with a delimited sync, so that a late reply to an earlier command cannot be
+ * taken for this one's. */
 #include <string.h>
 #include <gio/gio.h>
 #include <glib/gi18n-lib.h>
@@ -9,11 +10,18 @@
 #include "util/json.h"
 
 #define MAY_BE_FROZEN _("the guest's file systems may still be frozen")
-enum { SYNC_TIMEOUT_MS = 5000, COMMAND_TIMEOUT_MS = 10000, FREEZE_TIMEOUT_MS = 60000, MAX_THAWS = 16, MAX_REPLY = 256 * 1024, DELIMITER = 0xff };
+enum {
+    SYNC_TIMEOUT_MS = 5000,
+    COMMAND_TIMEOUT_MS = 10000,
+    FREEZE_TIMEOUT_MS = 60000,
+    MAX_THAWS = 16,
+    MAX_REPLY = 256 * 1024,
+    DELIMITER = 0xff
+};
 
 struct _Agent {
     char *address, *label;
-    GSocket *socket;            /* NULL: lost */
+    GSocket *socket; /* NULL: lost */
     guint8 in[4096];
     gsize in_pos, in_length;
     QmpSplit split;
@@ -41,7 +49,8 @@ static gboolean wait_for (Agent *agent, GIOCondition condition, gint64 deadline,
         return TRUE;
     if (left > 0 && !g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
         return lost (agent, error, failure->message);
-    return error_set (error, BAK_ERROR_TIMEOUT, _("guest agent '%s': does not answer in time"), agent->label);
+    return error_set (error, BAK_ERROR_TIMEOUT, _("guest agent '%s': does not answer in time"),
+                      agent->label);
 }
 
 static gboolean send_all (Agent *agent, const char *text, gint64 deadline, GError **error)
@@ -64,22 +73,25 @@ static gboolean fill (Agent *agent, gint64 deadline, GError **error)
 {
     while (agent->in_pos == agent->in_length) {
         g_autoptr (GError) failure = NULL;
-        gssize n = g_socket_receive (agent->socket, (char *) agent->in, sizeof agent->in, NULL, &failure);
+        gssize n =
+            g_socket_receive (agent->socket, (char *) agent->in, sizeof agent->in, NULL, &failure);
         agent->in_pos = 0;
         agent->in_length = MAX (n, 0);
         if (n == 0 || (n < 0 && !g_error_matches (failure, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK)))
             return lost (agent, error, n == 0 ? _("connection closed") : failure->message);
         if (n < 0 && !wait_for (agent, G_IO_IN, deadline, error))
             return FALSE;
-        if (g_get_monotonic_time () > deadline)        /* one that talks without end does not answer either */
-            return error_set (error, BAK_ERROR_TIMEOUT, _("guest agent '%s': does not answer in time"), agent->label);
+        /* one that talks without end does not answer either */
+        if (g_get_monotonic_time () > deadline)
+            return error_set (error, BAK_ERROR_TIMEOUT,
+                              _("guest agent '%s': does not answer in time"), agent->label);
     }
     return TRUE;
 }
 
 static void start_object (Agent *agent)
 {
-    agent->split = (QmpSplit) { 0 };
+    agent->split = (QmpSplit){ 0 };
     g_byte_array_set_size (agent->message, 0);
 }
 
@@ -91,7 +103,8 @@ static JsonNode *read_object (Agent *agent, gint64 deadline, GError **error)
         if (!fill (agent, deadline, error))
             return NULL;
         gsize start = 0, end = 0;
-        QmpSplitResult result = qmp_split_feed (&agent->split, agent->in + agent->in_pos, agent->in_length - agent->in_pos, &start, &end);
+        QmpSplitResult result = qmp_split_feed (&agent->split, agent->in + agent->in_pos,
+                                                agent->in_length - agent->in_pos, &start, &end);
         g_byte_array_append (agent->message, agent->in + agent->in_pos + start, end - start);
         agent->in_pos += end;
         if (result == QMP_SPLIT_MORE && agent->message->len <= MAX_REPLY)
@@ -129,7 +142,8 @@ static gboolean skip_to_delimiter (Agent *agent, gint64 deadline, GError **error
     }
 }
 
-/* Throws away whatever an earlier client or command left, up to the echo of a number nobody else can have sent. */
+/* Throws away whatever an earlier client or command left, up to the echo of a number nobody else
+ * can have sent. */
 static gboolean sync_agent (Agent *agent, gint64 deadline, GError **error)
 {
     gint64 id = (gint64) g_random_int () << 31 | (g_random_int () >> 1);
@@ -148,7 +162,8 @@ static gboolean sync_agent (Agent *agent, gint64 deadline, GError **error)
             g_propagate_error (error, g_steal_pointer (&failure));
             return FALSE;
         }
-        if (root && JSON_NODE_HOLDS_OBJECT (root) && json_get_int (json_node_get_object (root), "return", -1) == id)
+        if (root && JSON_NODE_HOLDS_OBJECT (root)
+            && json_get_int (json_node_get_object (root), "return", -1) == id)
             return TRUE;
     }
 }
@@ -167,7 +182,9 @@ static gboolean sync_or_explain (Agent *agent, gint64 deadline, GError **error)
         return FALSE;
     }
     return error_set (error, BAK_ERROR_CONNECTION,
-        _("guest agent '%s': does not answer: it is not running in the guest, hangs, or another client holds its socket"), agent->label);
+                      _("guest agent '%s': does not answer: it is not running in the guest, "
+                         "hangs, or another client holds its socket"),
+                      agent->label);
 }
 
 static gboolean agent_refused (Agent *agent, JsonObject *object, const char *name, GError **error)
@@ -175,11 +192,13 @@ static gboolean agent_refused (Agent *agent, JsonObject *object, const char *nam
     JsonObject *details = json_get_object (object, "error");
     g_autofree char *class = text_sanitize (json_get_string (details, "class"), 64);
     g_autofree char *desc = text_sanitize (json_get_string (details, "desc"), 1024);
-    return error_set (error, BAK_ERROR_AGENT, _("guest agent '%s': %s: %s: %s"), agent->label, name, class, desc);
+    return error_set (error, BAK_ERROR_AGENT, _("guest agent '%s': %s: %s: %s"), agent->label,
+                      name, class, desc);
 }
 
 /* One synced exchange; the whole reply. args are consumed. */
-static JsonNode *exchange (Agent *agent, const char *name, JsonObject *args, gint64 deadline, GError **error)
+static JsonNode *exchange (Agent *agent, const char *name, JsonObject *args, gint64 deadline,
+                           GError **error)
 {
     g_autofree char *text = command_text (name, args);
     g_autoptr (GError) failure = NULL;
@@ -197,23 +216,28 @@ static JsonNode *exchange (Agent *agent, const char *name, JsonObject *args, gin
     if (object && json_object_has_member (object, "error"))
         agent_refused (agent, object, name, error);
     else
-        error_set (error, BAK_ERROR_AGENT, _("guest agent '%s': %s: its reply is none"), agent->label, name);
+        error_set (error, BAK_ERROR_AGENT, _("guest agent '%s': %s: its reply is none"),
+                   agent->label, name);
     return NULL;
 }
 
-static gboolean exchange_count (Agent *agent, const char *name, JsonObject *args, gint64 deadline, int *ret_count, GError **error)
+static gboolean exchange_count (Agent *agent, const char *name, JsonObject *args, gint64 deadline,
+                                int *ret_count, GError **error)
 {
     g_autoptr (JsonNode) root = exchange (agent, name, args, deadline, error);
     if (!root)
         return FALSE;
     gint64 count = json_get_int (json_node_get_object (root), "return", -1);
     if (count < 0 || count > G_MAXINT)
-        return error_set (error, BAK_ERROR_AGENT, _("guest agent '%s': %s: its reply is not a number"), agent->label, name);
+        return error_set (error, BAK_ERROR_AGENT,
+                          _("guest agent '%s': %s: its reply is not a number"), agent->label,
+                          name);
     *ret_count = count;
     return TRUE;
 }
 
-static gboolean exchange_status (Agent *agent, gint64 deadline, gboolean *ret_frozen, GError **error)
+static gboolean exchange_status (Agent *agent, gint64 deadline, gboolean *ret_frozen,
+                                 GError **error)
 {
     const char *name = "guest-fsfreeze-status";
     g_autoptr (JsonNode) root = exchange (agent, name, NULL, deadline, error);
@@ -221,7 +245,9 @@ static gboolean exchange_status (Agent *agent, gint64 deadline, gboolean *ret_fr
     if (!root)
         return FALSE;
     if (g_strcmp0 (status, "frozen") != 0 && g_strcmp0 (status, "thawed") != 0)
-        return error_set (error, BAK_ERROR_AGENT, _("guest agent '%s': %s: its reply is neither frozen nor thawed"), agent->label, name);
+        return error_set (error, BAK_ERROR_AGENT,
+                          _("guest agent '%s': %s: its reply is neither frozen nor thawed"),
+                          agent->label, name);
     *ret_frozen = *status == 'f';
     return TRUE;
 }
@@ -248,7 +274,9 @@ Agent *agent_connect (const char *address, guint timeout_ms, GError **error)
     agent->address = g_strdup (address);
     agent->label = text_sanitize (address, 0);
     agent->message = g_byte_array_new ();
-    return reach (agent, deadline, error) && sync_or_explain (agent, deadline, error) ? g_steal_pointer (&agent) : NULL;
+    return reach (agent, deadline, error) && sync_or_explain (agent, deadline, error)
+               ? g_steal_pointer (&agent)
+               : NULL;
 }
 
 void agent_close (Agent *agent)
@@ -271,22 +299,26 @@ static gboolean thaw_once (Agent *agent, gint64 deadline, int *ret_count, GError
     g_autoptr (GError) failure = NULL;
     if (exchange_count (agent, "guest-fsfreeze-thaw", NULL, deadline, ret_count, &failure))
         return TRUE;
-    if (g_error_matches (failure, BAK_ERROR, BAK_ERROR_AGENT) && exchange_status (agent, deadline, &frozen, NULL) && !frozen)
+    if (g_error_matches (failure, BAK_ERROR, BAK_ERROR_AGENT)
+        && exchange_status (agent, deadline, &frozen, NULL) && !frozen)
         return TRUE;
     g_propagate_error (error, g_steal_pointer (&failure));
     return FALSE;
 }
 
-/* Until the guest is known to be thawed or the deadline passes. A thaw whose reply got lost is repeated, and then counts 0
- * file systems: callers who compare the counts see that consistency is not proved. */
+/* Until the guest is known to be thawed or the deadline passes. A thaw whose reply got lost is
+ * repeated, and then counts 0 file systems: callers who compare the counts see that consistency is
+ * not proved. */
 gboolean agent_thaw (Agent *agent, guint timeout_ms, int *ret_count, GError **error)
 {
     gint64 deadline = deadline_in (timeout_ms, COMMAND_TIMEOUT_MS);
     g_autoptr (GError) first = NULL;
     gboolean refused = FALSE;
-    for (guint i = 0; i < MAX_THAWS && !refused && (i == 0 || g_get_monotonic_time () < deadline); i++) {
+    for (guint i = 0; i < MAX_THAWS && !refused && (i == 0 || g_get_monotonic_time () < deadline);
+         i++) {
         g_autoptr (GError) failure = NULL;
-        gint64 now = g_get_monotonic_time (), attempt = now + (deadline - now) * 2 / 3;      /* leaves time to ask again */
+        /* leaves time to ask again */
+        gint64 now = g_get_monotonic_time (), attempt = now + (deadline - now) * 2 / 3;
         int count = 0;
         if (!agent->socket && !reach (agent, deadline, &failure)) {
             g_propagate_error (first ? NULL : &first, g_steal_pointer (&failure));
@@ -297,15 +329,17 @@ gboolean agent_thaw (Agent *agent, guint timeout_ms, int *ret_count, GError **er
                 *ret_count = count;
             return TRUE;
         }
-        refused = g_error_matches (failure, BAK_ERROR, BAK_ERROR_AGENT);        /* asking again would not change its mind */
+        /* asking again would not change its mind */
+        refused = g_error_matches (failure, BAK_ERROR, BAK_ERROR_AGENT);
         g_propagate_error (first ? NULL : &first, g_steal_pointer (&failure));
     }
     g_propagate_error (error, g_steal_pointer (&first));
     return error_note (error, MAY_BE_FROZEN);
 }
 
-/* A freeze that failed may have left some frozen; one that hangs may still freeze them. The agent reads its commands one after
- * another, so a thaw that is on its way when the freeze ends is the next thing it does, even if we are gone by then. */
+/* A freeze that failed may have left some frozen; one that hangs may still freeze them. The agent
+ * reads its commands one after another, so a thaw that is on its way when the freeze ends is the
+ * next thing it does, even if we are gone by then. */
 static gboolean undo_freeze (Agent *agent)
 {
     int count;
@@ -320,7 +354,8 @@ static gboolean undo_freeze (Agent *agent)
     return FALSE;
 }
 
-gboolean agent_freeze (Agent *agent, const char *const *mountpoints, guint timeout_ms, int *ret_count, GError **error)
+gboolean agent_freeze (Agent *agent, const char *const *mountpoints, guint timeout_ms,
+                       int *ret_count, GError **error)
 {
     JsonObject *args = NULL;
     if (mountpoints) {
@@ -332,13 +367,15 @@ gboolean agent_freeze (Agent *agent, const char *const *mountpoints, guint timeo
     }
     g_autoptr (GError) failure = NULL;
     gint64 deadline = deadline_in (timeout_ms, FREEZE_TIMEOUT_MS);
-    /* Whether it answers at all is found out first: then nothing is frozen that would have to be thawed. */
+    /* Whether it answers at all is found out first: then nothing is frozen that would have to be
+     * thawed. */
     if (!sync_or_explain (agent, deadline, error)) {
         g_clear_pointer (&args, json_object_unref);
         return FALSE;
     }
     int count = 0;
-    if (exchange_count (agent, mountpoints ? "guest-fsfreeze-freeze-list" : "guest-fsfreeze-freeze", args, deadline, &count, &failure)) {
+    if (exchange_count (agent, mountpoints ? "guest-fsfreeze-freeze-list" : "guest-fsfreeze-freeze",
+                        args, deadline, &count, &failure)) {
         *ret_count = count;
         return TRUE;
     }

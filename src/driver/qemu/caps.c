@@ -1,15 +1,24 @@
-/* What a QEMU can do, read off query-qmp-schema: one row a feature. Versions count for two bugs only that no schema shows. */
+/* What a QEMU can do, read off query-qmp-schema: one row a feature. Versions count for
+ * bugs only that no schema shows. */
 #include <string.h>
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/graph.h"
 #include "driver/qemu/qmp.h"
 #include "util/json.h"
 
-/* how: COMMAND[/STEP]..., each step leads to a type. From an object NAME goes to the member's type and TAG=VALUE to the members
- * of that variant; from an enumeration =VALUE asks for a value; arrays and alternates are looked through; ?NAME is taken where
- * it is there (blockdev-add wrapped its arguments into "options" up to 2.8). */
-static const struct { const char *field; gsize offset; const char *how; } rows[] = {
-#define ROW(field, how) { #field, G_STRUCT_OFFSET (Caps, field), how }
+/* how: COMMAND[/STEP]..., each step leads to a type. From an object NAME goes to the member's type
+ * and TAG=VALUE to the members of that variant; from an enumeration =VALUE asks for a value; arrays
+ * and alternates are looked through; ?NAME is taken where it is there (blockdev-add wrapped its
+ * arguments into "options" up to 2.8). */
+static const struct {
+    const char *field;
+    gsize offset;
+    const char *how;
+} rows[] = {
+#define ROW(field, how)                                                                            \
+    {                                                                                              \
+#field, G_STRUCT_OFFSET(Caps, field), how                                                  \
+    }
     ROW (blockdev_add_flat, "blockdev-add/driver"),
     ROW (blockdev_del, "blockdev-del"),
     ROW (blockdev_create, "blockdev-create"),
@@ -34,6 +43,7 @@ static const struct { const char *field; gsize offset; const char *how; } rows[]
     ROW (nbd_reconnect_delay, "blockdev-add/driver=nbd/reconnect-delay"),
     ROW (nbd_server_max_connections, "nbd-server-start/max-connections"),
     ROW (export_add, "block-export-add"),
+    ROW (getfd, "getfd"),
     ROW (export_bitmap_node, "block-export-add/type=nbd/bitmaps/node"),
     ROW (nbd_server_add, "nbd-server-add"),
     ROW (bitmap_merge, "block-dirty-bitmap-merge"),
@@ -43,6 +53,7 @@ static const struct { const char *field; gsize offset; const char *how; } rows[]
     ROW (qom, "qom-set"),
     ROW (transaction, "transaction"),
     ROW (qcow2_zstd, "blockdev-create/options/driver=qcow2/compression-type/=zstd"),
+    ROW (qcow2_extended_l2, "blockdev-create/options/driver=qcow2/extended-l2"),
     ROW (raw_size, "blockdev-add/?options/driver=raw/size"),
     ROW (named_nodes_flat, "query-named-block-nodes/flat"),
     ROW (block_flat, "query-block/flat"),
@@ -52,6 +63,7 @@ static const struct { const char *field; gsize offset; const char *how; } rows[]
     ROW (storage_daemon, NULL),
     ROW (snapshot_access_exact, NULL),
     ROW (iothread_nbd_safe, NULL),
+    ROW (iothread_view_safe, NULL),
     ROW (concluded_backup_safe, NULL),
     ROW (copies_wait, NULL),
 #undef ROW
@@ -66,7 +78,8 @@ static gboolean *caps_flag (const Caps *caps, guint row)
 
 /* ---- walking the schema; entities: name -> JsonObject ---- */
 
-static JsonObject *find_named (JsonObject *object, const char *list, const char *key, const char *name)
+static JsonObject *find_named (JsonObject *object, const char *list, const char *key,
+                               const char *name)
 {
     JsonArray *array = json_get_array (object, list);
     for (guint i = 0; array && i < json_array_get_length (array); i++) {
@@ -98,7 +111,7 @@ static gboolean enum_has (JsonObject *type, const char *value)
 {
     if (!is_meta (type, "enum"))
         return FALSE;
-    if (find_named (type, "members", "name", value))            /* 6.2 on */
+    if (find_named (type, "members", "name", value)) /* 6.2 on */
         return TRUE;
     JsonArray *values = json_get_array (type, "values");
     for (guint i = 0; values && i < json_array_get_length (values); i++)
@@ -134,7 +147,9 @@ static gboolean walk (GHashTable *entities, JsonObject *type, char **steps, guin
         JsonArray *members = json_get_array (type, "members");
         for (guint i = 0; members && i < json_array_get_length (members); i++) {
             JsonObject *member = json_get_element (members, i);
-            if (member && walk (entities, entity (entities, json_get_string (member, "type")), steps, depth + 1))
+            if (member
+                && walk (entities, entity (entities, json_get_string (member, "type")), steps,
+                         depth + 1))
                 return TRUE;
         }
         return FALSE;
@@ -152,7 +167,9 @@ static gboolean has_feature (GHashTable *entities, const char *how)
     JsonObject *command = entity (entities, steps[0]);
     if (!is_meta (command, "command"))
         return FALSE;
-    return !steps[1] || walk (entities, entity (entities, json_get_string (command, "arg-type")), steps + 1, 0);
+    return !steps[1]
+           || walk (entities, entity (entities, json_get_string (command, "arg-type")), steps + 1,
+                    0);
 }
 
 static GHashTable *index_schema (JsonNode *schema, GError **error)
@@ -174,11 +191,13 @@ static GHashTable *index_schema (JsonNode *schema, GError **error)
 
 /* ---- putting it together ---- */
 
-/* A name that QEMU's own grammar allows for commands and drivers; anything else is not worth knowing. */
+/* A name that QEMU's own grammar allows for commands and drivers; anything else is not worth
+ * knowing. */
 static void add_name (GHashTable *set, const char *name)
 {
     if (name && *name && strlen (name) <= 64
-        && strspn (name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == strlen (name))
+        && strspn (name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+               == strlen (name))
         g_hash_table_add (set, g_strdup (name));
 }
 
@@ -192,7 +211,8 @@ static void add_commands (Caps *caps, GHashTable *entities, JsonNode *commands)
             if (is_meta (object, "command"))
                 add_name (caps->commands, name);
     }
-    JsonArray *array = commands && JSON_NODE_HOLDS_ARRAY (commands) ? json_node_get_array (commands) : NULL;
+    JsonArray *array =
+        commands && JSON_NODE_HOLDS_ARRAY (commands) ? json_node_get_array (commands) : NULL;
     for (guint i = 0; array && i < json_array_get_length (array); i++)
         add_name (caps->commands, json_get_string (json_get_element (array, i), "name"));
 }
@@ -211,16 +231,18 @@ static void add_drivers (Caps *caps, GHashTable *entities)
         add_name (caps->drivers, json_get_string_element (values, i));
 }
 
-/* The two bugs that only the version tells: qemu.md has the measurements behind both. */
+/* The bugs that only the version tells. */
 static void add_version_gates (Caps *caps)
 {
     caps->snapshot_access_exact = caps->snapshot_access && caps->version >= 8000000;
     caps->iothread_nbd_safe = caps->version / 1000 != 7002;
+    caps->iothread_view_safe = caps->version >= 9000000; /* which has no context lock any more */
     caps->concluded_backup_safe = caps->version < 4002000 || caps->version >= 6000000;
     caps->copies_wait = caps->backup_auto_dismiss && caps->concluded_backup_safe;
 }
 
-Caps *caps_from_answers (JsonNode *schema, JsonNode *commands, guint version, const char *version_text, GError **error)
+Caps *caps_from_answers (JsonNode *schema, JsonNode *commands, guint version,
+                         const char *version_text, GError **error)
 {
     g_autoptr (GHashTable) entities = schema ? index_schema (schema, error) : NULL;
     if (schema && !entities)
@@ -240,17 +262,19 @@ Caps *caps_from_answers (JsonNode *schema, JsonNode *commands, guint version, co
         add_drivers (caps, entities);
     for (guint i = 0; i < G_N_ELEMENTS (rows); i++)
         if (rows[i].how)
-            *caps_flag (caps, i) = entities ? has_feature (entities, rows[i].how)
-                : !strchr (rows[i].how, '/') && caps_has_command (caps, rows[i].how);
+            *caps_flag (caps, i) =
+                entities ? has_feature (entities, rows[i].how)
+                         : !strchr (rows[i].how, '/') && caps_has_command (caps, rows[i].how);
     caps->storage_daemon = !caps_has_command (caps, "query-status");
     add_version_gates (caps);
     return caps;
 }
 
-/* ---- asking a QEMU, and remembering what it said: the schema takes it tens of milliseconds ---- */
+/* ---- asking a QEMU, and remembering what it said: the schema takes it tens of milliseconds ----
+ */
 
 static GMutex known_lock;
-static GHashTable *known;       /* key -> Caps */
+static GHashTable *known; /* key -> Caps */
 enum { MAX_KNOWN = 1024 };
 
 static Caps *caps_ref (Caps *caps)
@@ -272,25 +296,29 @@ static gboolean same_set (GHashTable *one, GHashTable *other)
 
 static gboolean same_caps (const Caps *one, const Caps *other)
 {
-    gboolean same = one->version == other->version && g_strcmp0 (one->version_text, other->version_text) == 0;
+    gboolean same =
+        one->version == other->version && g_strcmp0 (one->version_text, other->version_text) == 0;
     for (guint i = 0; same && i < G_N_ELEMENTS (rows); i++)
         same = *caps_flag (one, i) == *caps_flag (other, i);
-    return same && same_set (one->commands, other->commands) && same_set (one->drivers, other->drivers);
+    return same && same_set (one->commands, other->commands)
+           && same_set (one->drivers, other->drivers);
 }
 
-/* What stays the same only as long as the same process answers at this address: its start time. NULL: not to be known. */
+/* What stays the same only as long as the same process answers at this address: its start time.
+ * NULL: not to be known. */
 static char *process_key (Qmp *qmp, const char *version_text)
 {
     g_autofree char *path = g_strdup_printf ("/proc/%d/stat", qmp_get_peer_pid (qmp));
     g_autofree char *stat = NULL;
     if (qmp_get_peer_pid (qmp) <= 0 || !g_file_get_contents (path, &stat, NULL, NULL))
         return NULL;
-    const char *after = strrchr (stat, ')');        /* the command's name may hold anything */
+    const char *after = strrchr (stat, ')'); /* the command's name may hold anything */
     g_auto (GStrv) fields = g_strsplit (after ? after : "", " ", 22);
-    enum { START_TIME = 20 };                       /* the 22nd field of all, the name being the 2nd */
+    enum { START_TIME = 20 }; /* the 22nd field of all, the name being the 2nd */
     if (g_strv_length (fields) <= START_TIME)
         return NULL;
-    return g_strdup_printf ("%d %s %s %s", qmp_get_peer_pid (qmp), fields[START_TIME], version_text, qmp_get_address (qmp));
+    return g_strdup_printf ("%d %s %s %s", qmp_get_peer_pid (qmp), fields[START_TIME], version_text,
+                            qmp_get_address (qmp));
 }
 
 static Caps *recall (const char *key)
@@ -303,7 +331,8 @@ static Caps *recall (const char *key)
     return caps;
 }
 
-/* Takes caps and returns what is to be used in its place: many guests have the same QEMU, and one description of it. */
+/* Takes caps and returns what is to be used in its place: many guests have the same QEMU, and one
+ * description of it. */
 static Caps *remember (char *key, Caps *caps)
 {
     GHashTableIter iter;

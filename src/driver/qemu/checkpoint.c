@@ -1,9 +1,12 @@
-/* Checkpoints: points in time whose bitmaps say what has changed since. Every bitmap records on its own, so that removing
- * one never takes anything from another; a backup reads a merged copy and consumes nothing. */
+/* Checkpoints: points in time whose bitmaps say what has changed since. Every bitmap records on its
+ * own, so that removing one never takes anything from another; a backup reads a merged copy and
+ * consumes nothing. */
 #include <glib/gi18n-lib.h>
-#include "driver/qemu/build.h"
+#include "driver/qemu/verbs.h"
+#include "job/build.h"
+#include "job/chain.h"
 #include "driver/qemu/checkpoint.h"
-#include "driver/qemu/image.h"
+#include "job/image.h"
 #include "driver/qemu/job.h"
 #include "util/json.h"
 
@@ -28,7 +31,9 @@ const Checkpoint *checkpoint_find (GPtrArray *all, const char *name)
 static CheckpointDisk *recorded_disk (const Graph *graph, JsonObject *from, const char *bitmap_name)
 {
     CheckpointDisk *disk = checkpoint_disk_new (json_get_string (from, "disk"));
-    const GraphNode *node = graph && json_get_string (from, "node") ? graph_node (graph, json_get_string (from, "node")) : NULL;
+    const GraphNode *node = graph && json_get_string (from, "node")
+                                ? graph_node (graph, json_get_string (from, "node"))
+                                : NULL;
     const GraphBitmap *bitmap = node ? graph_bitmap (node, bitmap_name) : NULL;
     disk->node = g_strdup (json_get_string (from, "node"));
     disk->file = g_strdup (json_get_string (from, "file"));
@@ -36,15 +41,21 @@ static CheckpointDisk *recorded_disk (const Graph *graph, JsonObject *from, cons
     disk->persistent = json_get_bool (from, "persistent", TRUE);
     disk->size = json_get_int (from, "size", 0);
     disk->granularity = bitmap ? bitmap->granularity : 0;
+    disk->seal = g_strdup (json_get_string (from, "seal"));
+    disk->guarded = json_get_bool (from, "guarded", FALSE);
+    disk->layers = node ? chain_seal_below (plan_file_below (graph, node)) : NULL;
+    disk->data = node ? chain_data_id (plan_data_file (graph, node)) : NULL;
     return disk;
 }
 
-static Checkpoint *from_plan (Guest *guest, const Plan *plan, const Graph *graph, gint64 created, const char *job)
+static Checkpoint *from_plan (Guest *guest, const Plan *plan, const Graph *graph, gint64 created,
+                              const char *job)
 {
     g_autoptr (GPtrArray) all = checkpoint_load_all (guest->dir, NULL);
     Checkpoint *checkpoint = checkpoint_new (plan->checkpoint);
 
-    checkpoint->parent = all->len ? g_strdup (((Checkpoint *) all->pdata[all->len - 1])->name) : NULL;
+    checkpoint->parent =
+        all->len ? g_strdup (((Checkpoint *) all->pdata[all->len - 1])->name) : NULL;
     checkpoint->description = g_strdup (plan->checkpoint_description);
     checkpoint->series = g_strdup (plan->series);
     checkpoint->created = created;
@@ -56,35 +67,47 @@ static Checkpoint *from_plan (Guest *guest, const Plan *plan, const Graph *graph
         if (!disk || !json_get_string (disk, "disk"))
             continue;
         g_ptr_array_add (checkpoint->disks, recorded_disk (graph, disk, plan->checkpoint));
-        checkpoint_disk_set_backup (checkpoint->disks->pdata[checkpoint->disks->len - 1], plan_target_of (plan, json_get_string (disk, "disk")));
+        checkpoint_disk_set_backup (checkpoint->disks->pdata[checkpoint->disks->len - 1],
+                                    plan_target_of (plan, json_get_string (disk, "disk")));
     }
     return checkpoint;
 }
 
-gboolean checkpoint_record (Guest *guest, const Plan *plan, gint64 created, const char *job, GError **error)
+gboolean checkpoint_record (Guest *guest, const Plan *plan, gint64 created, const char *job,
+                            GError **error)
 {
-    g_autoptr (Graph) graph = guest_monitor_alive (guest, NULL) ? guest_graph (guest, GRAPH_DISKS, NULL) : NULL;
+    g_autoptr (Graph) graph =
+        guest_monitor_alive (guest, NULL) ? guest_graph (guest, GRAPH_DISKS, NULL) : NULL;
     g_autoptr (Checkpoint) checkpoint = from_plan (guest, plan, graph, created, job);
-    return checkpoint_save (guest->dir, checkpoint, error) || error_note (error, _("checkpoint '%s'"), plan->checkpoint);
+    if (!plan_seal_backups (plan, checkpoint, error))
+        return error_note (error, _("checkpoint '%s'"), plan->checkpoint);
+    return checkpoint_save (guest->dir, checkpoint, error)
+           || error_note (error, _("checkpoint '%s'"), plan->checkpoint);
 }
 
 Checkpoint *checkpoint_provisional (Guest *guest)
 {
-    g_autoptr (JournalState) state = journal_exists (guest->dir) ? journal_read (guest->dir, NULL) : NULL;
+    g_autoptr (JournalState) state =
+        journal_exists (guest->dir) ? journal_read (guest->dir, NULL) : NULL;
     const Plan *plan = state ? state->plan : NULL;
     bak_job record = { 0 };
 
-    if (!plan || !plan->checkpoint || !plan->job || g_strcmp0 (state->phase, "running") != 0 || checkpoint_is_journal (state)
-        || checkpoint_exists (guest->dir, plan->checkpoint) || !record_load (guest->dir, plan->job, &record, NULL))
+    if (!plan || !plan->checkpoint || !plan->job || g_strcmp0 (state->phase, "running") != 0
+        || checkpoint_is_journal (state) || checkpoint_exists (guest->dir, plan->checkpoint)
+        || !record_load (guest->dir, plan->job, &record, NULL))
         return NULL;
-    Checkpoint *checkpoint = job_state_ended (record.state) ? NULL : from_plan (guest, plan, NULL, record.started / G_USEC_PER_SEC, plan->job);
+    Checkpoint *checkpoint =
+        job_state_ended (record.state)
+            ? NULL
+            : from_plan (guest, plan, NULL, record.started / G_USEC_PER_SEC, plan->job);
     if (checkpoint)
         checkpoint->provisional = TRUE;
     bak_job_clear (&record);
     return checkpoint;
 }
 
-/* The provisional checkpoint becomes a real one: its record is what makes it so. Idempotent. Returns its name, caller frees. */
+/* The provisional checkpoint becomes a real one: its record is what makes it so. Idempotent.
+ * Returns its name, caller frees. */
 char *checkpoint_promote (Guest *guest, const Job *job, GError **error)
 {
     const Plan *plan = job->plan;
@@ -94,10 +117,14 @@ char *checkpoint_promote (Guest *guest, const Job *job, GError **error)
             return NULL;
         if (g_strcmp0 (there->job, plan->job) == 0)
             return g_strdup (plan->checkpoint);
-        error_set (error, BAK_ERROR_EXISTS, _("checkpoint '%s' was defined by somebody else while the backup ran"), plan->checkpoint);
+        error_set (error, BAK_ERROR_EXISTS,
+                   _("checkpoint '%s' was defined by somebody else while the backup ran"),
+                   plan->checkpoint);
         return NULL;
     }
-    return checkpoint_record (guest, plan, job->record.started / G_USEC_PER_SEC, plan->job, error) ? g_strdup (plan->checkpoint) : NULL;
+    return checkpoint_record (guest, plan, job->record.started / G_USEC_PER_SEC, plan->job, error)
+               ? g_strdup (plan->checkpoint)
+               : NULL;
 }
 
 /* ---- where bitmaps are ---- */
@@ -123,8 +150,10 @@ static void add_node (GPtrArray *nodes, const GraphNode *node, const char *bitma
         g_ptr_array_add (nodes, (gpointer) node);
 }
 
-/* The layers from the active one down to the image that the checkpoint was made on; all of them when that one is not known. */
-static gboolean add_chain (GPtrArray *nodes, const Graph *graph, const GraphDisk *disk, const CheckpointDisk *recorded, const char *file)
+/* The layers from the active one down to the image that the checkpoint was made on; all of them
+ * when that one is not known. */
+static gboolean add_chain (GPtrArray *nodes, const Graph *graph, const GraphDisk *disk,
+                           const CheckpointDisk *recorded, const char *file)
 {
     const GraphNode *last = NULL, *top = disk->node ? graph_node (graph, disk->node) : NULL;
     for (const GraphNode *node = top; file && node && !last; node = backing_of (graph, node))
@@ -183,55 +212,84 @@ Graph *checkpoint_look (Guest *guest, GError **error)
 
 static gboolean reopen (Guest *guest, const GraphNode *node, gboolean read_only, GError **error)
 {
-    JsonObject *options = obj ("driver", "s", node->driver, "node-name", "s", node->name, "file", "s", node->file, "read-only", "b", read_only, NULL);
+    JsonObject *options = obj ("driver", "s", node->driver, "node-name", "s", node->name, "file",
+                               "s", node->file, "read-only", "b", read_only, NULL);
     if (node->backing)
         json_object_set_string_member (options, "backing", node->backing);
     else
         json_object_set_null_member (options, "backing");
     if (guest->caps->reopen)
-        return qmp_run (guest->qmp, "blockdev-reopen", obj ("options", "a", arr (options, NULL), NULL), 0, error);
+        return qmp_run (guest->qmp, "blockdev-reopen",
+                        obj ("options", "a", arr (options, NULL), NULL), 0, error);
     return qmp_run (guest->qmp, "x-blockdev-reopen", options, 0, error);
 }
 
-gboolean checkpoint_remove_bitmap (Guest *guest, const GraphNode *node, const char *bitmap, GError **error)
+gboolean checkpoint_remove_bitmap (Guest *guest, const GraphNode *node, const char *bitmap,
+                                   GError **error)
 {
     g_autoptr (GError) failure = NULL, reopened = NULL;
     const GraphBitmap *there = graph_bitmap (node, bitmap);
-    gboolean reopens = there && there->persistent && node->read_only && node->file && (guest->caps->reopen || guest->caps->x_reopen);
+    gboolean reopens = there && there->persistent && node->read_only && node->file
+                       && (guest->caps->reopen || guest->caps->x_reopen);
 
     if (!there)
         return TRUE;
     gboolean writable = reopens && reopen (guest, node, FALSE, &reopened);
-    gboolean ok = qmp_run (guest->qmp, "block-dirty-bitmap-remove", obj ("node", "s", node->name, "name", "s", bitmap, NULL), 0, &failure);
+    gboolean ok = qmp_run (guest->qmp, "block-dirty-bitmap-remove",
+                           obj ("node", "s", node->name, "name", "s", bitmap, NULL), 0, &failure);
     if (writable && !reopen (guest, node, TRUE, &reopened))
         g_warning ("node '%s' stays writable: %s", node->name, reopened->message);
     if (ok)
         return TRUE;
-    g_propagate_error (error, writable || !reopens ? g_steal_pointer (&failure) : g_steal_pointer (&reopened));
-    return error_note (error, node->read_only ? _("bitmap '%s' of the read-only image '%s'") : _("bitmap '%s' of image '%s'"), bitmap, node->filename);
+    g_propagate_error (error, writable || !reopens ? g_steal_pointer (&failure)
+                                                   : g_steal_pointer (&reopened));
+    return error_note (error,
+                       node->read_only ? _("bitmap '%s' of the read-only image '%s'")
+                                       : _("bitmap '%s' of image '%s'"),
+                       bitmap, node->filename);
+}
+
+gboolean checkpoint_remove_seals (Guest *guest, const GraphNode *node, const char *bitmap,
+                                  GError **error)
+{
+    for (guint i = 0; i < node->bitmaps->len; i++) {
+        const GraphBitmap *seal = node->bitmaps->pdata[i];
+        if (seal_is_beside (seal->name, bitmap)
+            && !checkpoint_remove_bitmap (guest, node, seal->name, error))
+            return FALSE;
+    }
+    return TRUE;
 }
 
 static gboolean remove_nodes (Guest *guest, GPtrArray *nodes, const char *bitmap, GError **error)
 {
     for (guint i = 0; i < nodes->len; i++)
-        if (!checkpoint_remove_bitmap (guest, nodes->pdata[i], bitmap, error))
+        if (!checkpoint_remove_bitmap (guest, nodes->pdata[i], bitmap, error)
+            || !checkpoint_remove_seals (guest, nodes->pdata[i], bitmap, error))
             return FALSE;
     return TRUE;
 }
 
 static gboolean remove_from_file (const CheckpointDisk *disk, GError **error)
 {
-    if (!disk->persistent || !disk->file || !g_path_is_absolute (disk->file) || !g_file_test (disk->file, G_FILE_TEST_EXISTS))
+    if (!disk->persistent || !disk->file || !g_path_is_absolute (disk->file)
+        || !g_file_test (disk->file, G_FILE_TEST_EXISTS))
         return TRUE;
-    return offline_bitmap_remove (disk->file, "qcow2", disk->bitmap, error);
+    g_autofree char *end = disk->guarded ? seal_end_name (disk->seal) : NULL;
+    return image_bitmap_remove (disk->file, "qcow2", disk->bitmap, error)
+           && (!disk->seal || image_bitmap_remove (disk->file, "qcow2", disk->seal, error))
+           && (!end || image_bitmap_remove (disk->file, "qcow2", end, error));
 }
 
 gboolean checkpoint_is_stored (const Plan *plan)
 {
     for (guint i = 0; plan->checkpoint && i < json_array_get_length (plan->checkpoint_disks); i++) {
         JsonObject *disk = json_get_element (plan->checkpoint_disks, i);
-        const char *file = disk && json_get_bool (disk, "persistent", TRUE) ? json_get_string (disk, "file") : NULL;
-        g_autoptr (ImageInfo) info = file && g_path_is_absolute (file) ? image_probe (file, NULL, NULL) : NULL;
+        const char *file = disk && json_get_bool (disk, "persistent", TRUE)
+                               ? json_get_string (disk, "file")
+                               : NULL;
+        g_autoptr (ImageInfo) info =
+            file && g_path_is_absolute (file) ? image_probe (file, NULL, NULL) : NULL;
         for (guint k = 0; info && k < info->bitmaps->len; k++)
             if (g_str_equal (((ImageBitmap *) info->bitmaps->pdata[k])->name, plan->checkpoint))
                 return TRUE;
@@ -239,11 +297,30 @@ gboolean checkpoint_is_stored (const Plan *plan)
     return FALSE;
 }
 
+const GraphNode *checkpoint_sealed_node (GPtrArray *nodes, const CheckpointDisk *recorded)
+{
+    const GraphNode *sealed = nodes->pdata[nodes->len - 1];
+    for (guint i = 0; recorded->seal && i < nodes->len; i++)
+        if (graph_bitmap (nodes->pdata[i], recorded->seal))
+            sealed = nodes->pdata[i];
+    return sealed;
+}
+
+char *checkpoint_seal_broken (GPtrArray *nodes, const CheckpointDisk *recorded)
+{
+    return recorded->seal ? plan_seal_broken (checkpoint_sealed_node (nodes, recorded), recorded)
+                          : NULL;
+}
+
 /* Borrowed. */
 static CheckpointDisk provisional_disk (const Plan *plan, JsonObject *from)
 {
-    return (CheckpointDisk) { .disk = (char *) json_get_string (from, "disk"), .file = (char *) json_get_string (from, "file"),
-                              .bitmap = plan->checkpoint, .persistent = json_get_bool (from, "persistent", TRUE) };
+    return (CheckpointDisk){ .disk = (char *) json_get_string (from, "disk"),
+                             .file = (char *) json_get_string (from, "file"),
+                             .bitmap = plan->checkpoint,
+                             .seal = (char *) json_get_string (from, "seal"),
+                             .guarded = json_get_bool (from, "guarded", FALSE),
+                             .persistent = json_get_bool (from, "persistent", TRUE) };
 }
 
 gboolean checkpoint_is_kept (const Graph *graph, const Plan *plan, GError **error)
@@ -253,7 +330,13 @@ gboolean checkpoint_is_kept (const Graph *graph, const Plan *plan, GError **erro
         CheckpointDisk disk = provisional_disk (plan, from);
         g_autoptr (GPtrArray) nodes = disk.disk ? checkpoint_nodes (graph, &disk) : NULL;
         if (disk.disk && (!nodes || nodes->len == 0))
-            return error_set (error, BAK_ERROR_INEXACT, _("disk '%s': somebody has removed the bitmap of checkpoint '%s'"), disk.disk, plan->checkpoint);
+            return error_set (error, BAK_ERROR_INEXACT,
+                              _("disk '%s': somebody has removed the bitmap of checkpoint '%s'"),
+                              disk.disk, plan->checkpoint);
+        g_autofree char *why = disk.disk ? checkpoint_seal_broken (nodes, &disk) : NULL;
+        if (why)
+            return error_set (error, BAK_ERROR_INEXACT, _("disk '%s': checkpoint '%s': %s"),
+                              disk.disk, plan->checkpoint, why);
     }
     return TRUE;
 }
@@ -261,7 +344,8 @@ gboolean checkpoint_is_kept (const Graph *graph, const Plan *plan, GError **erro
 gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error)
 {
     gboolean alive = guest_monitor_alive (guest, NULL);
-    g_autoptr (Graph) graph = alive && plan->checkpoint ? guest_graph (guest, GRAPH_DISKS, error) : NULL;
+    g_autoptr (Graph) graph =
+        alive && plan->checkpoint ? guest_graph (guest, GRAPH_DISKS, error) : NULL;
     g_autoptr (GError) first = NULL;
 
     if (!plan->checkpoint)
@@ -287,16 +371,21 @@ gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error)
 
 /* ---- deleting ---- */
 
-static gboolean remove_disk (Guest *guest, const Graph *graph, const Checkpoint *checkpoint, const CheckpointDisk *disk, GError **error)
+static gboolean remove_disk (Guest *guest, const Graph *graph, const Checkpoint *checkpoint,
+                             const CheckpointDisk *disk, GError **error)
 {
     if (!graph && disk->persistent && disk->file && *disk->file && !g_path_is_absolute (disk->file))
-        return error_set (error, BAK_ERROR_CONNECTION, _("QEMU does not run, and its image '%s' cannot be found without it"), disk->file);
+        return error_set (error, BAK_ERROR_CONNECTION,
+                          _("QEMU does not run, and its image '%s' cannot be found without it"),
+                          disk->file);
     if (!graph)
         return remove_from_file (disk, error);
     g_autoptr (GPtrArray) nodes = checkpoint_nodes (graph, disk);
     if (nodes->len == 0) {
         bak_event event = { .kind = EVENT_WARNING, .disk = ret_string (disk->disk) };
-        g_autofree char *text = g_strdup_printf (_("checkpoint '%s' is deleted, but disk '%s' had no bitmap of it any more"), checkpoint->name, disk->disk);
+        g_autofree char *text = g_strdup_printf (
+            _("checkpoint '%s' is deleted, but disk '%s' had no bitmap of it any more"),
+            checkpoint->name, disk->disk);
         event.text = ret_string (text);
         guest_emit (guest, &event);
     }
@@ -318,15 +407,81 @@ static gboolean reparent (Guest *guest, GPtrArray *all, const Checkpoint *gone, 
     return TRUE;
 }
 
-static gboolean delete_one (Guest *guest, const Graph *graph, GPtrArray *all, const Checkpoint *checkpoint, GError **error)
+static gboolean delete_one (Guest *guest, const Graph *graph, GPtrArray *all,
+                            const Checkpoint *checkpoint, GError **error)
 {
     for (guint i = 0; i < checkpoint->disks->len; i++) {
         const CheckpointDisk *disk = checkpoint->disks->pdata[i];
         if (!remove_disk (guest, graph, checkpoint, disk, error))
-            return error_note (error, _("checkpoint '%s' cannot be deleted ('--metadata' deletes what is known of it and leaves the bitmap): disk '%s'"),
+            return error_note (error,
+                               _("checkpoint '%s' cannot be deleted ('--metadata' deletes what is "
+                                  "known of it and leaves the bitmap): disk '%s'"),
                                checkpoint->name, disk->disk);
     }
-    return reparent (guest, all, checkpoint, error) && checkpoint_remove (guest->dir, checkpoint->name, error);
+    return reparent (guest, all, checkpoint, error)
+           && checkpoint_remove (guest->dir, checkpoint->name, error);
+}
+
+/* What is taken out of an image that others stand on changes it, by our own hand. */
+typedef struct {
+    Checkpoint *checkpoint;
+    CheckpointDisk *disk;
+} Standing;
+
+static gboolean is_below (const Graph *graph, const CheckpointDisk *gone)
+{
+    g_autoptr (GPtrArray) nodes = checkpoint_nodes (graph, gone);
+    for (guint i = 0; i < nodes->len; i++)
+        for (guint k = 0; k < graph->nodes->len; k++)
+            if (g_strcmp0 (((GraphNode *) graph->nodes->pdata[k])->backing,
+                           ((GraphNode *) nodes->pdata[i])->name)
+                == 0)
+                return TRUE;
+    return FALSE;
+}
+
+/* Those that stay, and stand on what they stood on when they were made. NULL: nothing below is
+ * written to. */
+static GArray *who_stands (const Graph *graph, GPtrArray *all, GHashTable *gone)
+{
+    gboolean below = FALSE;
+    for (guint i = 0; i < all->len; i++) {
+        const Checkpoint *checkpoint = all->pdata[i];
+        for (guint k = 0;
+             g_hash_table_contains (gone, checkpoint->name) && k < checkpoint->disks->len; k++)
+            below = below || is_below (graph, checkpoint->disks->pdata[k]);
+    }
+    GArray *standing = below ? g_array_new (FALSE, FALSE, sizeof (Standing)) : NULL;
+    for (guint i = 0; below && i < all->len; i++) {
+        Checkpoint *checkpoint = all->pdata[i];
+        for (guint k = 0;
+             !g_hash_table_contains (gone, checkpoint->name) && k < checkpoint->disks->len; k++) {
+            Standing one = { checkpoint, checkpoint->disks->pdata[k] };
+            const GraphDisk *disk = graph_disk (graph, one.disk->disk, NULL);
+            g_autofree char *differs =
+                disk && one.disk->layers ? plan_layers_differ (graph, disk, one.disk) : NULL;
+            if (disk && one.disk->layers && !differs)
+                g_array_append_val (standing, one);
+        }
+    }
+    return standing;
+}
+
+static void stand_again (Guest *guest, const Graph *graph, const GArray *standing)
+{
+    for (guint i = 0; standing && i < standing->len; i++) {
+        const Standing *one = &g_array_index (standing, Standing, i);
+        const GraphNode *node =
+            plan_image_of (graph, graph_disk (graph, one->disk->disk, NULL), one->disk);
+        char *layers = node ? chain_seal_below (plan_file_below (graph, node)) : NULL;
+        g_autoptr (GError) failure = NULL;
+        if (!layers)
+            continue;
+        g_free (one->disk->layers);
+        one->disk->layers = layers;
+        if (!checkpoint_save (guest->dir, one->checkpoint, &failure))
+            g_warning ("checkpoint '%s': %s", one->checkpoint->name, failure->message);
+    }
 }
 
 /* Youngest first: then nearly no one has to be given another parent. */
@@ -340,6 +495,7 @@ static gboolean delete_names (Guest *guest, GPtrArray *names, gboolean alive, GE
         return FALSE;
     for (guint i = 0; i < names->len; i++)
         g_hash_table_add (wanted, names->pdata[i]);
+    g_autoptr (GArray) standing = graph ? who_stands (graph, all, wanted) : NULL;
     for (guint i = all->len; i-- > 0;) {
         const Checkpoint *checkpoint = all->pdata[i];
         if (!g_hash_table_contains (wanted, checkpoint->name))
@@ -348,6 +504,7 @@ static gboolean delete_names (Guest *guest, GPtrArray *names, gboolean alive, GE
             return FALSE;
         g_ptr_array_remove_index (all, i);
     }
+    stand_again (guest, graph, standing);
     return TRUE;
 }
 
@@ -360,7 +517,8 @@ gboolean checkpoint_delete_all (Guest *guest, GPtrArray *names, gboolean alive, 
 
     for (guint i = 0; i < names->len; i++)
         json_array_add_string_element (list, names->pdata[i]);
-    Journal *journal = journal_create (guest->dir, plan, obj ("kind", "s", "checkpoint-delete", "names", "a", list, NULL), error);
+    Journal *journal = journal_create (
+        guest->dir, plan, obj ("kind", "s", "checkpoint-delete", "names", "a", list, NULL), error);
     if (!journal)
         return FALSE;
     journal_close (journal);
@@ -381,7 +539,8 @@ gboolean checkpoint_is_journal (const JournalState *state)
     return kind && g_str_has_prefix (kind, "checkpoint-");
 }
 
-static gboolean resume_delete (Guest *guest, const JournalState *state, gboolean alive, GError **error)
+static gboolean resume_delete (Guest *guest, const JournalState *state, gboolean alive,
+                               GError **error)
 {
     g_autoptr (GPtrArray) names = g_ptr_array_new ();
     JsonArray *list = json_get_array (state->meta, "names");
@@ -394,9 +553,18 @@ static gboolean resume_delete (Guest *guest, const JournalState *state, gboolean
 /* The record is the moment from which on it exists; before that everything is undone. */
 static gboolean resume_create (Guest *guest, JournalState *state, gboolean alive, GError **error)
 {
-    Run run = { .guest = guest, .plan = state->plan, .states = state->states, .files = state->files, .frozen = state->frozen, .froze = -1, .thawed = -1 };
-    gboolean made = state->plan->checkpoint && checkpoint_exists (guest->dir, state->plan->checkpoint);
-    gboolean ok = run_undo (&run, made, error) && (made || checkpoint_drop (guest, state->plan, error));
+    Run run = { .ops = &qemu_run_ops,
+                .data = guest,
+                .plan = state->plan,
+                .states = state->states,
+                .files = state->files,
+                .frozen = state->frozen,
+                .froze = -1,
+                .thawed = -1 };
+    gboolean made =
+        state->plan->checkpoint && checkpoint_exists (guest->dir, state->plan->checkpoint);
+    gboolean ok =
+        run_undo (&run, made, error) && (made || checkpoint_drop (guest, state->plan, error));
     g_free (run.thaw_problem);
     return ok;
 }
@@ -405,7 +573,8 @@ gboolean checkpoint_recover (Guest *guest, JournalState *state, gboolean alive, 
 {
     gboolean is_delete = g_str_equal (json_get_string (state->meta, "kind"), "checkpoint-delete");
     g_autoptr (GError) failure = NULL;
-    if (!(is_delete ? resume_delete (guest, state, alive, &failure) : resume_create (guest, state, alive, &failure))) {
+    if (!(is_delete ? resume_delete (guest, state, alive, &failure)
+                    : resume_create (guest, state, alive, &failure))) {
         if (error_code (failure) == BAK_ERROR_CONNECTION && alive) {
             g_propagate_error (error, g_steal_pointer (&failure));
             return FALSE;
@@ -423,9 +592,13 @@ gboolean checkpoint_recover (Guest *guest, JournalState *state, gboolean alive, 
 gboolean checkpoint_not_busy (Guest *guest, const char *what, GError **error)
 {
     if (!guest->job)
-        return TRUE;
-    return error_set (error, BAK_ERROR_BUSY, _("guest '%s': cannot %s while backup job %s is %s; wait for it or stop it (backup-stop)"), guest->def->name, what,
-                      guest->job->record.id, job_state_to_string (guest->job->record.state));
+        return !guest->qmp || guest->recovering
+               || guest->owner->jobs->refuse_all (guest, what, error);
+    return error_set (
+        error, BAK_ERROR_BUSY,
+        _("guest '%s': cannot %s while backup job %s is %s; wait for it or stop it (backup-stop)"),
+        guest->def->name, what, guest->job->record.id,
+        job_state_to_string (guest->job->record.state));
 }
 
 gboolean checkpoint_acquire (Guest *guest, gboolean *ret_alive, GError **error)

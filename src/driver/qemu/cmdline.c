@@ -21,7 +21,8 @@ void cmdline_free (Cmdline *cmdline)
     g_free (cmdline);
 }
 
-/* QEMU's option syntax: key=value,key=value; a comma in a value is doubled; the first value may lack its key. */
+/* QEMU's option syntax: key=value,key=value; a comma in a value is doubled; the first value may
+ * lack its key. */
 static GHashTable *parse_options (const char *text, const char *implied)
 {
     GHashTable *options = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
@@ -38,7 +39,8 @@ static GHashTable *parse_options (const char *text, const char *implied)
         if (first && implied && !equals)
             g_hash_table_replace (options, g_strdup (implied), g_strdup (part->str));
         else if (equals)
-            g_hash_table_replace (options, g_strndup (part->str, equals - part->str), g_strdup (equals + 1));
+            g_hash_table_replace (options, g_strndup (part->str, equals - part->str),
+                                  g_strdup (equals + 1));
         else
             g_hash_table_replace (options, g_strdup (part->str), g_strdup ("on"));
         g_string_free (part, TRUE);
@@ -58,9 +60,11 @@ static void flatten (GHashTable *options, const char *prefix, JsonObject *object
         if (JSON_NODE_HOLDS_OBJECT (node))
             flatten (options, name, json_node_get_object (node));
         else if (json_get_string (object, key))
-            g_hash_table_replace (options, g_steal_pointer (&name), g_strdup (json_get_string (object, key)));
+            g_hash_table_replace (options, g_steal_pointer (&name),
+                                  g_strdup (json_get_string (object, key)));
         else if (JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_BOOLEAN)
-            g_hash_table_replace (options, g_steal_pointer (&name), g_strdup (json_node_get_boolean (node) ? "on" : "off"));
+            g_hash_table_replace (options, g_steal_pointer (&name),
+                                  g_strdup (json_node_get_boolean (node) ? "on" : "off"));
     }
 }
 
@@ -85,20 +89,27 @@ static const char *option (GHashTable *options, const char *const *keys)
     return value;
 }
 
-#define OPTION(options, ...) option (options, (const char *const[]) { __VA_ARGS__, NULL })
+#define OPTION(options, ...) option (options, (const char *const[]){ __VA_ARGS__, NULL })
 
 static gboolean is_on (const char *value, gboolean fallback)
 {
-    return value ? g_str_equal (value, "on") || g_str_equal (value, "yes") || g_str_equal (value, "true") || g_str_equal (value, "y") : fallback;
+    return value ? g_str_equal (value, "on") || g_str_equal (value, "yes")
+                       || g_str_equal (value, "true") || g_str_equal (value, "y")
+                 : fallback;
 }
 
-/* Anything from `-chardev socket,...`: the keys of the option syntax, of its dotted form, and of chardev-add's JSON. */
+/* Anything from `-chardev socket,...`: the keys of the option syntax, of its dotted form, and of
+ * chardev-add's JSON. */
 static CmdlineMonitor *monitor_from_socket (GHashTable *options, gboolean json)
 {
-    const char *path = OPTION (options, "path", "addr.path", "addr.data.path", "backend.data.addr.data.path");
-    const char *host = OPTION (options, "host", "addr.host", "addr.data.host", "backend.data.addr.data.host");
-    const char *port = OPTION (options, "port", "addr.port", "addr.data.port", "backend.data.addr.data.port");
-    const char *fd = OPTION (options, "fd", "addr.str", "addr.data.str", "backend.data.addr.data.str");
+    const char *path =
+        OPTION (options, "path", "addr.path", "addr.data.path", "backend.data.addr.data.path");
+    const char *host =
+        OPTION (options, "host", "addr.host", "addr.data.host", "backend.data.addr.data.host");
+    const char *port =
+        OPTION (options, "port", "addr.port", "addr.data.port", "backend.data.addr.data.port");
+    const char *fd =
+        OPTION (options, "fd", "addr.str", "addr.data.str", "backend.data.addr.data.str");
     const char *server = OPTION (options, "server", "backend.data.server");
     const char *abstract = OPTION (options, "abstract", "backend.data.addr.data.abstract");
     char *end = NULL;
@@ -114,10 +125,12 @@ static CmdlineMonitor *monitor_from_socket (GHashTable *options, gboolean json)
     } else if (port) {
         gboolean any = !host || !*host || g_str_equal (host, "0.0.0.0");
         host = any ? "127.0.0.1" : g_str_equal (host, "::") ? "::1" : host;
-        monitor->address = strchr (host, ':') ? g_strdup_printf ("[%s]:%s", host, port) : g_strdup_printf ("%s:%s", host, port);
+        monitor->address = strchr (host, ':') ? g_strdup_printf ("[%s]:%s", host, port)
+                                              : g_strdup_printf ("%s:%s", host, port);
     } else {
         long number = strtol (fd, &end, 10);
-        monitor->fd = end != fd && *end == '\0' && number >= 0 && number < 1 << 20 ? (int) number : -1;
+        monitor->fd =
+            end != fd && *end == '\0' && number >= 0 && number < 1 << 20 ? (int) number : -1;
     }
     return monitor;
 }
@@ -136,15 +149,16 @@ static CmdlineMonitor *monitor_from_legacy (const char *text)
     if (colon) {
         gboolean bracket = *where == '[' && colon > where + 1 && colon[-1] == ']';
         g_hash_table_replace (options, g_strdup ("port"), g_strdup (colon + 1));
-        g_hash_table_replace (options, g_strdup ("host"), g_strndup (where + bracket, colon - where - 2 * bracket));
+        g_hash_table_replace (options, g_strdup ("host"),
+                              g_strndup (where + bracket, colon - where - 2 * bracket));
     }
     return monitor_from_socket (options, FALSE);
 }
 
 typedef struct {
     Cmdline *cmdline;
-    GHashTable *chardevs;       /* id -> text of -chardev */
-    GPtrArray *wanted;          /* char*: chardev ids that a QMP monitor uses */
+    GHashTable *chardevs; /* id -> text of -chardev */
+    GPtrArray *wanted;    /* char*: chardev ids that a QMP monitor uses */
 } Parser;
 
 static void take_monitor (Parser *parser, CmdlineMonitor *monitor)
@@ -180,7 +194,8 @@ static void take_mon (Parser *parser, const char *text)
 static void take_object (Parser *parser, const char *text)
 {
     g_autoptr (GHashTable) options = parse_any (text, "qom-type");
-    const char *type = g_hash_table_lookup (options, "qom-type"), *chardev = g_hash_table_lookup (options, "chardev");
+    const char *type = g_hash_table_lookup (options, "qom-type"),
+               *chardev = g_hash_table_lookup (options, "chardev");
 
     if (chardev && g_strcmp0 (type, "monitor-qmp") == 0)
         g_ptr_array_add (parser->wanted, g_strdup (chardev));
@@ -194,7 +209,7 @@ static void take_qmp (Parser *parser, const char *text)
         take_monitor (parser, monitor_from_legacy (text));
 }
 
-static void take_name (Parser *parser, const char *text)
+static void read_name (Parser *parser, const char *text)
 {
     g_autoptr (GHashTable) options = parse_options (text, "guest");
     const char *name = g_hash_table_lookup (options, "guest");
@@ -203,25 +218,31 @@ static void take_name (Parser *parser, const char *text)
     parser->cmdline->name = g_strdup (name);
 }
 
-static void take_uuid (Parser *parser, const char *text)
+static void read_uuid (Parser *parser, const char *text)
 {
     g_free (parser->cmdline->uuid);
     parser->cmdline->uuid = g_uuid_string_is_valid (text) ? g_ascii_strdown (text, -1) : NULL;
 }
 
-static const struct { const char *name; void (*take) (Parser *parser, const char *text); } options_known[] = {
-    { "chardev", take_chardev }, { "mon", take_mon }, { "monitor", take_mon }, { "qmp", take_qmp }, { "qmp-pretty", take_qmp },
-    { "object", take_object }, { "name", take_name }, { "uuid", take_uuid },
+static const struct {
+    const char *name;
+    void (*take) (Parser *parser, const char *text);
+} options_known[] = {
+    { "chardev", take_chardev }, { "mon", take_mon },        { "monitor", take_mon },
+    { "qmp", take_qmp },         { "qmp-pretty", take_qmp }, { "object", take_object },
+    { "name", read_name },       { "uuid", read_uuid },
 };
 
-/* -OPTION VALUE, --OPTION VALUE, --OPTION=VALUE. Returns how many arguments it used. `-monitor` of QEMU itself is HMP. */
+/* -OPTION VALUE, --OPTION VALUE, --OPTION=VALUE. Returns how many arguments it used. `-monitor` of
+ * QEMU itself is HMP. */
 static guint take_argument (Parser *parser, const char *argument, const char *next)
 {
     const char *text = argument + (argument[0] == '-') + (argument[0] == '-' && argument[1] == '-');
 
     for (guint i = 0; text != argument && i < G_N_ELEMENTS (options_known); i++) {
         gsize length = strlen (options_known[i].name);
-        if (strncmp (text, options_known[i].name, length) != 0 || (text[length] && text[length] != '='))
+        if (strncmp (text, options_known[i].name, length) != 0
+            || (text[length] && text[length] != '='))
             continue;
         if (g_str_equal (options_known[i].name, "monitor") && !parser->cmdline->storage_daemon)
             return 1;
@@ -238,8 +259,8 @@ static gboolean is_qemu (const char *program, gboolean *ret_daemon)
     g_autofree char *base = g_path_get_basename (program);
 
     *ret_daemon = g_str_has_prefix (base, "qemu-storage-daemon");
-    return *ret_daemon || g_str_has_prefix (base, "qemu-system-") || g_str_equal (base, "qemu-kvm") || g_str_equal (base, "kvm")
-        || g_str_equal (base, "qemu");
+    return *ret_daemon || g_str_has_prefix (base, "qemu-system-") || g_str_equal (base, "qemu-kvm")
+           || g_str_equal (base, "kvm") || g_str_equal (base, "qemu");
 }
 
 static void resolve_chardevs (Parser *parser)
@@ -269,7 +290,8 @@ Cmdline *cmdline_parse (const char *text, gsize length)
     cmdline->program = g_strdup (argv->pdata[0]);
     cmdline->storage_daemon = daemon;
     cmdline->monitors = g_ptr_array_new_with_free_func ((GDestroyNotify) monitor_free);
-    g_autoptr (GHashTable) chardevs = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+    g_autoptr (GHashTable) chardevs =
+        g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
     g_autoptr (GPtrArray) wanted = g_ptr_array_new_with_free_func (g_free);
     Parser parser = { cmdline, chardevs, wanted };
     for (guint i = 1; i < argv->len;)

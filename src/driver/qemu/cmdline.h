@@ -3,18 +3,18 @@
 #include <glib.h>
 
 typedef struct {
-    char *path;                 /* unix socket, as QEMU was told (may be relative); NULL */
-    char *address;              /* HOST:PORT; NULL */
-    int fd;                     /* number of an inherited socket; -1 */
-    gboolean client;            /* QEMU connects to it, nobody can connect to QEMU */
-    gboolean abstract;          /* path is in the abstract name space */
+    char *path;        /* unix socket, as QEMU was told (may be relative); NULL */
+    char *address;     /* HOST:PORT; NULL */
+    int fd;            /* number of an inherited socket; -1 */
+    gboolean client;   /* QEMU connects to it, nobody can connect to QEMU */
+    gboolean abstract; /* path is in the abstract name space */
 } CmdlineMonitor;
 
 typedef struct {
-    char *program;              /* argv[0] */
-    char *name, *uuid;          /* NULL */
+    char *program;     /* argv[0] */
+    char *name, *uuid; /* NULL */
     gboolean storage_daemon;
-    GPtrArray *monitors;        /* CmdlineMonitor*: QMP ones */
+    GPtrArray *monitors; /* CmdlineMonitor*: QMP ones */
 } Cmdline;
 
 /* text: arguments with a NUL behind each, as in /proc/PID/cmdline. NULL when it is not a QEMU. */

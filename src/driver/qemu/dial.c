@@ -17,7 +17,8 @@ typedef struct {
 static void connected (GObject *client, GAsyncResult *result, gpointer user_data)
 {
     Connecting *connecting = user_data;
-    connecting->connection = g_socket_client_connect_finish (G_SOCKET_CLIENT (client), result, &connecting->error);
+    connecting->connection =
+        g_socket_client_connect_finish (G_SOCKET_CLIENT (client), result, &connecting->error);
     connecting->done = TRUE;
 }
 
@@ -29,13 +30,15 @@ static gboolean connect_late (gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-/* By name and port; resolving included. Runs on a context of its own, so that nothing else happens meanwhile. */
+/* By name and port; resolving included. Runs on a context of its own, so that nothing else happens
+ * meanwhile. */
 static GSocket *dial_tcp (const char *what, const char *address, gint64 deadline, GError **error)
 {
     g_autoptr (GError) bad = NULL;
     g_autoptr (GSocketConnectable) where = g_network_address_parse (address, 0, &bad);
     if (!where || g_network_address_get_port (G_NETWORK_ADDRESS (where)) == 0) {
-        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("%s '%s': an absolute path or HOST:PORT is expected"), what, address);
+        error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                   _("%s '%s': an absolute path or HOST:PORT is expected"), what, address);
         return NULL;
     }
     g_autoptr (GMainContext) context = g_main_context_new ();
@@ -58,11 +61,12 @@ static GSocket *dial_tcp (const char *what, const char *address, gint64 deadline
     if (connection)
         return g_object_ref (g_socket_connection_get_socket (connection));
     error_set (error, BAK_ERROR_CONNECTION, _("%s '%s': cannot connect: %s"), what, address,
-        connecting.over ? _("timed out") : failure->message);
+               connecting.over ? _("timed out") : failure->message);
     return NULL;
 }
 
-/* A listener whose backlog is full lets connect wait for at most SO_SNDTIMEO, then it says EAGAIN. */
+/* A listener whose backlog is full lets connect wait for at most SO_SNDTIMEO, then it says EAGAIN.
+ */
 static int connect_unix_fd (const char *path, gint64 deadline, int *ret_errno)
 {
     struct sockaddr_un where = { .sun_family = AF_UNIX };
@@ -85,7 +89,8 @@ static int connect_unix_fd (const char *path, gint64 deadline, int *ret_errno)
 static GSocket *dial_unix (const char *what, const char *path, gint64 deadline, GError **error)
 {
     if (strlen (path) > 107) {
-        error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("%s '%s': the path of a socket has at most 107 bytes"), what, path);
+        error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                   _("%s '%s': the path of a socket has at most 107 bytes"), what, path);
         return NULL;
     }
     int errnum = 0;
@@ -97,16 +102,21 @@ static GSocket *dial_unix (const char *what, const char *path, gint64 deadline, 
     if (fd >= 0)
         close (fd);
     if (errnum == EAGAIN)
-        error_set (error, BAK_ERROR_BUSY, _("%s '%s': its queue of waiting clients is full"), what, path);
+        error_set (error, BAK_ERROR_BUSY, _("%s '%s': its queue of waiting clients is full"), what,
+                   path);
     else
-        error_set (error, errnum == EACCES || errnum == EPERM ? BAK_ERROR_ACCESS_DENIED : BAK_ERROR_CONNECTION,
-            _("%s '%s': cannot connect: %s"), what, path, failure ? failure->message : g_strerror (errnum));
+        error_set (error,
+                   errnum == EACCES || errnum == EPERM ? BAK_ERROR_ACCESS_DENIED
+                                                       : BAK_ERROR_CONNECTION,
+                   _("%s '%s': cannot connect: %s"), what, path,
+                   failure ? failure->message : g_strerror (errnum));
     return NULL;
 }
 
 GSocket *dial (const char *what, const char *address, gint64 deadline, GError **error)
 {
-    GSocket *socket = g_path_is_absolute (address) ? dial_unix (what, address, deadline, error) : dial_tcp (what, address, deadline, error);
+    GSocket *socket = g_path_is_absolute (address) ? dial_unix (what, address, deadline, error)
+                                                   : dial_tcp (what, address, deadline, error);
     if (socket)
         g_socket_set_blocking (socket, FALSE);
     return socket;

@@ -1,13 +1,15 @@
-/* Guests as others want to see them: states and sizes in libvirt's terms, and a <domain> document that stock clients read. */
-#include <fcntl.h>
+/* Guests as others want to see them: states and sizes in libvirt's terms, and a <domain> document
+ * that stock clients read. */
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <glib/gi18n-lib.h>
-#include "driver/qemu/attach.h"
+#include "driver/qemu/both.h"
+#include "driver/qemu/definitions.h"
 #include "driver/qemu/checkpoint.h"
 #include "driver/qemu/info.h"
 #include "driver/qemu/offline.h"
+#include "driver/qemu/remember.h"
+#include "job/build.h"
+#include "util/files.h"
 #include "util/json.h"
 #include "util/process.h"
 
@@ -15,7 +17,10 @@ enum { DEPTH_MAX = 256, ASK_TIMEOUT_MS = 5000 };
 
 /* States */
 
-static const struct { const char *status; int state, reason; } states[] = {
+static const struct {
+    const char *status;
+    int state, reason;
+} states[] = {
     { "running", DOMAIN_STATE_RUNNING, 1 },
     { "paused", DOMAIN_STATE_PAUSED, 1 },
     { "debug", DOMAIN_STATE_PAUSED, 0 },
@@ -59,14 +64,22 @@ static char *ret_text (const char *text, gsize max)
     return ret_string (clean);
 }
 
-typedef struct { const char *type; const char *protocol; } Source;
+typedef struct {
+    const char *type;
+    const char *protocol;
+} Source;
 
-static const struct { const char *driver; Source source; } sources[] = {
-    { "file", { "file", NULL } }, { "host_device", { "block", NULL } }, { "host_cdrom", { "block", NULL } },
-    { "nbd", { "network", "nbd" } }, { "rbd", { "network", "rbd" } }, { "gluster", { "network", "gluster" } },
-    { "iscsi", { "network", "iscsi" } }, { "nfs", { "network", "nfs" } }, { "ssh", { "network", "ssh" } },
-    { "http", { "network", "http" } }, { "https", { "network", "https" } }, { "ftp", { "network", "ftp" } },
-    { "nvme", { "nvme", NULL } }, { "vvfat", { "dir", NULL } },
+static const struct {
+    const char *driver;
+    Source source;
+} sources[] = {
+    { "file", { "file", NULL } },        { "host_device", { "block", NULL } },
+    { "host_cdrom", { "block", NULL } }, { "nbd", { "network", "nbd" } },
+    { "rbd", { "network", "rbd" } },     { "gluster", { "network", "gluster" } },
+    { "iscsi", { "network", "iscsi" } }, { "nfs", { "network", "nfs" } },
+    { "ssh", { "network", "ssh" } },     { "http", { "network", "http" } },
+    { "https", { "network", "https" } }, { "ftp", { "network", "ftp" } },
+    { "nvme", { "nvme", NULL } },        { "vvfat", { "dir", NULL } },
 };
 
 /* By the protocol node where it is known, else by what the name looks like. */
@@ -83,7 +96,8 @@ static Source source_of (const Graph *graph, const GraphNode *node)
     for (guint i = 0; scheme && i < G_N_ELEMENTS (sources); i++)
         if (sources[i].source.protocol && g_str_has_prefix (scheme, sources[i].source.protocol))
             return sources[i].source;
-    return g_str_has_prefix (node->filename, "/dev/") ? (Source) { "block", NULL } : (Source) { "file", NULL };
+    return g_str_has_prefix (node->filename, "/dev/") ? (Source){ "block", NULL }
+                                                      : (Source){ "file", NULL };
 }
 
 static guint chain_depth (const Graph *graph, const GraphNode *node)
@@ -96,33 +110,6 @@ static guint chain_depth (const Graph *graph, const GraphNode *node)
         node = graph_node (graph, node->backing);
     }
     return depth;
-}
-
-static guint64 device_size (const char *path)
-{
-    int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    off_t size = fd < 0 ? -1 : lseek (fd, 0, SEEK_END);
-
-    if (fd >= 0)
-        close (fd);
-    return size < 0 ? 0 : size;
-}
-
-/* As virsh domblkinfo has them: physical is the length of the file or device, allocation what of it is in use. */
-static void fill_sizes (bak_disk *disk, const char *path, gboolean has_actual, guint64 actual)
-{
-    struct stat st;
-
-    disk->allocation = disk->physical = has_actual ? actual : 0;
-    if (!g_path_is_absolute (path) || stat (path, &st) != 0)
-        return;
-    if (S_ISREG (st.st_mode)) {
-        disk->allocation = (guint64) st.st_blocks * 512;
-        disk->physical = st.st_size;
-    } else if (S_ISBLK (st.st_mode)) {
-        disk->physical = device_size (path);
-        disk->allocation = has_actual && actual ? actual : disk->physical;
-    }
 }
 
 static void fill_names (const GraphDisk *disk, bak_disk *ret)
@@ -145,7 +132,9 @@ void info_disk (const Graph *graph, const GraphDisk *disk, bak_disk *ret)
     ret->node = ret_text (disk->node, BAK_NAME_MAX);
     ret->source = ret_text (node ? node->filename : NULL, BAK_PATH_MAX);
     ret->type = ret_string (node ? source_of (graph, node).type : "file");
-    ret->device = ret_string (disk->cdrom ? "cdrom" : disk->bus && g_str_equal (disk->bus, "fdc") ? "floppy" : "disk");
+    ret->device = ret_string (disk->cdrom                                   ? "cdrom"
+                              : disk->bus && g_str_equal (disk->bus, "fdc") ? "floppy"
+                                                                            : "disk");
     ret->format = ret_text (node ? node->driver : NULL, BAK_NAME_MAX);
     ret->bus = ret_text (disk->bus, BAK_NAME_MAX);
     ret->iothread = ret_text (disk->iothread, BAK_NAME_MAX);
@@ -157,7 +146,8 @@ void info_disk (const Graph *graph, const GraphDisk *disk, bak_disk *ret)
     ret->note = ret_text (rule, BAK_MESSAGE_MAX);
     ret->depth = node ? chain_depth (graph, node) : 0;
     if (node)
-        fill_sizes (ret, node->filename, node->has_actual_size, node->actual_size);
+        files_sizes (node->filename, node->has_actual_size, node->actual_size, &ret->allocation,
+                     &ret->physical);
 }
 
 void info_disks (const Graph *graph, bak_disks_ret *ret)
@@ -193,18 +183,25 @@ static void xml_element (GString *xml, const char *indent, const char *name, con
 }
 
 /* nbd://HOST:PORT/NAME, nbd+unix:///NAME?socket=PATH; what is no URI is a name. */
-static void xml_network (GString *xml, const char *indent, const char *protocol, const char *filename)
+static void xml_network (GString *xml, const char *indent, const char *protocol,
+                         const char *filename)
 {
-    g_autoptr (GUri) uri = g_uri_parse (filename, G_URI_FLAGS_PARSE_RELAXED | G_URI_FLAGS_NON_DNS, NULL);
-    g_autoptr (GHashTable) query = uri && g_uri_get_query (uri) ? g_uri_parse_params (g_uri_get_query (uri), -1, "&", G_URI_PARAMS_NONE, NULL) : NULL;
+    g_autoptr (GUri) uri =
+        g_uri_parse (filename, G_URI_FLAGS_PARSE_RELAXED | G_URI_FLAGS_NON_DNS, NULL);
+    g_autoptr (GHashTable) query =
+        uri && g_uri_get_query (uri)
+            ? g_uri_parse_params (g_uri_get_query (uri), -1, "&", G_URI_PARAMS_NONE, NULL)
+            : NULL;
     const char *socket = query ? g_hash_table_lookup (query, "socket") : NULL;
     const char *host = uri ? g_uri_get_host (uri) : NULL;
     const char *name = uri && (host || socket) ? g_uri_get_path (uri) : filename;
-    g_autofree char *port = uri && g_uri_get_port (uri) > 0 ? g_strdup_printf ("%d", g_uri_get_port (uri)) : NULL;
+    g_autofree char *port =
+        uri && g_uri_get_port (uri) > 0 ? g_strdup_printf ("%d", g_uri_get_port (uri)) : NULL;
 
     if (name != filename && *name == '/')
         name++;
-    else if (name == filename && g_str_has_prefix (name, protocol) && name[strlen (protocol)] == ':')
+    else if (name == filename && g_str_has_prefix (name, protocol)
+             && name[strlen (protocol)] == ':')
         name += strlen (protocol) + 1;
     g_string_append_printf (xml, "%s<source protocol='%s'", indent, protocol);
     xml_attribute (xml, "name", name);
@@ -223,7 +220,8 @@ static void xml_network (GString *xml, const char *indent, const char *protocol,
     g_string_append_printf (xml, "/>\n%s</source>\n", indent);
 }
 
-static void xml_source (GString *xml, const char *indent, const char *type, const char *protocol, const char *filename)
+static void xml_source (GString *xml, const char *indent, const char *type, const char *protocol,
+                        const char *filename)
 {
     if (!filename || !*filename)
         return;
@@ -232,11 +230,16 @@ static void xml_source (GString *xml, const char *indent, const char *type, cons
         return;
     }
     g_string_append_printf (xml, "%s<source", indent);
-    xml_attribute (xml, g_str_equal (type, "block") ? "dev" : g_str_equal (type, "dir") ? "dir" : "file", filename);
+    xml_attribute (xml,
+                   g_str_equal (type, "block") ? "dev"
+                   : g_str_equal (type, "dir") ? "dir"
+                                               : "file",
+                   filename);
     g_string_append (xml, "/>\n");
 }
 
-static void xml_backing (GString *xml, const char *indent, const Graph *graph, const GraphNode *node, guint depth)
+static void xml_backing (GString *xml, const char *indent, const Graph *graph,
+                         const GraphNode *node, guint depth)
 {
     const GraphNode *below = node && node->backing ? graph_node (graph, node->backing) : NULL;
 
@@ -246,7 +249,8 @@ static void xml_backing (GString *xml, const char *indent, const Graph *graph, c
     }
     g_autofree char *inner = g_strconcat (indent, "  ", NULL);
     Source source = source_of (graph, below);
-    g_string_append_printf (xml, "%s<backingStore type='%s'>\n%s<format", indent, source.type, inner);
+    g_string_append_printf (xml, "%s<backingStore type='%s'>\n%s<format", indent, source.type,
+                            inner);
     xml_attribute (xml, "type", below->driver);
     g_string_append (xml, "/>\n");
     xml_source (xml, inner, source.type, source.protocol, below->filename);
@@ -281,6 +285,37 @@ static void xml_disk (GString *xml, const Graph *graph, const bak_disk *disk)
     g_string_append (xml, "    </disk>\n");
 }
 
+static void xml_firmware (GString *xml, const InfoDomain *domain)
+{
+    g_autofree char *loader = domain->loader ? xml_escape (domain->loader) : NULL,
+                    *nvram = domain->nvram ? xml_escape (domain->nvram) : NULL;
+    if (loader)
+        g_string_append_printf (xml, "    <loader readonly='%s' type='pflash'>%s</loader>\n",
+                                domain->loader_writable ? "no" : "yes", loader);
+    if (!nvram)
+        return;
+    g_string_append (xml, "    <nvram");
+    xml_attribute (xml, "format", domain->nvram_format);
+    g_string_append_printf (xml, ">%s</nvram>\n", nvram);
+}
+
+static void xml_tpm (GString *xml, const InfoDomain *domain)
+{
+    if (!domain->tpm_model)
+        return;
+    g_string_append (xml, "    <tpm");
+    xml_attribute (xml, "model", domain->tpm_model);
+    g_string_append (xml, ">\n      <backend");
+    xml_attribute (xml, "type", domain->tpm_backend);
+    if (domain->tpm_path) {
+        g_string_append (xml, ">\n        <device");
+        xml_attribute (xml, "path", domain->tpm_path);
+        g_string_append (xml, "/>\n      </backend>\n    </tpm>\n");
+    } else {
+        g_string_append (xml, "/>\n    </tpm>\n");
+    }
+}
+
 char *info_xml (const InfoDomain *domain, const Graph *graph, const bak_disks_ret *disks)
 {
     GString *xml = g_string_new ("<domain");
@@ -291,16 +326,23 @@ char *info_xml (const InfoDomain *domain, const Graph *graph, const bak_disks_re
     g_string_append (xml, ">\n");
     xml_element (xml, "  ", "name", domain->name);
     xml_element (xml, "  ", "uuid", domain->uuid);
-    g_string_append_printf (xml, "  <memory unit='KiB'>%" G_GUINT64_FORMAT "</memory>\n", domain->memory_kib);
-    g_string_append_printf (xml, "  <currentMemory unit='KiB'>%" G_GUINT64_FORMAT "</currentMemory>\n", domain->memory_kib);
-    g_string_append_printf (xml, "  <vcpu placement='static'>%u</vcpu>\n  <os>\n    <type", MAX (domain->cpus, 1));
+    g_string_append_printf (xml, "  <memory unit='KiB'>%" G_GUINT64_FORMAT "</memory>\n",
+                            domain->memory_kib);
+    g_string_append_printf (xml,
+                            "  <currentMemory unit='KiB'>%" G_GUINT64_FORMAT "</currentMemory>\n",
+                            domain->memory_kib);
+    g_string_append_printf (xml, "  <vcpu placement='static'>%u</vcpu>\n  <os>\n    <type",
+                            MAX (domain->cpus, 1));
     xml_attribute (xml, "arch", domain->arch ? domain->arch : "x86_64");
     xml_attribute (xml, "machine", domain->machine);
-    g_string_append (xml, ">hvm</type>\n  </os>\n  <devices>\n");
+    g_string_append (xml, ">hvm</type>\n");
+    xml_firmware (xml, domain);
+    g_string_append (xml, "  </os>\n  <devices>\n");
     if (domain->emulator)
         xml_element (xml, "    ", "emulator", domain->emulator);
     for (guint i = 0; i < disks->disks.disks_len; i++)
         xml_disk (xml, graph, &disks->disks.disks_val[i]);
+    xml_tpm (xml, domain);
     g_string_append (xml, "  </devices>\n</domain>\n");
     return g_string_free (xml, FALSE);
 }
@@ -315,12 +357,14 @@ static void clear_disks (bak_disks_ret *disks)
 typedef bak_disks_ret Disks;
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Disks, clear_disks)
 
-/* A guest that runs is asked; one whose monitor is gone is off, which is no error here. *ret_graph NULL: off. */
+/* A guest that runs is asked; one whose monitor is gone is off, which is no error here. *ret_graph
+ * NULL: off. */
 static gboolean graph_if_running (Guest *guest, Graph **ret_graph, GError **error)
 {
     g_autoptr (GError) why = NULL;
     Graph *graph = NULL;
 
+    both_settle (guest);
     if (guest_is_offline (guest) && !guest->qmp) {
         *ret_graph = NULL;
         return TRUE;
@@ -356,7 +400,8 @@ static void fill_notes (Guest *guest, const Graph *graph, bak_domain_info *ret)
     g_autofree char *note = guest_is_offline (guest) ? offline_note (guest) : NULL;
 
     if (!note && !graph && !guest_is_offline (guest))
-        note = g_strdup_printf (_("nobody listens on monitor '%s': the guest does not run"), guest->def->qmp);
+        note = g_strdup_printf (_("nobody listens on monitor '%s': the guest does not run"),
+                                guest->def->qmp);
     if (!note)
         return;
     ret->notes.notes_val = ret_array (1, sizeof (bak_message));
@@ -379,16 +424,14 @@ gboolean guest_info (Guest *guest, bak_domain_info *ret, GError **error)
     ret->qmp = ret_text (guest->def->qmp, BAK_PATH_MAX);
     ret->agent = ret_text (guest->def->agent, BAK_PATH_MAX);
     ret->persistent = TRUE;
-    ret->images = guest->def->images->len;
+    ret->images = guest_shape (guest)->images->len;
     if (graph && !guest_is_offline (guest)) {
         ret->max_memory = ret->memory = graph->memory;
         ret->cpus = graph->cpus;
-        ret->cpu_time = process_cpu_time (qmp_get_peer_pid (guest->qmp));
+        ret->pid = discover_process (guest->def->qmp, qmp_get_peer_pid (guest->qmp));
+        ret->cpu_time = process_cpu_time (ret->pid);
     }
-    g_mutex_lock (&guest->snapshot_lock);
-    gboolean runs = guest->snapshot.id && *guest->snapshot.id && !job_state_ended (guest->snapshot.state);
-    ret->job = ret_string (runs ? guest->snapshot.id : "");
-    g_mutex_unlock (&guest->snapshot_lock);
+    ret->job = board_running (&guest->board);
     return TRUE;
 }
 
@@ -400,6 +443,7 @@ gboolean guest_state (Guest *guest, bak_state_ret *ret, GError **error)
     guint news = 0;
     ret->state = DOMAIN_STATE_SHUTOFF;
     ret->reason = 0;
+    both_settle (guest);
     if (guest_is_offline (guest))
         return TRUE;
     if (guest_acquire (guest, &why)) {
@@ -424,18 +468,33 @@ gboolean guest_disks (Guest *guest, bak_disks_ret *ret, GError **error)
 {
     g_autoptr (Graph) graph = NULL;
 
+    both_settle (guest);
     if (guest_is_offline (guest))
         return offline_disks (guest, ret, error);
-    if (!guest_acquire (guest, error) || !(graph = checkpoint_look (guest, error)))
+    if (!graph_if_running (guest, &graph, error))
         return FALSE;
+    if (!graph)
+        return remember_disks (guest, ret) || guest_acquire (guest, error);
     info_disks (graph, ret);
+    remember_guest (guest, ret, NULL);
     return TRUE;
 }
 
-static const struct { const char *key; gsize offset; } counters[] = {
-#define COUNTER(key, field) { key, G_STRUCT_OFFSET (bak_block_stats_ret, field) }
-    COUNTER ("wr_bytes", wr_bytes), COUNTER ("wr_operations", wr_operations), COUNTER ("rd_bytes", rd_bytes), COUNTER ("rd_operations", rd_operations),
-    COUNTER ("wr_total_time_ns", wr_time), COUNTER ("rd_total_time_ns", rd_time), COUNTER ("flush_operations", flush_operations),
+static const struct {
+    const char *key;
+    gsize offset;
+} counters[] = {
+#define COUNTER(key, field)                                                                        \
+    {                                                                                              \
+        key, G_STRUCT_OFFSET (bak_block_stats_ret, field)                                          \
+    }
+    COUNTER ("wr_bytes", wr_bytes),
+    COUNTER ("wr_operations", wr_operations),
+    COUNTER ("rd_bytes", rd_bytes),
+    COUNTER ("rd_operations", rd_operations),
+    COUNTER ("wr_total_time_ns", wr_time),
+    COUNTER ("rd_total_time_ns", rd_time),
+    COUNTER ("flush_operations", flush_operations),
     COUNTER ("flush_total_time_ns", flush_time),
 #undef COUNTER
 };
@@ -444,7 +503,8 @@ static const struct { const char *key; gsize offset; } counters[] = {
 static gboolean counts_for (JsonObject *entry, const GraphDisk *disk)
 {
     const char *qdev = json_get_string (entry, "qdev"), *device = json_get_string (entry, "device");
-    return (disk->qdev && g_strcmp0 (qdev, disk->qdev) == 0) || (disk->device && *disk->device && g_strcmp0 (device, disk->device) == 0);
+    return (disk->qdev && g_strcmp0 (qdev, disk->qdev) == 0)
+           || (disk->device && *disk->device && g_strcmp0 (device, disk->device) == 0);
 }
 
 /* FALSE: nobody counts for this disk. */
@@ -455,20 +515,27 @@ static gboolean add_counters (JsonArray *list, const GraphDisk *disk, bak_block_
         JsonObject *entry = json_get_element (list, i), *stats = json_get_object (entry, "stats");
         found = stats && counts_for (entry, disk);
         for (guint k = 0; found && k < G_N_ELEMENTS (counters); k++)
-            *(uint64_t *) ((char *) ret + counters[k].offset) += MAX (0, json_get_int (stats, counters[k].key, 0));
+            *(uint64_t *) ((char *) ret + counters[k].offset) +=
+                MAX (0, json_get_int (stats, counters[k].key, 0));
     }
     return found;
 }
 
-gboolean guest_block_stats (Guest *guest, const char *name, bak_block_stats_ret *ret, GError **error)
+gboolean guest_block_stats (Guest *guest, const char *name, bak_block_stats_ret *ret,
+                            GError **error)
 {
+    both_settle (guest);
     if (guest_is_offline (guest))
-        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("guest '%s' is attached powered off: it does nothing to its disks"), guest->def->name);
-    g_autoptr (Graph) graph = guest_graph (guest, GRAPH_DISKS, error);
+        return error_set (error, BAK_ERROR_NOT_SUPPORTED,
+                          _("guest '%s' is attached powered off: it does nothing to its disks"),
+                          guest->def->name);
+    g_autoptr (Graph) graph =
+        guest_acquire (guest, error) ? guest_graph (guest, GRAPH_DISKS, error) : NULL;
     const GraphDisk *one = graph && *name ? graph_disk (graph, name, error) : NULL;
     if (!graph || (*name && !one))
         return FALSE;
-    g_autoptr (JsonNode) node = qmp_execute (guest->qmp, "query-blockstats", NULL, ASK_TIMEOUT_MS, error);
+    g_autoptr (JsonNode) node =
+        qmp_execute (guest->qmp, "query-blockstats", NULL, ASK_TIMEOUT_MS, error);
     if (!node)
         return FALSE;
     g_autoptr (JsonArray) none = json_array_new ();
@@ -476,7 +543,10 @@ gboolean guest_block_stats (Guest *guest, const char *name, bak_block_stats_ret 
     for (guint i = 0; !one && i < graph->disks->len; i++)
         add_counters (list, graph->disks->pdata[i], ret);
     return !one || add_counters (list, one, ret)
-        || error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': no device of the guest uses it, and QEMU counts by devices"), one->target);
+           || error_set (
+               error, BAK_ERROR_NOT_SUPPORTED,
+               _("disk '%s': no device of the guest uses it, and QEMU counts by devices"),
+               one->target);
 }
 
 /* The string member of the answer to a question that this QEMU may not know; NULL then. */
@@ -487,7 +557,9 @@ static char *ask_string (Guest *guest, const char *command, JsonObject *args, co
     if (!node)
         return NULL;
     if (!member)
-        return JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_STRING ? json_node_dup_string (node) : NULL;
+        return JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_STRING
+                   ? json_node_dup_string (node)
+                   : NULL;
     JsonObject *object = JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
     return g_strdup (json_get_string (object, member));
 }
@@ -496,7 +568,8 @@ static gboolean ask_kvm (Guest *guest)
 {
     g_autoptr (JsonNode) node = qmp_execute (guest->qmp, "query-kvm", NULL, ASK_TIMEOUT_MS, NULL);
 
-    return node && JSON_NODE_HOLDS_OBJECT (node) && json_get_bool (json_node_get_object (node), "enabled", FALSE);
+    return node && JSON_NODE_HOLDS_OBJECT (node)
+           && json_get_bool (json_node_get_object (node), "enabled", FALSE);
 }
 
 /* "pc-i440fx-7.2-machine" is the type of machine pc-i440fx-7.2. */
@@ -512,7 +585,8 @@ static char *ask_machine (Guest *guest)
     return type;
 }
 
-/* The program behind the monitor. A socket that QEMU was handed belongs to whoever made it, which is no QEMU. */
+/* The program behind the monitor. A socket that QEMU was handed belongs to whoever made it, which
+ * is no QEMU. */
 static char *find_emulator (Guest *guest)
 {
     g_autofree char *link = g_strdup_printf ("/proc/%d/exe", qmp_get_peer_pid (guest->qmp));
@@ -522,19 +596,79 @@ static char *find_emulator (Guest *guest)
     return base && g_str_has_prefix (base, "qemu") ? g_steal_pointer (&path) : NULL;
 }
 
+static char *ask_machine_property (Guest *guest, const char *property)
+{
+    return ask_string (guest, "qom-get",
+                       obj ("path", "s", "/machine", "property", "s", property, NULL), NULL);
+}
+
+/* The node that a drive of this name, or of none, has in it. */
+static const GraphNode *firmware_node (const Graph *graph, char *name)
+{
+    g_autofree char *owned = name;
+    const GraphNode *node = name && *name ? graph_node (graph, name) : NULL;
+    for (guint i = 0; name && !node && i < graph->disks->len; i++) {
+        const GraphDisk *disk = graph->disks->pdata[i];
+        if (g_strcmp0 (disk->device, name) == 0)
+            node = disk->node ? graph_node (graph, disk->node) : NULL;
+    }
+    return node;
+}
+
+static const char *firmware_file (const Graph *graph, const GraphNode *node)
+{
+    const GraphNode *file = node && node->file ? graph_node (graph, node->file) : NULL;
+    const char *path = file ? file->filename : node ? node->filename : NULL;
+    return path && g_path_is_absolute (path) ? path : NULL;
+}
+
+/* The first flash holds the program, the second what it remembers. */
+static void ask_firmware (Guest *guest, const Graph *graph, InfoDomain *domain)
+{
+    const GraphNode *code = firmware_node (graph, ask_machine_property (guest, "pflash0")),
+                    *variables = firmware_node (graph, ask_machine_property (guest, "pflash1"));
+    domain->loader = firmware_file (graph, code);
+    domain->loader_writable = code && !code->read_only;
+    domain->nvram = firmware_file (graph, variables);
+    domain->nvram_format = domain->nvram ? variables->driver : NULL;
+}
+
+static void ask_tpm (Guest *guest, InfoDomain *domain)
+{
+    g_autoptr (JsonNode) node = qmp_execute (guest->qmp, "query-tpm", NULL, ASK_TIMEOUT_MS, NULL);
+    JsonArray *list = node && JSON_NODE_HOLDS_ARRAY (node) ? json_node_get_array (node) : NULL;
+    JsonObject *tpm = list && json_array_get_length (list) ? json_get_element (list, 0) : NULL,
+               *options = tpm ? json_get_object (tpm, "options") : NULL,
+               *data = options ? json_get_object (options, "data") : NULL;
+    if (!tpm)
+        return;
+    domain->tpm_model = g_strdup (json_get_string (tpm, "model"));
+    domain->tpm_backend = g_strdup (json_get_string (options, "type"));
+    domain->tpm_path = g_strdup (json_get_string (data, "path"));
+}
+
 char *guest_xml (Guest *guest, GError **error)
 {
     g_autoptr (Graph) graph = NULL;
     g_auto (Disks) disks = { 0 };
     g_autofree char *arch = NULL, *machine = NULL, *emulator = NULL;
-    InfoDomain domain = { .name = guest->def->name, .uuid = guest->def->uuid, .number = -1, .cpus = 1 };
+    InfoDomain domain = {
+        .name = guest->def->name, .uuid = guest->def->uuid, .number = -1, .cpus = 1
+    };
 
+    both_settle (guest);
     if (guest_is_offline (guest)) {
         if (!offline_disks (guest, &disks, error))
             return NULL;
     } else {
-        if (!guest_acquire (guest, error) || !(graph = checkpoint_look (guest, error)))
+        if (!graph_if_running (guest, &graph, error))
             return NULL;
+        if (!graph) {
+            char *seen = remember_xml (guest);
+            if (!seen)
+                guest_acquire (guest, error);
+            return seen;
+        }
         info_disks (graph, &disks);
         domain.arch = arch = ask_string (guest, "query-target", NULL, "arch");
         domain.machine = machine = ask_machine (guest);
@@ -542,7 +676,15 @@ char *guest_xml (Guest *guest, GError **error)
         domain.kvm = ask_kvm (guest);
         domain.memory_kib = graph->memory / 1024;
         domain.cpus = graph->cpus;
+        ask_firmware (guest, graph, &domain);
+        ask_tpm (guest, &domain);
+        g_autofree char *seen = info_xml (&domain, graph, &disks);
+        remember_guest (guest, &disks, seen);
         domain.number = guest->number;
     }
-    return info_xml (&domain, graph, &disks);
+    char *xml = info_xml (&domain, graph, &disks);
+    g_free (domain.tpm_model);
+    g_free (domain.tpm_backend);
+    g_free (domain.tpm_path);
+    return xml;
 }

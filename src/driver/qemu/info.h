@@ -4,14 +4,19 @@
 
 typedef struct {
     const char *name, *uuid;
-    int number;                 /* id while it runs; -1: off */
+    int number; /* id while it runs; -1: off */
     gboolean kvm;
-    const char *arch, *machine, *emulator;      /* NULL: unknown */
+    const char *arch, *machine, *emulator; /* NULL: unknown */
     guint64 memory_kib;
     guint cpus;
+    /* files of the two flashes; borrowed; NULL: none */
+    const char *loader, *nvram, *nvram_format;
+    gboolean loader_writable;
+    char *tpm_model, *tpm_backend, *tpm_path; /* NULL */
 } InfoDomain;
 
-/* DOMAIN_STATE_* of a query-status text (NULL: a storage daemon, which runs); *ret_reason: libvirt's. */
+/* DOMAIN_STATE_* of a query-status text (NULL: a storage daemon, which runs); *ret_reason:
+ * libvirt's. */
 int info_state (const char *status, int *ret_reason);
 /* ret: zeroed. Sizes of files that we see are ours, of others QEMU's. */
 void info_disk (const Graph *graph, const GraphDisk *disk, bak_disk *ret);

@@ -12,7 +12,8 @@
 
 enum { TAKE_TIMEOUT_MS = 1000 };
 
-static int start_connecting (int family, const struct sockaddr *address, socklen_t length, int *ret_errnum)
+static int start_connecting (int family, const struct sockaddr *address, socklen_t length,
+                             int *ret_errnum)
 {
     int fd = socket (family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int result = fd < 0 ? -1 : connect (fd, address, length);
@@ -34,7 +35,8 @@ static int connect_path (MonitorProbe *probe)
         return -1;
     }
     strcpy (address.sun_path, probe->address);
-    int fd = start_connecting (AF_UNIX, (struct sockaddr *) &address, sizeof address, &probe->errnum);
+    int fd =
+        start_connecting (AF_UNIX, (struct sockaddr *) &address, sizeof address, &probe->errnum);
     struct ucred peer;
     socklen_t length = sizeof peer;
     if (fd >= 0 && getsockopt (fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0)
@@ -50,8 +52,11 @@ static int connect_host (MonitorProbe *probe)
     probe->errnum = EHOSTUNREACH;
     if (!where)
         return -1;
-    g_autofree char *port = g_strdup_printf ("%u", g_network_address_get_port (G_NETWORK_ADDRESS (where)));
-    if (getaddrinfo (g_network_address_get_hostname (G_NETWORK_ADDRESS (where)), port, &hints, &found) != 0)
+    g_autofree char *port =
+        g_strdup_printf ("%u", g_network_address_get_port (G_NETWORK_ADDRESS (where)));
+    if (getaddrinfo (g_network_address_get_hostname (G_NETWORK_ADDRESS (where)), port, &hints,
+                     &found)
+        != 0)
         return -1;
     int fd = -1;
     for (struct addrinfo *one = found; one && fd < 0; one = one->ai_next)
@@ -96,7 +101,7 @@ static guint probe_wait (MonitorProbe *probes, guint count, struct pollfd *polls
 
     for (guint i = 0; i < count; i++) {
         gboolean wants = probes[i].state == MONITOR_HELD && probes[i].fd >= 0;
-        polls[i] = (struct pollfd) { wants ? probes[i].fd : -1, POLLIN, 0 };
+        polls[i] = (struct pollfd){ wants ? probes[i].fd : -1, POLLIN, 0 };
         waiting += wants;
     }
     if (waiting == 0 || poll (polls, count, timeout_ms) <= 0)

@@ -23,18 +23,23 @@ static void tx_undo_job (Planner *p, const char *job)
         tx_undo (p, job_dismiss (job));
 }
 
-/* A merged, disabled copy of what changed, on the given node: tracked bitmaps are never consumed. */
+/* A merged, disabled copy of what changed, on the given node: tracked bitmaps are never consumed.
+ */
 void tx_changes (Planner *p, Item *item, const char *node, const char *name)
 {
     JsonObject *first = json_array_get_object_element (item->changes, 0);
-    const GraphNode *active = graph_node (p->in->graph, json_object_get_string_member (first, "node"));
-    const GraphBitmap *bitmap = active ? graph_bitmap (active, json_object_get_string_member (first, "name")) : NULL;
+    const GraphNode *active =
+        graph_node (p->in->graph, json_object_get_string_member (first, "node"));
+    const GraphBitmap *bitmap =
+        active ? graph_bitmap (active, json_object_get_string_member (first, "name")) : NULL;
     JsonObject *add = obj ("node", "s", node, "name", "s", name, "disabled", "b", TRUE, NULL);
 
     if (bitmap && bitmap->granularity)
         json_object_set_int_member (add, "granularity", bitmap->granularity);
     tx_add (p, "block-dirty-bitmap-add", add);
-    tx_add (p, "block-dirty-bitmap-merge", obj ("node", "s", node, "target", "s", name, "bitmaps", "a", json_array_ref (item->changes), NULL));
+    tx_add (p, "block-dirty-bitmap-merge",
+            obj ("node", "s", node, "target", "s", name, "bitmaps", "a",
+                 json_array_ref (item->changes), NULL));
     tx_undo (p, bitmap_remove (node, name));
 }
 
@@ -43,27 +48,34 @@ static JsonObject *x_perf (Planner *p, const Item *item)
     if (!p->caps->backup_x_perf)
         return NULL;
     guint64 limit = item->out->limit;
-    /* before 8.0 a read of the point in time is exact only within one cluster of the filter (its reads must not cross one) */
-    gboolean small = (limit && limit < 8 * MAX_CHUNK) || (p->fleece && !p->caps->snapshot_access_exact);
+    /* before 8.0 a read of the point in time is exact only within one cluster of the filter (its
+     * reads must not cross one) */
+    gboolean small = (limit && limit < 8 * MAX_CHUNK)
+                     || (item->way != WAY_DIRECT && !p->caps->snapshot_access_exact);
     guint64 chunk = small ? MIN_CHUNK : MAX_CHUNK;
-    if (item->def && item->def->cluster_size > chunk)
-        chunk = item->def->cluster_size;
-    return obj ("max-workers", "i", (gint64) DEFAULT_WORKERS, "max-chunk", "i", (gint64) chunk, NULL);
+    if (target_cluster (item) > chunk)
+        chunk = target_cluster (item);
+    return obj ("max-workers", "i", (gint64) DEFAULT_WORKERS, "max-chunk", "i", (gint64) chunk,
+                NULL);
 }
 
-/* A fresh raw file reads as zeroes, so what the only layer of a qcow2 does not hold need not be written: it stays sparse. */
-static gboolean copy_top_only (Planner *p, const Item *item)
+/* A fresh raw file reads as zeroes, so what the only layer of a qcow2 does not hold need not be
+ * written: it stays sparse. */
+gboolean copy_top_only (Planner *p, const Item *item)
 {
     const GraphNode *node = graph_node (p->in->graph, item->disk->node);
-    return item->sync == SYNC_FULL && g_str_equal (item->target.format, "raw") && item->target.store->type == STORE_FILE && !is_reused (p, &item->target)
-        && node && g_strcmp0 (node->driver, "qcow2") == 0 && !node->backing && !node->backing_filename;
+    return item->sync == SYNC_FULL && g_str_equal (item->target.format, "raw")
+           && item->target.store->type == STORE_FILE && !is_reused (p, &item->target) && node
+           && g_strcmp0 (node->driver, "qcow2") == 0 && !node->backing && !node->backing_filename;
 }
 
-/* From 8.2 on QEMU waits for every request of every disk when it takes a job's nodes apart: a copy that has ended waits (finish_job) until no
- * other target is written any more. */
-static JsonObject *backup_data (Planner *p, const char *job, const char *device, const char *target, const char *sync)
+/* From 8.2 on QEMU waits for every request of every disk when it takes a job's nodes apart: a copy
+ * that has ended waits (finish_job) until no other target is written any more. */
+static JsonObject *backup_data (Planner *p, const char *job, const char *device, const char *target,
+                                const char *sync)
 {
-    JsonObject *data = obj ("job-id", "s", job, "device", "s", device, "target", "s", target, "sync", "s", sync, NULL);
+    JsonObject *data = obj ("job-id", "s", job, "device", "s", device, "target", "s", target,
+                            "sync", "s", sync, NULL);
     if (p->caps->backup_auto_dismiss) {
         json_object_set_boolean_member (data, "auto-finalize", !p->caps->copies_wait);
         json_object_set_boolean_member (data, "auto-dismiss", !p->caps->concluded_backup_safe);
@@ -73,7 +85,8 @@ static JsonObject *backup_data (Planner *p, const char *job, const char *device,
 
 const char *device_of (Planner *p, const Item *item)
 {
-    return p->caps->blockdev_add_flat || !item->disk->device ? item->disk->node : item->disk->device;
+    return p->caps->blockdev_add_flat || !item->disk->device ? item->disk->node
+                                                             : item->disk->device;
 }
 
 /* From here on the scratch keeps what the guest overwrites: the point in time. */
@@ -96,7 +109,10 @@ void tx_copy (Planner *p, Item *item, const char *device, const char *bitmap)
 {
     g_autofree char *target = own_name (p, "tgt", item);
     const char *compression = item->def ? item->def->compression : NULL;
-    const char *sync = bitmap ? "incremental" : !p->fleece && copy_top_only (p, item) ? "top" : sync_types[item->sync];
+    gboolean direct = item->way == WAY_DIRECT;
+    const char *sync = bitmap                              ? "incremental"
+                       : direct && copy_top_only (p, item) ? "top"
+                                                           : sync_types[item->sync];
     JsonObject *perf = x_perf (p, item);
 
     item->out->job = own_name (p, "job", item);
@@ -106,33 +122,20 @@ void tx_copy (Planner *p, Item *item, const char *device, const char *bitmap)
         if (p->caps->backup_bitmap_mode)
             json_object_set_string_member (data, "bitmap-mode", "on-success");
     }
-    if (!p->fleece && p->caps->backup_filter_node_name) {
+    if (direct && p->caps->backup_filter_node_name) {
         item->out->filter = own_name (p, "flt", item);
         json_object_set_string_member (data, "filter-node-name", item->out->filter);
     }
-    if (!p->fleece && p->caps->backup_on_cbw_error && p->protect != PROTECT_NO)
+    if (direct && p->caps->backup_on_cbw_error && p->protect != PROTECT_NO)
         json_object_set_string_member (data, "on-cbw-error", "break-snapshot");
     if (item->out->limit)
         json_object_set_int_member (data, "speed", item->out->limit);
-    if (compression && !g_str_equal (compression, "none"))
+    if ((compression && !g_str_equal (compression, "none")) || is_stream (item))
         json_object_set_boolean_member (data, "compress", TRUE);
     if (perf)
         json_object_set_object_member (data, "x-perf", perf);
     tx_add (p, "blockdev-backup", data);
     tx_undo_job (p, item->out->job);
-}
-
-/* The same without a transaction: the point in time does not move any more. Its result is there to be read, and QEMU does not crash over it. */
-void add_mirror (Planner *p, Item *item, const char *device)
-{
-    g_autofree char *target = own_name (p, "tgt", item), *filter = own_name (p, "mir", item);
-    const char *job = item->out->job = own_name (p, "job", item);
-    JsonObject *data = obj ("job-id", "s", job, "device", "s", device, "target", "s", target, "sync", "s", "full", "filter-node-name", "s", filter,
-                            "auto-dismiss", "b", FALSE, NULL);
-    if (item->out->limit)
-        json_object_set_int_member (data, "speed", item->out->limit);
-    plan_add (p->plan, _("start the copy"), item->disk->target, timed (qmp_action ("blockdev-mirror", data), TRANSACTION_TIMEOUT_MS), job_cancel (p, job),
-              guarded (own_action ("job-wait-end", obj ("job", "s", job, NULL)), "job", job), job_dismiss (job), NULL);
 }
 
 /* Jobs end before the bitmaps that they hold go. */
@@ -149,9 +152,34 @@ static void take_undo (Planner *p, Step *step)
     g_ptr_array_set_free_func (p->undo, (GDestroyNotify) action_free);
 }
 
+/* The same without a transaction: the point in time does not move any more. Its result is there to
+ * be read, and QEMU does not crash over it. */
+void add_mirror (Planner *p, Item *item, const char *device)
+{
+    g_autofree char *target = own_name (p, "tgt", item), *filter = own_name (p, "mir", item);
+    const char *job = item->out->job = own_name (p, "job", item);
+    JsonObject *data =
+        obj ("job-id", "s", job, "device", "s", device, "target", "s", target, "sync", "s", "full",
+             "filter-node-name", "s", filter, "auto-dismiss", "b", FALSE, NULL);
+    if (item->way == WAY_AT_END)
+        json_object_set_boolean_member (data, "auto-finalize", FALSE);
+    if (item->out->limit)
+        json_object_set_int_member (data, "speed", item->out->limit);
+    Step *step = plan_add (
+        p->plan, _("start the copy"), item->disk->target,
+        timed (qmp_action ("blockdev-mirror", data), TRANSACTION_TIMEOUT_MS), job_cancel (p, job),
+        guarded (own_action ("job-wait-end", obj ("job", "s", job, NULL)), "job", job),
+        job_dismiss (job), NULL);
+    take_undo (p, step); /* of bitmaps that are made when the mirrors end */
+}
+
 void add_actions (Planner *p, const char *title)
 {
-    Step *step = plan_add (p->plan, title, NULL, timed (qmp_action ("transaction", obj ("actions", "a", p->actions, NULL)), TRANSACTION_TIMEOUT_MS), NULL);
+    Step *step =
+        plan_add (p->plan, title, NULL,
+                  timed (qmp_action ("transaction", obj ("actions", "a", p->actions, NULL)),
+                         TRANSACTION_TIMEOUT_MS),
+                  NULL);
     p->actions = json_array_new ();
     take_undo (p, step);
 }
@@ -160,41 +188,52 @@ gboolean add_point_in_time (Planner *p, GError **error)
 {
     gboolean quiesce = (p->in->flags & BEGIN_QUIESCE) != 0;
     if (quiesce && !p->in->agent)
-        return error_set (error, BAK_ERROR_AGENT, _("cannot freeze the file systems: the guest was attached without a guest agent (attach --agent PATH)"));
+        return error_set (error, BAK_ERROR_AGENT,
+                          _("cannot freeze the file systems: the guest was attached without a "
+                             "guest agent (attach --agent PATH)"));
     if (!p->caps->transaction)
-        return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("this QEMU has no transactions (since 1.1): disks of one instant are not possible"));
+        return error_set (
+            error, BAK_ERROR_NOT_SUPPORTED,
+            _("this QEMU has no transactions (since 1.1): disks of one instant are not possible"));
     if (quiesce)
-        plan_add (p->plan, _("freeze the guest's file systems"), NULL, own_action ("freeze", NULL), own_action ("thaw", NULL), NULL);
+        plan_add (p->plan, _("freeze the guest's file systems"), NULL, own_action ("freeze", NULL),
+                  own_action ("thaw", NULL), NULL);
     add_actions (p, _("the point in time: all disks at one instant"));
     if (quiesce)
-        plan_add (p->plan, _("thaw the guest's file systems"), NULL, own_action ("thaw", NULL), NULL);
+        plan_add (p->plan, _("thaw the guest's file systems"), NULL, own_action ("thaw", NULL),
+                  NULL);
     return TRUE;
 }
 
-/* Beside the keeper, which goes on writing the overlay: a filter of our own bears the mirror's, so that the keeper's writes do not pass it
- * and are held back by reads of the same place. */
+/* Beside the keeper, which goes on writing the overlay: a filter of our own bears the mirror's, so
+ * that the keeper's writes do not pass it and are held back by reads of the same place. */
 static char *add_filter (Planner *p, Item *item)
 {
     g_autofree char *group = own_name (p, "thr", item), *scratch = own_name (p, "scr", item);
     char *view = own_name (p, "snp", item);
-    plan_add (p->plan, _("make a throttle group without a limit"), item->disk->target, object_add (p, "throttle-group", group, json_object_new ()),
-              guarded (qmp_action ("object-del", obj ("id", "s", group, NULL)), "object", group), NULL);
+    plan_add (p->plan, _("make a throttle group without a limit"), item->disk->target,
+              object_add (p, "throttle-group", group, json_object_new ()),
+              guarded (qmp_action ("object-del", obj ("id", "s", group, NULL)), "object", group),
+              NULL);
     plan_add (p->plan, _("open the point in time"), item->disk->target,
-              node_add (p, obj ("driver", "s", "throttle", "node-name", "s", view, "file", "s", scratch, "throttle-group", "s", group, NULL)),
+              node_add (p, obj ("driver", "s", "throttle", "node-name", "s", view, "file", "s",
+                                scratch, "throttle-group", "s", group, NULL)),
               node_del (p, view), NULL);
     return view;
 }
 
-/* The node that shows the point in time: an access node on the filter, else the overlay itself. Caller frees. */
+/* The node that shows the point in time: an access node on the filter, else the overlay itself.
+ * Caller frees. */
 char *add_view (Planner *p, Item *item)
 {
-    if (p->mirror)
+    if (item->way == WAY_MIRROR)
         return add_filter (p, item);
-    if (!p->hybrid)
+    if (item->way == WAY_OVERLAY)
         return own_name (p, "scr", item);
     char *view = own_name (p, "snp", item);
     plan_add (p->plan, _("open the point in time"), item->disk->target,
-              node_add (p, obj ("driver", "s", "snapshot-access", "node-name", "s", view, "file", "s", item->out->filter, NULL)),
+              node_add (p, obj ("driver", "s", "snapshot-access", "node-name", "s", view, "file",
+                                "s", item->out->filter, NULL)),
               node_del (p, view), NULL);
     return view;
 }

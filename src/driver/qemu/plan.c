@@ -1,4 +1,5 @@
-/* From what is wanted, what there is and what this QEMU can do, to the list of steps. Pure. Here: the entries, which disks, and what of each. */
+/* From what is wanted, what there is and what this QEMU can do, to the list of steps. Pure. Here:
+ * the entries, which disks, and what of each. */
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/planner.h"
 
@@ -12,12 +13,14 @@ static void item_free (Item *item)
 
 /* ---- which disks ---- */
 
-static gboolean item_add (Planner *p, const GraphDisk *disk, const BackupDiskDef *def, GError **error)
+static gboolean item_add (Planner *p, const GraphDisk *disk, const BackupDiskDef *def,
+                          GError **error)
 {
     for (guint i = 0; i < p->items->len; i++) {
         const Item *other = p->items->pdata[i];
         if (other->disk == disk)
-            return error_set (error, BAK_ERROR_XML, _("disk '%s' is named twice (also as '%s')"), def ? def->name : disk->target,
+            return error_set (error, BAK_ERROR_XML, _("disk '%s' is named twice (also as '%s')"),
+                              def ? def->name : disk->target,
                               other->def ? other->def->name : disk->target);
     }
     Item *item = g_new0 (Item, 1);
@@ -49,15 +52,19 @@ static gboolean select_named (Planner *p, GError **error)
             continue;
         const char *rule = graph_disk_excluded (disk);
         if (rule)
-            return error_set (error, BAK_ERROR_NO_DISK, _("disk '%s' cannot be backed up: it %s"), disk_def->name, rule);
+            return error_set (error, BAK_ERROR_NO_DISK, _("disk '%s' cannot be backed up: it %s"),
+                              disk_def->name, rule);
         if (!item_add (p, disk, disk_def, error))
             return FALSE;
     }
     for (guint i = 0; def->dialect == DIALECT_2016 && i < p->in->graph->disks->len; i++) {
         const GraphDisk *disk = p->in->graph->disks->pdata[i];
         if (!graph_disk_excluded (disk) && !g_hash_table_contains (seen, disk))
-            return error_set (error, BAK_ERROR_XML, _("disk '%s' is not named: a document of the 2016 form must name every writable "
-                              "disk, with present='no' for one that is left out"), disk->target);
+            return error_set (
+                error, BAK_ERROR_XML,
+                _("disk '%s' is not named: a document of the 2016 form must name every writable "
+                   "disk, with present='no' for one that is left out"),
+                disk->target);
     }
     return TRUE;
 }
@@ -75,13 +82,15 @@ static gboolean select_disks (Planner *p, GError **error)
         }
     }
     if (p->items->len == 0)
-        return error_set (error, BAK_ERROR_NO_DISK, p->in->graph->disks->len
-                          ? _("no disk is left to back up: all are excluded, empty or read-only")
-                          : _("the guest has no disk"));
+        return error_set (error, BAK_ERROR_NO_DISK,
+                          p->in->graph->disks->len ? _(
+                              "no disk is left to back up: all are excluded, empty or read-only")
+                                                   : _("the guest has no disk"));
     for (guint i = 0; i < p->items->len; i++) {
         const Item *item = p->items->pdata[i];
         if (item->disk->size == 0 || item->disk->size > G_MAXINT64)
-            return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("disk '%s': QEMU reports a size of %" G_GUINT64_FORMAT " bytes"),
+            return error_set (error, BAK_ERROR_NOT_SUPPORTED,
+                              _("disk '%s': QEMU reports a size of %" G_GUINT64_FORMAT " bytes"),
                               item->disk->target, item->disk->size);
     }
     return TRUE;
@@ -91,7 +100,8 @@ static SyncMode wanted_sync (Planner *p, const Item *item)
 {
     if (item->def && item->def->sync != SYNC_DEFAULT)
         return item->def->sync;
-    return (item->def && item->def->incremental) || p->in->def->incremental ? SYNC_INCREMENTAL : SYNC_FULL;
+    return (item->def && item->def->incremental) || p->in->def->incremental ? SYNC_INCREMENTAL
+                                                                            : SYNC_FULL;
 }
 
 const char *const sync_types[] = { "full", "full", "top", "none", "incremental" };
@@ -102,20 +112,29 @@ static gboolean resolve (Planner *p, Item *item, GError **error)
     if (item->sync == SYNC_INCREMENTAL && !resolve_incremental (p, item, error))
         return FALSE;
     if (p->plan->mode == BACKUP_MODE_PULL && (item->sync == SYNC_TOP || item->sync == SYNC_NONE))
-        return error_set (error, BAK_ERROR_XML, _("disk '%s': sync='%s' is for push; a pull exports the whole point in time"),
-                          item->disk->target, sync_mode_to_string (item->sync));
+        return error_set (
+            error, BAK_ERROR_XML,
+            _("disk '%s': sync='%s' is for push; a pull exports the whole point in time"),
+            item->disk->target, sync_mode_to_string (item->sync));
     if (item->sync == SYNC_TOP || item->sync == SYNC_NONE)
         p->plan->partial = TRUE;
     if (item->sync == SYNC_NONE)
-        planner_note (p, _("disk '%s': what the guest overwrites is kept until somebody stops that (backup-stop)"), item->disk->target);
+        planner_note (p,
+                      _("disk '%s': what the guest overwrites is kept until somebody stops that "
+                         "(backup-stop)"),
+                      item->disk->target);
+    const GraphNode *node = graph_node (p->in->graph, item->disk->node);
+    if (node && node->encrypted)
+        planner_note (p, _("disk '%s': its image is encrypted; what is backed up is not"),
+                      item->disk->target);
     item->out->type = g_strdup (sync_types[item->sync]);
     if (p->plan->mode == BACKUP_MODE_PUSH && !resolve_target (p, item, error))
         return FALSE;
-    if (item->sync == SYNC_INCREMENTAL && p->plan->mode == BACKUP_MODE_PUSH && g_str_equal (item->target.format, "raw")
-        && !(p->in->flags & BEGIN_REUSE_EXTERNAL))
-        return error_set (error, BAK_ERROR_INVALID_ARGUMENT, _("disk '%s': an increment in a new raw file cannot tell what changed from what did not; "
-                          "use qcow2, or --reuse-external with the previous raw backup"), item->disk->target);
-    guint64 limit = item->def && item->def->limit ? item->def->limit : p->in->def->limit ? MAX (1, p->in->def->limit / p->items->len) : 0;
+    if (p->plan->mode == BACKUP_MODE_PUSH && !check_format (p, item, error))
+        return FALSE;
+    guint64 limit = item->def && item->def->limit ? item->def->limit
+                    : p->in->def->limit           ? MAX (1, p->in->def->limit / p->items->len)
+                                                  : 0;
     item->out->limit = limit;
     return TRUE;
 }
@@ -127,6 +146,7 @@ static Plan *planner_end (Planner *p, gboolean ok)
     g_ptr_array_unref (p->items);
     json_array_unref (p->actions);
     g_ptr_array_unref (p->undo);
+    g_array_unref (p->ends);
     if (!ok)
         g_clear_pointer (&p->plan, plan_free);
     return p->plan;
@@ -134,10 +154,16 @@ static Plan *planner_end (Planner *p, gboolean ok)
 
 static void planner_begin (Planner *p, const PlanInput *input)
 {
-    *p = (Planner) { .in = input, .caps = input->caps, .plan = plan_new (input->job, input->def ? input->def->mode : BACKUP_MODE_PUSH) };
-    p->protect = !input->def ? PROTECT_NO : input->def->protect == PROTECT_DEFAULT ? PROTECT_YES : input->def->protect;
+    *p = (Planner){ .in = input,
+                    .caps = input->caps,
+                    .plan =
+                        plan_new (input->job, input->def ? input->def->mode : BACKUP_MODE_PUSH) };
+    p->protect = !input->def                              ? PROTECT_NO
+                 : input->def->protect == PROTECT_DEFAULT ? PROTECT_YES
+                                                          : input->def->protect;
     p->items = g_ptr_array_new_with_free_func ((GDestroyNotify) item_free);
     p->actions = json_array_new ();
+    p->ends = g_array_new (FALSE, FALSE, sizeof (guint64));
     p->undo = g_ptr_array_new_with_free_func ((GDestroyNotify) action_free);
 }
 
@@ -145,11 +171,14 @@ Plan *plan_backup (const PlanInput *input, GError **error)
 {
     Planner p;
     planner_begin (&p, input);
-    gboolean ok = select_disks (&p, error);
+    gboolean ok = check_migration (&p, error) && select_disks (&p, error);
     for (guint i = 0; ok && i < p.items->len; i++)
         ok = resolve (&p, p.items->pdata[i], error);
     ok = ok && choose_protection (&p, error);
-    ok = ok && (input->def->mode == BACKUP_MODE_PULL ? plan_pull (&p, error) : plan_push (&p, error));
+    if (ok)
+        add_barrier (&p);
+    ok = ok
+         && (input->def->mode == BACKUP_MODE_PULL ? plan_pull (&p, error) : plan_push (&p, error));
     return planner_end (&p, ok);
 }
 
@@ -157,6 +186,7 @@ Plan *plan_checkpoint (const PlanInput *input, GError **error)
 {
     Planner p;
     planner_begin (&p, input);
-    gboolean ok = tx_checkpoint (&p, TRUE, error) && add_point_in_time (&p, error);
+    gboolean ok = check_migration (&p, error) && tx_checkpoint (&p, TRUE, error)
+                  && add_point_in_time (&p, error);
     return planner_end (&p, ok);
 }

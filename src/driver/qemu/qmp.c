@@ -1,8 +1,10 @@
-/* The QMP client. Owns one socket, one GSource on one GMainContext for its whole life, and the commands that wait.
+/* The QMP client. Owns one socket, one GSource on one GMainContext for its whole life, and the
+ * commands that wait.
  *
- * A command is in one of three places: `queue` (nothing of it has left this process), `flying` (in QEMU's hands, or its bytes
- * are on the way), or it is done. After a timeout a flying command keeps its place, without a callback, until its late reply
- * or the end of the connection: QEMU has not taken it off its own queue, and an eighth one would make it stop reading. */
+ * A command is in one of three places: `queue` (nothing of it has left this process), `flying` (in
+ * QEMU's hands, or its bytes are on the way), or it is done. After a timeout a flying command keeps
+ * its place, without a callback, until its late reply or the end of the connection: QEMU has not
+ * taken it off its own queue, and an eighth one would make it stop reading. */
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
@@ -11,12 +13,19 @@
 #include <gio/gio.h>
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/dial.h"
+#include "driver/qemu/qemu-process.h"
 #include "driver/qemu/qmp.h"
 #include "util/config.h"
 #include "driver/qemu/qmp_split.h"
 #include "util/json.h"
 
-enum { READ_SIZE = 65536, KEEP_MESSAGE = 1024 * 1024, MAX_NAME = 64, MAX_EVENT_COST = 64 * 1024 };
+enum {
+    READ_SIZE = 65536,
+    KEEP_MESSAGE = 1024 * 1024,
+    MAX_NAME = 64,
+    MAX_EVENT_COST = 64 * 1024,
+    CONNECT_TRIES = 4
+};
 
 typedef enum { STATE_GREETING, STATE_NEGOTIATING, STATE_READY, STATE_DEAD } State;
 
@@ -25,8 +34,8 @@ typedef struct {
     gsize length, written;
     gboolean oob;
     guint timeout_ms;
-    gint64 deadline;            /* 0: not running */
-    QmpReplyFunc func;          /* NULL: nobody waits any more */
+    gint64 deadline;   /* 0: not running */
+    QmpReplyFunc func; /* NULL: nobody waits any more */
     gpointer user_data;
 } Command;
 
@@ -40,29 +49,31 @@ struct _Qmp {
     char *label;
     GMainContext *context;
     GSocket *socket;
-    int fd;                     /* of socket, for qmp_is_quiet; never changes */
-    gint at_work, half;         /* atomic: what was read is being handed out (once dead, for ever); a message has begun and not ended */
+    int fd; /* of socket, for qmp_is_quiet; never changes */
+    /* atomic: what was read is being handed out (once dead, for ever); a message has begun and not
+     * ended */
+    gint at_work, half;
     GSource *source;
     gpointer tag;
     State state;
-    gboolean closed;            /* by the owner */
-    gboolean greeted_again;
-    GError *why;                /* set once, when it dies */
-    GError *write_error;        /* what is left to read is read first */
+    gboolean closed;     /* by the owner */
+    gboolean startled;   /* greeted twice, or not at all before it hung up: see qmp_connect() */
+    GError *why;         /* set once, when it dies */
+    GError *write_error; /* what is left to read is read first */
 
     guint8 in[READ_SIZE];
     gsize in_pos, in_length;
     QmpSplit split;
-    GByteArray *message;        /* the object that is being received */
+    GByteArray *message; /* the object that is being received */
 
-    GQueue queue;               /* Command*, in-band, waiting for a place */
-    GQueue flying;              /* Command*, in the order of sending */
-    GQueue writing;             /* Command* of flying whose bytes are not all written */
-    gint64 progress;            /* when QEMU last answered anything */
+    GQueue queue;    /* Command*, in-band, waiting for a place */
+    GQueue flying;   /* Command*, in the order of sending */
+    GQueue writing;  /* Command* of flying whose bytes are not all written */
+    gint64 progress; /* when QEMU last answered anything */
     guint64 last_id;
 
     guint default_timeout_ms;
-    guint max_timeout_ms;       /* monitor_timeout of the configuration; 0: none */
+    guint max_timeout_ms; /* monitor_timeout of the configuration; 0: none */
     int peer_pid;
     guint version;
     char *version_text;
@@ -112,7 +123,8 @@ static void qmp_wake (Qmp *qmp)
         g_source_set_ready_time (qmp->source, 0);
 }
 
-static Command *command_new (Qmp *qmp, const char *name, JsonObject *args, gboolean oob, guint timeout_ms)
+static Command *command_new (Qmp *qmp, const char *name, JsonObject *args, gboolean oob,
+                             guint timeout_ms)
 {
     Command *command = g_new0 (Command, 1);
     command->id = g_strdup_printf ("bak-%" G_GUINT64_FORMAT, ++qmp->last_id);
@@ -170,7 +182,8 @@ static void qmp_die (Qmp *qmp, BakErrorCode code, const char *format, ...)
 static void qmp_fail_all (Qmp *qmp)
 {
     Command *command;
-    while ((command = g_queue_pop_head (&qmp->flying)) || (command = g_queue_pop_head (&qmp->queue)))
+    while ((command = g_queue_pop_head (&qmp->flying))
+           || (command = g_queue_pop_head (&qmp->queue)))
         command_finish (qmp, command, NULL, qmp->why);
 }
 
@@ -202,7 +215,8 @@ static void qmp_write (Qmp *qmp)
     Command *command;
     while (!qmp->write_error && (command = g_queue_peek_head (&qmp->writing))) {
         g_autoptr (GError) error = NULL;
-        gssize n = g_socket_send (qmp->socket, command->text + command->written, command->length - command->written, NULL, &error);
+        gssize n = g_socket_send (qmp->socket, command->text + command->written,
+                                  command->length - command->written, NULL, &error);
         if (n < 0 && g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
             break;
         if (n < 0) {
@@ -227,12 +241,14 @@ static void qmp_flush (Qmp *qmp)
         qmp_launch (qmp, g_queue_pop_head (&qmp->queue), now);
     qmp_write (qmp);
     if (qmp->tag)
-        g_source_modify_unix_fd (qmp->source, qmp->tag, G_IO_IN | (qmp->writing.length ? G_IO_OUT : 0));
+        g_source_modify_unix_fd (qmp->source, qmp->tag,
+                                 G_IO_IN | (qmp->writing.length ? G_IO_OUT : 0));
 }
 
 /* ---- deadlines ---- */
 
-/* A queued command is late when, for as long as it would wait for its own reply, QEMU has answered nothing. */
+/* A queued command is late when, for as long as it would wait for its own reply, QEMU has answered
+ * nothing. */
 static gint64 command_deadline (Qmp *qmp, Command *command)
 {
     if (command->deadline)
@@ -248,8 +264,11 @@ static gboolean qmp_expire_flying (Qmp *qmp, gint64 now)
             continue;
         gboolean unsent = command->written == 0 && g_queue_find (&qmp->writing, command);
         g_autoptr (GError) error = NULL;
-        error_set (&error, BAK_ERROR_TIMEOUT, unsent ? _("monitor '%s': '%s' could not be sent within %.3g s: QEMU reads nothing")
-            : _("monitor '%s': no reply to '%s' within %.3g s"), qmp->label, command->name, command->timeout_ms / 1000.0);
+        error_set (
+            &error, BAK_ERROR_TIMEOUT,
+            unsent ? _("monitor '%s': '%s' could not be sent within %.3g s: QEMU reads nothing")
+                   : _("monitor '%s': no reply to '%s' within %.3g s"),
+            qmp->label, command->name, command->timeout_ms / 1000.0);
         if (unsent) {
             g_queue_remove (&qmp->writing, command);
             g_queue_delete_link (&qmp->flying, l);
@@ -273,7 +292,9 @@ static gboolean qmp_expire_queued (Qmp *qmp, gint64 now)
             continue;
         g_queue_delete_link (&qmp->queue, l);
         g_autoptr (GError) error = NULL;
-        error_set (&error, BAK_ERROR_TIMEOUT, _("monitor '%s': '%s' was not sent: no reply to the commands before it for %.3g s"),
+        error_set (
+            &error, BAK_ERROR_TIMEOUT,
+            _("monitor '%s': '%s' was not sent: no reply to the commands before it for %.3g s"),
             qmp->label, command->name, command->timeout_ms / 1000.0);
         command_finish (qmp, command, NULL, error);
         return TRUE;
@@ -285,7 +306,7 @@ static void qmp_expire (Qmp *qmp)
 {
     gint64 now = g_get_monotonic_time ();
     while (!qmp->closed && (qmp_expire_flying (qmp, now) || qmp_expire_queued (qmp, now)))
-        ;       /* callbacks may have changed either list: from the start again */
+        ; /* callbacks may have changed either list: from the start again */
 }
 
 static void qmp_arm (Qmp *qmp)
@@ -296,8 +317,9 @@ static void qmp_arm (Qmp *qmp)
             next = MIN (next, ((Command *) l->data)->deadline);
     for (GList *l = qmp->queue.head; l; l = l->next)
         next = MIN (next, command_deadline (qmp, l->data));
-    gboolean now = qmp->in_pos < qmp->in_length || (qmp->state == STATE_DEAD && (qmp->flying.length || qmp->queue.length))
-        || (qmp->write_error && qmp->state != STATE_DEAD);
+    gboolean now = qmp->in_pos < qmp->in_length
+                   || (qmp->state == STATE_DEAD && (qmp->flying.length || qmp->queue.length))
+                   || (qmp->write_error && qmp->state != STATE_DEAD);
     if (qmp->source)
         g_source_set_ready_time (qmp->source, now ? 0 : next == G_MAXINT64 ? -1 : next);
 }
@@ -308,7 +330,9 @@ static gboolean name_is_plain (const char *name, gboolean event)
 {
     gsize length = strlen (name);
     return length > 0 && length <= MAX_NAME
-        && strspn (name, event ? "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-" : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == length;
+           && strspn (name, event ? "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+                                  : "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+                  == length;
 }
 
 /* Whoever takes note of events keeps many of them: no real one comes near the limit. */
@@ -327,7 +351,8 @@ static Command *take_flying (Qmp *qmp, const char *id)
         Command *command = l->data;
         if (strcmp (command->id, id) != 0)
             continue;
-        g_queue_remove (&qmp->writing, command);        /* a monitor that answers before it has read is not our problem */
+        /* a monitor that answers before it has read is not our problem */
+        g_queue_remove (&qmp->writing, command);
         g_queue_delete_link (&qmp->flying, l);
         return command;
     }
@@ -340,7 +365,8 @@ static GError *reply_error (JsonObject *object)
     const char *class = json_get_string (details, "class");
     g_autofree char *desc = text_sanitize (json_get_string (details, "desc"), 1024);
     GError *error = NULL;
-    error_set (&error, BAK_ERROR_MONITOR, "%s: %s", class && name_is_plain (class, FALSE) ? class : "GenericError", desc);
+    error_set (&error, BAK_ERROR_MONITOR, "%s: %s",
+               class && name_is_plain (class, FALSE) ? class : "GenericError", desc);
     return error;
 }
 
@@ -349,9 +375,11 @@ static void handle_reply (Qmp *qmp, JsonObject *object)
     const char *id = json_get_string (object, "id");
     JsonNode *result = json_object_get_member (object, "return");
     if (!id && !json_object_has_member (object, "id") && !result) {
-        /* QEMU could not read us, and does not say which command it was: every outcome is unknown. */
+        /* QEMU could not read us, and does not say which command it was: every outcome is unknown.
+         */
         g_autoptr (GError) error = reply_error (object);
-        qmp_die (qmp, BAK_ERROR_CONNECTION, _("QEMU could not read what it was sent: %s"), error->message);
+        qmp_die (qmp, BAK_ERROR_CONNECTION, _("QEMU could not read what it was sent: %s"),
+                 error->message);
         return;
     }
     Command *command = id ? take_flying (qmp, id) : NULL;
@@ -364,19 +392,26 @@ static void handle_reply (Qmp *qmp, JsonObject *object)
 
 static void handle_greeting (Qmp *qmp, JsonObject *object)
 {
+    /* an event of the moment in which a client takes over from another */
+    if (json_object_has_member (object, "event"))
+        return;
     JsonObject *greeting = json_get_object (object, "QMP");
     JsonObject *version = json_get_object (greeting, "version");
     JsonObject *qemu = json_get_object (version, "qemu");
-    gint64 major = json_get_int (qemu, "major", -1), minor = json_get_int (qemu, "minor", -1), micro = json_get_int (qemu, "micro", -1);
+    gint64 major = json_get_int (qemu, "major", -1), minor = json_get_int (qemu, "minor", -1),
+           micro = json_get_int (qemu, "micro", -1);
     if (MIN (major, MIN (minor, micro)) < 0 || MAX (major, MAX (minor, micro)) > 999) {
-        qmp_die (qmp, BAK_ERROR_CONNECTION, _("does not speak QMP: its first message is not a greeting"));
+        qmp_die (qmp, BAK_ERROR_CONNECTION,
+                 _("does not speak QMP: its first message is not a greeting"));
         return;
     }
     qmp->version = major * 1000000 + minor * 1000 + micro;
     g_autofree char *clean = g_strstrip (text_sanitize (json_get_string (version, "package"), 128));
-    gboolean bare = *clean && *clean != '(';        /* before 2.11 the parentheses are part of it */
-    qmp->version_text = g_strdup_printf (bare ? "%u.%u.%u (%s)" : *clean ? "%u.%u.%u %s" : "%u.%u.%u%s", (guint) major, (guint) minor,
-        (guint) micro, clean);
+    gboolean bare = *clean && *clean != '('; /* before 2.11 the parentheses are part of it */
+    qmp->version_text = g_strdup_printf (bare     ? "%u.%u.%u (%s)"
+                                         : *clean ? "%u.%u.%u %s"
+                                                  : "%u.%u.%u%s",
+                                         (guint) major, (guint) minor, (guint) micro, clean);
     JsonArray *capabilities = json_get_array (greeting, "capabilities");
     for (guint i = 0; capabilities && i < json_array_get_length (capabilities); i++)
         if (g_strcmp0 (json_get_string_element (capabilities, i), "oob") == 0)
@@ -394,15 +429,18 @@ static void handle_object (Qmp *qmp, JsonObject *object)
     else if (json_object_has_member (object, "return") || json_object_has_member (object, "error"))
         handle_reply (qmp, object);
     else {
-        qmp->greeted_again = json_object_has_member (object, "QMP");
-        qmp_die (qmp, BAK_ERROR_CONNECTION, qmp->greeted_again ? _("greeted a second time") : _("received what is neither a reply nor an event"));
+        qmp->startled = json_object_has_member (object, "QMP");
+        qmp_die (qmp, BAK_ERROR_CONNECTION,
+                 qmp->startled ? _("greeted a second time")
+                               : _("received what is neither a reply nor an event"));
     }
 }
 
 static const char *split_complaint (QmpSplitResult result)
 {
     switch (result) {
-    case QMP_SPLIT_TOO_LONG: return _("received a message that is larger than anything QEMU has to say");
+    case QMP_SPLIT_TOO_LONG:
+        return _("received a message that is larger than anything QEMU has to say");
     case QMP_SPLIT_TOO_DEEP: return _("received a message that is nested too deeply");
     default: return _("received what is not JSON");
     }
@@ -412,18 +450,22 @@ static const char *split_complaint (QmpSplitResult result)
 static JsonNode *qmp_next (Qmp *qmp)
 {
     gsize start = 0, end = 0;
-    QmpSplitResult result = qmp_split_feed (&qmp->split, qmp->in + qmp->in_pos, qmp->in_length - qmp->in_pos, &start, &end);
+    QmpSplitResult result = qmp_split_feed (&qmp->split, qmp->in + qmp->in_pos,
+                                            qmp->in_length - qmp->in_pos, &start, &end);
     if (result == QMP_SPLIT_OBJECT || result == QMP_SPLIT_MORE)
         g_byte_array_append (qmp->message, qmp->in + qmp->in_pos + start, end - start);
     qmp->in_pos += end;
     if (result == QMP_SPLIT_MORE)
         return NULL;
     if (result != QMP_SPLIT_OBJECT) {
-        qmp_die (qmp, BAK_ERROR_CONNECTION, qmp->state == STATE_GREETING ? _("does not speak QMP: %s") : "%s", split_complaint (result));
+        qmp_die (qmp, BAK_ERROR_CONNECTION,
+                 qmp->state == STATE_GREETING ? _("does not speak QMP: %s") : "%s",
+                 split_complaint (result));
         return NULL;
     }
     g_autoptr (JsonParser) parser = json_parser_new ();
-    gboolean ok = json_parser_load_from_data (parser, (const char *) qmp->message->data, qmp->message->len, NULL);
+    gboolean ok = json_parser_load_from_data (parser, (const char *) qmp->message->data,
+                                              qmp->message->len, NULL);
     if (qmp->message->len > KEEP_MESSAGE) {
         g_byte_array_unref (qmp->message);
         qmp->message = g_byte_array_new ();
@@ -432,13 +474,15 @@ static JsonNode *qmp_next (Qmp *qmp)
     JsonNode *root = ok ? json_parser_steal_root (parser) : NULL;
     if (!root || !JSON_NODE_HOLDS_OBJECT (root)) {
         g_clear_pointer (&root, json_node_unref);
-        qmp_die (qmp, BAK_ERROR_CONNECTION, qmp->state == STATE_GREETING ? _("does not speak QMP: %s") : "%s", _("received what is not JSON"));
+        qmp_die (qmp, BAK_ERROR_CONNECTION,
+                 qmp->state == STATE_GREETING ? _("does not speak QMP: %s") : "%s",
+                 _("received what is not JSON"));
     }
     return root;
 }
 
-/* Hands out what has been received. A callback that waits iterates the context, and so comes here again: the place in the
- * input is kept in qmp, and the source is told that there is more. */
+/* Hands out what has been received. A callback that waits iterates the context, and so comes here
+ * again: the place in the input is kept in qmp, and the source is told that there is more. */
 static void qmp_process (Qmp *qmp)
 {
     while (!qmp->closed && qmp->state != STATE_DEAD && qmp->in_pos < qmp->in_length) {
@@ -450,7 +494,7 @@ static void qmp_process (Qmp *qmp)
         gboolean greeting = qmp->state == STATE_GREETING;
         handle_object (qmp, json_node_get_object (root));
         if (greeting)
-            break;              /* whoever waited for it speaks next */
+            break; /* whoever waited for it speaks next */
     }
 }
 
@@ -465,13 +509,15 @@ static void qmp_read (Qmp *qmp)
     if (n > 0)
         return;
     gboolean blocks = n < 0 && g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK);
+    qmp->startled |= !blocks && qmp->state == STATE_GREETING;
     if (blocks && qmp->write_error)
         qmp_die (qmp, BAK_ERROR_CONNECTION, _("connection lost: %s"), qmp->write_error->message);
     else if (n < 0 && !blocks)
         qmp_die (qmp, BAK_ERROR_CONNECTION, _("connection lost: %s"), error->message);
     else if (n == 0)
-        qmp_die (qmp, BAK_ERROR_CONNECTION, qmp->state == STATE_GREETING ? _("closed the connection without a greeting")
-            : _("QEMU closed the connection"));
+        qmp_die (qmp, BAK_ERROR_CONNECTION,
+                 qmp->state == STATE_GREETING ? _("closed the connection without a greeting")
+                                              : _("QEMU closed the connection"));
 }
 
 static gboolean qmp_dispatch (GSource *source, GSourceFunc callback, gpointer user_data)
@@ -504,8 +550,10 @@ static gboolean wait_over (gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-/* Iterates until done or the deadline; FALSE: the deadline passed or qmp died. Ends at once when qmp is dead. */
-static gboolean qmp_iterate (Qmp *qmp, gboolean (*done) (gpointer data), gpointer data, gint64 deadline)
+/* Iterates until done or the deadline; FALSE: the deadline passed or qmp died. Ends at once when
+ * qmp is dead. */
+static gboolean qmp_iterate (Qmp *qmp, gboolean (*done) (gpointer data), gpointer data,
+                             gint64 deadline)
 {
     gboolean over = FALSE;
     GSource *timer = g_timeout_source_new (0);
@@ -522,7 +570,8 @@ static gboolean qmp_iterate (Qmp *qmp, gboolean (*done) (gpointer data), gpointe
     return ok;
 }
 
-gboolean qmp_wait (Qmp *qmp, gboolean (*done) (gpointer data), gpointer data, gint64 deadline, const char *what, GError **error)
+gboolean qmp_wait (Qmp *qmp, gboolean (*done) (gpointer data), gpointer data, gint64 deadline,
+                   const char *what, GError **error)
 {
     g_return_val_if_fail (qmp && done && what, FALSE);
     qmp_ref (qmp);
@@ -530,14 +579,16 @@ gboolean qmp_wait (Qmp *qmp, gboolean (*done) (gpointer data), gpointer data, gi
     if (!ok && qmp->why)
         g_propagate_error (error, g_error_copy (qmp->why));
     else if (!ok)
-        error_set (error, BAK_ERROR_TIMEOUT, _("monitor '%s': timed out waiting for %s"), qmp->label, what);
+        error_set (error, BAK_ERROR_TIMEOUT, _("monitor '%s': timed out waiting for %s"),
+                   qmp->label, what);
     qmp_unref (qmp);
     return ok;
 }
 
 /* ---- sending ---- */
 
-static void qmp_submit (Qmp *qmp, const char *name, JsonObject *args, gboolean oob, guint timeout_ms, QmpReplyFunc func, gpointer user_data)
+static void qmp_submit (Qmp *qmp, const char *name, JsonObject *args, gboolean oob,
+                        guint timeout_ms, QmpReplyFunc func, gpointer user_data)
 {
     Command *command = command_new (qmp, name, args, oob, timeout_ms);
     command->func = func;
@@ -553,13 +604,15 @@ static void qmp_submit (Qmp *qmp, const char *name, JsonObject *args, gboolean o
     qmp_arm (qmp);
 }
 
-void qmp_send (Qmp *qmp, const char *command, JsonObject *args, guint timeout_ms, QmpReplyFunc func, gpointer user_data)
+void qmp_send (Qmp *qmp, const char *command, JsonObject *args, guint timeout_ms, QmpReplyFunc func,
+               gpointer user_data)
 {
     g_return_if_fail (qmp && command && !qmp->closed);
     qmp_submit (qmp, command, args, FALSE, timeout_ms, func, user_data);
 }
 
-void qmp_send_oob (Qmp *qmp, const char *command, JsonObject *args, guint timeout_ms, QmpReplyFunc func, gpointer user_data)
+void qmp_send_oob (Qmp *qmp, const char *command, JsonObject *args, guint timeout_ms,
+                   QmpReplyFunc func, gpointer user_data)
 {
     g_return_if_fail (qmp && command && !qmp->closed && qmp->oob);
     qmp_submit (qmp, command, args, TRUE, timeout_ms, func, user_data);
@@ -579,12 +632,21 @@ static void take_reply (Qmp *qmp, JsonNode *result, const GError *error, gpointe
     reply->error = error ? g_error_copy (error) : NULL;
 }
 
-static JsonNode *execute (Qmp *qmp, const char *command, JsonObject *args, gboolean oob, guint timeout_ms, GError **error)
+JsonNode *qmp_call (Qmp *qmp, const char *command, JsonObject *args, gboolean oob, guint timeout_ms,
+                    GError **error)
 {
     Reply reply = { 0 };
+    g_return_val_if_fail (qmp && command && !qmp->closed, NULL);
+    if (oob && !qmp->oob) {
+        g_clear_pointer (&args, json_object_unref);
+        error_set (error, BAK_ERROR_NOT_SUPPORTED,
+                   _("monitor '%s': this QEMU takes no commands out of band (QEMU 2.12 does)"),
+                   qmp->label);
+        return NULL;
+    }
     qmp_ref (qmp);
     qmp_submit (qmp, command, args, oob, timeout_ms, take_reply, &reply);
-    while (!reply.done)         /* ends: the command has a deadline, and closing answers it */
+    while (!reply.done) /* ends: the command has a deadline, and closing answers it */
         g_main_context_iteration (qmp->context, TRUE);
     qmp_unref (qmp);
     if (reply.error)
@@ -592,33 +654,10 @@ static JsonNode *execute (Qmp *qmp, const char *command, JsonObject *args, gbool
     return reply.result;
 }
 
-JsonNode *qmp_execute (Qmp *qmp, const char *command, JsonObject *args, guint timeout_ms, GError **error)
-{
-    g_return_val_if_fail (qmp && command && !qmp->closed, NULL);
-    return execute (qmp, command, args, FALSE, timeout_ms, error);
-}
-
-JsonNode *qmp_execute_oob (Qmp *qmp, const char *command, JsonObject *args, guint timeout_ms, GError **error)
-{
-    g_return_val_if_fail (qmp && command && !qmp->closed, NULL);
-    if (qmp->oob)
-        return execute (qmp, command, args, TRUE, timeout_ms, error);
-    if (args)
-        json_object_unref (args);
-    error_set (error, BAK_ERROR_NOT_SUPPORTED, _("monitor '%s': this QEMU takes no commands out of band (QEMU 2.12 does)"), qmp->label);
-    return NULL;
-}
-
-gboolean qmp_run (Qmp *qmp, const char *command, JsonObject *args, guint timeout_ms, GError **error)
-{
-    g_autoptr (JsonNode) result = qmp_execute (qmp, command, args, timeout_ms, error);
-    return result != NULL;
-}
-
 const char *qmp_error_class (const GError *error)
 {
-    static const char *const classes[] = { "GenericError", "CommandNotFound", "DeviceNotActive", "DeviceNotFound", "DeviceEncrypted",
-        "KVMMissingCap" };
+    static const char *const classes[] = { "GenericError",   "CommandNotFound", "DeviceNotActive",
+                                           "DeviceNotFound", "DeviceEncrypted", "KVMMissingCap" };
     if (!error || !g_error_matches (error, BAK_ERROR, BAK_ERROR_MONITOR))
         return NULL;
     const char *found = NULL, *where = NULL;
@@ -647,6 +686,8 @@ static void read_peer_pid (Qmp *qmp)
     if (g_socket_get_family (qmp->socket) == G_SOCKET_FAMILY_UNIX
         && getsockopt (g_socket_get_fd (qmp->socket), SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0)
         qmp->peer_pid = peer.pid;
+    else
+        qmp->peer_pid = qemu_process_of_tcp (qmp->socket);
 }
 
 static guint remaining_ms (gint64 deadline)
@@ -665,8 +706,10 @@ static gboolean qmp_negotiate (Qmp *qmp, gint64 deadline, GError **error)
         json_object_set_array_member (args, "enable", enable);
     }
     if (!qmp_run (qmp, "qmp_capabilities", args, remaining_ms (deadline), error))
-        return error && g_error_matches (*error, BAK_ERROR, BAK_ERROR_MONITOR) ? error_note (error, _("monitor '%s'"), qmp->label) : FALSE;
-    if (qmp->state == STATE_DEAD) {     /* what came behind the answer ended it */
+        return error && g_error_matches (*error, BAK_ERROR, BAK_ERROR_MONITOR)
+                   ? error_note (error, _("monitor '%s'"), qmp->label)
+                   : FALSE;
+    if (qmp->state == STATE_DEAD) { /* what came behind the answer ended it */
         g_propagate_error (error, g_error_copy (qmp->why));
         return FALSE;
     }
@@ -677,13 +720,16 @@ static gboolean qmp_negotiate (Qmp *qmp, gint64 deadline, GError **error)
 
 static void set_held (GError **error, const char *label, guint timeout_ms)
 {
-    error_set (error, BAK_ERROR_MONITOR_HELD, _("monitor '%s': another client holds it, or QEMU hangs (no greeting within %.3g s); "
-        "give libbackup a monitor of its own"), label, timeout_ms / 1000.0);
+    error_set (
+        error, BAK_ERROR_MONITOR_HELD,
+        _("monitor '%s': another client holds it, or QEMU hangs (no greeting within %.3g s); "
+           "give libbackup a monitor of its own"),
+        label, timeout_ms / 1000.0);
 }
 
-/* Takes socket. *ret_again: it failed because the peer greeted twice. */
-static Qmp *qmp_start (GSocket *socket, const char *label, GMainContext *context, gint64 deadline, guint timeout_ms, gboolean *ret_again,
-    GError **error)
+/* Takes socket. *ret_again: it failed in a way that a QEMU that just starts has. */
+static Qmp *qmp_start (GSocket *socket, const char *label, GMainContext *context, gint64 deadline,
+                       guint timeout_ms, gboolean *ret_again, GError **error)
 {
     g_autoptr (Qmp) qmp = g_new0 (Qmp, 1);
     qmp->refs = 1;
@@ -698,7 +744,6 @@ static Qmp *qmp_start (GSocket *socket, const char *label, GMainContext *context
     g_queue_init (&qmp->flying);
     g_queue_init (&qmp->writing);
     g_socket_set_blocking (socket, FALSE);
-    read_peer_pid (qmp);
     qmp->source = g_source_new (&source_funcs, sizeof (QmpSource));
     ((QmpSource *) qmp->source)->qmp = qmp;
     g_source_set_can_recurse (qmp->source, TRUE);
@@ -711,16 +756,18 @@ static Qmp *qmp_start (GSocket *socket, const char *label, GMainContext *context
         return NULL;
     }
     if (qmp->why) {
-        *ret_again = qmp->greeted_again;
+        *ret_again = qmp->startled;
         g_propagate_error (error, g_error_copy (qmp->why));
         return NULL;
     }
+    read_peer_pid (qmp); /* which has accepted us by now */
     gboolean ok = qmp_negotiate (qmp, deadline, error);
-    *ret_again = qmp->greeted_again;
+    *ret_again = qmp->startled;
     return ok ? g_steal_pointer (&qmp) : NULL;
 }
 
-static Qmp *qmp_connect_once (const char *address, GMainContext *context, gint64 deadline, guint timeout_ms, gboolean *ret_again, GError **error)
+static Qmp *qmp_connect_once (const char *address, GMainContext *context, gint64 deadline,
+                              guint timeout_ms, gboolean *ret_again, GError **error)
 {
     g_autoptr (GError) failure = NULL;
     GSocket *socket = dial (_("monitor"), address, deadline, &failure);
@@ -733,25 +780,31 @@ static Qmp *qmp_connect_once (const char *address, GMainContext *context, gint64
     return NULL;
 }
 
-/* Two threads of a QEMU that just starts may both see its first client: it is greeted twice, and the negotiation may begin anew
- * behind the first answer. Nothing has been asked yet, so a new connection is all that it takes. */
+/* Two threads of a QEMU that just starts may both see its first client: it is greeted twice, the
+ * negotiation may begin anew behind the first answer, or the client is let go without a word.
+ * Nothing has been asked yet, so a new connection is all that it takes. One that has ended refuses
+ * that, and says so. */
 Qmp *qmp_connect (const char *address, GMainContext *context, guint timeout_ms, GError **error)
 {
     g_return_val_if_fail (address, NULL);
     if (timeout_ms == 0)
         timeout_ms = QMP_CONNECT_TIMEOUT_MS;
     gint64 deadline = g_get_monotonic_time () + (gint64) timeout_ms * 1000;
-    g_autoptr (GError) first = NULL;
-    gboolean again = FALSE;
-    Qmp *qmp = qmp_connect_once (address, context, deadline, timeout_ms, &again, &first);
-    if (again)
-        return qmp_connect_once (address, context, deadline, timeout_ms, &again, error);
-    if (first)
-        g_propagate_error (error, g_steal_pointer (&first));
-    return qmp;
+    for (guint tries = CONNECT_TRIES;; tries--) {
+        g_autoptr (GError) failure = NULL;
+        gboolean again = FALSE;
+        Qmp *qmp = qmp_connect_once (address, context, deadline, timeout_ms, &again, &failure);
+        if (qmp)
+            return qmp;
+        if (!again || tries <= 1) {
+            g_propagate_error (error, g_steal_pointer (&failure));
+            return NULL;
+        }
+    }
 }
 
-Qmp *qmp_connect_fd (int fd, const char *label, GMainContext *context, guint timeout_ms, GError **error)
+Qmp *qmp_connect_fd (int fd, const char *label, GMainContext *context, guint timeout_ms,
+                     GError **error)
 {
     if (timeout_ms == 0)
         timeout_ms = QMP_CONNECT_TIMEOUT_MS;
@@ -809,12 +862,23 @@ gboolean qmp_is_alive (Qmp *qmp, const char **ret_why)
 gboolean qmp_is_quiet (Qmp *qmp)
 {
     struct pollfd look = { .fd = qmp->fd, .events = POLLIN };
-    return poll (&look, 1, 0) == 0 && g_atomic_int_get (&qmp->at_work) == 0 && !g_atomic_int_get (&qmp->half);
+    return poll (&look, 1, 0) == 0 && g_atomic_int_get (&qmp->at_work) == 0
+           && !g_atomic_int_get (&qmp->half);
 }
 
 int qmp_get_peer_pid (Qmp *qmp)
 {
     return qmp->peer_pid;
+}
+
+gboolean qmp_has_sent (const Qmp *qmp)
+{
+    return qmp->writing.length == 0;
+}
+
+int qmp_get_fd (const Qmp *qmp)
+{
+    return qmp->fd;
 }
 
 guint qmp_get_version (Qmp *qmp, const char **ret_text)

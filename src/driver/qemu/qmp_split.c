@@ -50,14 +50,16 @@ static QmpSplitResult split_byte (QmpSplit *split, guint8 c)
     case ',': split->cost += COST_VALUE; break;
     case ':': split->cost += COST_MEMBER; break;
     default:
-        /* Comments would hide brackets from us that the parser does not see, or the other way round. */
+        /* Comments would hide brackets from us that the parser does not see, or the other way
+         * round. */
         if (c >= 0x7f || c == '/' || c == '\'' || (c < ' ' && !is_space (c)))
             return QMP_SPLIT_GARBAGE;
     }
     return QMP_SPLIT_MORE;
 }
 
-QmpSplitResult qmp_split_feed (QmpSplit *split, const guint8 *bytes, gsize length, gsize *ret_start, gsize *ret_end)
+QmpSplitResult qmp_split_feed (QmpSplit *split, const guint8 *bytes, gsize length, gsize *ret_start,
+                               gsize *ret_end)
 {
     gsize i = 0;
     if (split->depth == 0)
@@ -80,6 +82,6 @@ QmpSplitResult qmp_split_feed (QmpSplit *split, const guint8 *bytes, gsize lengt
     }
     *ret_end = i;
     if (result == QMP_SPLIT_OBJECT)
-        *split = (QmpSplit) { .last_cost = split->cost };
+        *split = (QmpSplit){ .last_cost = split->cost };
     return result;
 }

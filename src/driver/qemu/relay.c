@@ -1,4 +1,5 @@
-/* The child lives after fork() in a process of many threads: it makes system calls and nothing else. */
+/* The child lives after fork() in a process of many threads: it makes system calls and nothing
+ * else. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -15,16 +16,21 @@
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/relay.h"
 
-enum { CONNECT_TIMEOUT_MS = 10000, FIRST_CLIENT_MS = 60000, CUT_TIMEOUT_MS = 5000, BUFFER = 256 * 1024 };
+enum {
+    CONNECT_TIMEOUT_MS = 10000,
+    FIRST_CLIENT_MS = 60000,
+    CUT_TIMEOUT_MS = 5000,
+    BUFFER = 256 * 1024
+};
 
 typedef struct {
     int from, to;
-    gboolean ended;             /* from has said all */
+    gboolean ended; /* from has said all */
     size_t begin, end;
     char data[BUFFER];
 } Way;
 
-static Way up, down;            /* only the child writes here */
+static Way up, down; /* only the child writes here */
 
 static int make_address (const char *path, struct sockaddr_un *ret)
 {
@@ -77,7 +83,8 @@ static int connect_server (const char *path, const char *host, guint port, GErro
     g_autofree char *service = g_strdup_printf ("%u", port);
     int result = getaddrinfo (host, service, &hints, &found);
     if (result != 0) {
-        error_set (error, BAK_ERROR_IO, _("cannot connect to the NBD server '%s': %s"), host, gai_strerror (result));
+        error_set (error, BAK_ERROR_IO, _("cannot connect to the NBD server '%s': %s"), host,
+                   gai_strerror (result));
         return -1;
     }
     for (struct addrinfo *one = found; one && fd < 0; one = one->ai_next)
@@ -120,20 +127,23 @@ static gboolean pump (Way *way, ssize_t *ret_moved)
 
 static void pass_on (int listener, int client, int server, gint64 patience_ms)
 {
-    gint64 asked = 0;           /* since when the server has owed an answer */
+    gint64 asked = 0; /* since when the server has owed an answer */
     up.from = down.to = client;
     up.to = down.from = server;
     for (;;) {
-        struct pollfd fds[] = { { listener, POLLIN, 0 },
-                                { client, (up.begin == up.end ? POLLIN : 0) | (down.begin < down.end ? POLLOUT : 0), 0 },
-                                { server, (down.begin == down.end ? POLLIN : 0) | (up.begin < up.end ? POLLOUT : 0), 0 } };
+        struct pollfd fds[] = {
+            { listener, POLLIN, 0 },
+            { client, (up.begin == up.end ? POLLIN : 0) | (down.begin < down.end ? POLLOUT : 0),
+              0 },
+            { server, (down.begin == down.end ? POLLIN : 0) | (up.begin < up.end ? POLLOUT : 0), 0 }
+        };
         gint64 left = asked ? asked + patience_ms - now_ms () : -1;
         if (asked && left <= 0)
             return;
         if (poll (fds, G_N_ELEMENTS (fds), (int) left) < 0 && errno != EINTR)
             return;
         if (fds[0].revents)
-            return;             /* a second client: relay_cut() */
+            return; /* a second client: relay_cut() */
         ssize_t sent, answered;
         if (!pump (&up, &sent) || !pump (&down, &answered))
             return;
@@ -149,7 +159,9 @@ static void child (int listener, int server, const char *path, guint patience)
     struct pollfd first = { listener, POLLIN, 0 };
     signal (SIGPIPE, SIG_IGN);
     prctl (PR_SET_NAME, "bak-relay");
-    int client = poll (&first, 1, FIRST_CLIENT_MS) == 1 ? accept4 (listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK) : -1;
+    int client = poll (&first, 1, FIRST_CLIENT_MS) == 1
+                     ? accept4 (listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)
+                     : -1;
     if (client >= 0)
         pass_on (listener, client, server, (gint64) patience * 1000);
     unlink (path);
@@ -174,8 +186,8 @@ static int listen_at (const char *path, guint uid, guint gid)
         return -1;
     }
     int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && bind (fd, (struct sockaddr *) &address, sizeof address) == 0 && listen (fd, 4) == 0
-        && (geteuid () != 0 || lchown (path, uid, gid) == 0))
+    if (fd >= 0 && bind (fd, (struct sockaddr *) &address, sizeof address) == 0
+        && listen (fd, 4) == 0 && (geteuid () != 0 || lchown (path, uid, gid) == 0))
         return fd;
     int saved = errno;
     if (fd >= 0)
@@ -189,10 +201,14 @@ static gboolean server_speaks (int fd, const char *name, GError **error)
 {
     struct pollfd one = { fd, POLLIN, 0 };
     return poll (&one, 1, CONNECT_TIMEOUT_MS) == 1
-        || error_set (error, BAK_ERROR_TIMEOUT, _("the NBD server '%s' does not answer: it said nothing within %d seconds"), name, CONNECT_TIMEOUT_MS / 1000);
+           || error_set (
+               error, BAK_ERROR_TIMEOUT,
+               _("the NBD server '%s' does not answer: it said nothing within %d seconds"), name,
+               CONNECT_TIMEOUT_MS / 1000);
 }
 
-gboolean relay_start (const char *path, const char *socket, const char *host, guint port, guint patience, guint uid, guint gid, GError **error)
+gboolean relay_start (const char *path, const char *socket, const char *host, guint port,
+                      guint patience, guint uid, guint gid, GError **error)
 {
     int server = connect_server (socket, host, port, error);
     if (server < 0)
@@ -210,7 +226,7 @@ gboolean relay_start (const char *path, const char *socket, const char *host, gu
     pid_t pid = fork ();
     if (pid == 0) {
         if (fork () != 0)
-            _exit (0);          /* nobody's child: nobody has to wait for it */
+            _exit (0); /* nobody's child: nobody has to wait for it */
         setsid ();
         close_others (listener, server);
         child (listener, server, path, patience);
@@ -230,7 +246,7 @@ void relay_cut (const char *path)
         return;
     int fd = connect_in_time (AF_UNIX, (struct sockaddr *) &address, sizeof address);
     if (fd >= 0) {
-        struct pollfd one = { fd, POLLIN, 0 };      /* its end is our end of file */
+        struct pollfd one = { fd, POLLIN, 0 }; /* its end is our end of file */
         poll (&one, 1, CUT_TIMEOUT_MS);
         close (fd);
     }

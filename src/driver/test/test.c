@@ -1,8 +1,9 @@
-/* test:///default: a real block engine without a guest. Each connection has its own: a storage daemon with two small disks and a
- * state directory of its own, in which that daemon is attached as the guest "test". From there on it is the qemu driver.
+/* test:///default: a real block engine without a guest. Each connection has its own: a storage
+ * daemon with two small disks and a state directory of its own, in which that daemon is attached as
+ * the guest "test". From there on it is the qemu driver.
  *
- * The daemon is the child of a thread that lives as long as the connection, and dies with it; what a killed process leaves in the
- * temporary directory, the next connection removes. */
+ * The daemon is the child of a thread that lives as long as the connection, and dies with it; what
+ * a killed process leaves in the temporary directory, the next connection removes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -13,17 +14,25 @@
 #include <unistd.h>
 #include <glib/gi18n-lib.h>
 #include <glib/gstdio.h>
-#include "driver/qemu/attach.h"
-#include "driver/qemu/image.h"
+#include "driver/qemu/definitions.h"
+#include "job/image.h"
 #include "driver/qemu/qemu.h"
-#include "driver/qemu/qsd.h"
+#include "util/qsd.h"
 #include "util/files.h"
 #include "util/process.h"
 
 #define PREFIX "libbackup-test-"
-#define TEST_UUID "6695eb01-f6a4-8304-79aa-97f2502e193f"    /* of the guest of libvirt's test driver */
+#define TEST_UUID                                                                                  \
+    "6695eb01-f6a4-8304-79aa-97f2502e193f" /* of the guest of libvirt's test driver                \
+                                            */
 
-enum { DISK_SIZE = 16 * 1024 * 1024, DATA_SIZE = 2 * 1024 * 1024, BLOCK_SIZE = 4096, START_TIMEOUT_MS = 30000, END_WAIT_MS = 5000 };
+enum {
+    DISK_SIZE = 16 * 1024 * 1024,
+    DATA_SIZE = 2 * 1024 * 1024,
+    BLOCK_SIZE = 4096,
+    START_TIMEOUT_MS = 30000,
+    END_WAIT_MS = 5000
+};
 
 static const char *const targets[] = { "vda", "vdb" };
 
@@ -32,13 +41,13 @@ typedef struct {
     GThread *keeper;
     GMutex lock;
     GCond changed;
-    gboolean started, ended;    /* the keeper has tried to start the daemon; it is to end it */
-    GPid pid;                   /* 0: did not start */
+    gboolean started, ended; /* the keeper has tried to start the daemon; it is to end it */
+    GPid pid;                /* 0: did not start */
     GError *error;
 } Test;
 
 static GMutex tests_lock;
-static GHashTable *tests;       /* DriverConn* -> Test*: conn->priv is the qemu driver's */
+static GHashTable *tests; /* DriverConn* -> Test*: conn->priv is the qemu driver's */
 
 /* The folder */
 
@@ -48,8 +57,9 @@ static gboolean is_stale (const char *name)
     int pid = 0;
     guint64 start = 0;
 
-    return g_str_has_prefix (name, PREFIX) && sscanf (name + strlen (PREFIX), "%d-%" G_GINT64_MODIFIER "u-", &pid, &start) == 2
-        && pid > 0 && process_start_time (pid) != start;
+    return g_str_has_prefix (name, PREFIX)
+           && sscanf (name + strlen (PREFIX), "%d-%" G_GINT64_MODIFIER "u-", &pid, &start) == 2
+           && pid > 0 && process_start_time (pid) != start;
 }
 
 static void remove_stale (void)
@@ -60,14 +70,16 @@ static void remove_stale (void)
     while (entries && (name = g_dir_read_name (entries))) {
         g_autofree char *path = g_build_filename (g_get_tmp_dir (), name, NULL);
         struct stat st;
-        if (is_stale (name) && lstat (path, &st) == 0 && S_ISDIR (st.st_mode) && st.st_uid == geteuid ())
+        if (is_stale (name) && lstat (path, &st) == 0 && S_ISDIR (st.st_mode)
+            && st.st_uid == geteuid ())
             files_remove_tree (path);
     }
 }
 
-static gboolean make_folder (Test *test, GError **error)
+static gboolean make_test_folder (Test *test, GError **error)
 {
-    g_autofree char *name = g_strdup_printf (PREFIX "%d-%" G_GUINT64_FORMAT "-XXXXXX", (int) getpid (), process_start_time (getpid ()));
+    g_autofree char *name = g_strdup_printf (PREFIX "%d-%" G_GUINT64_FORMAT "-XXXXXX",
+                                             (int) getpid (), process_start_time (getpid ()));
     char *path = g_build_filename (g_get_tmp_dir (), name, NULL);
 
     if (!g_mkdtemp_full (path, 0700)) {
@@ -234,7 +246,7 @@ static gboolean attach_guest (const Test *test, GError **error)
 
 static gboolean test_start (Test *test, GError **error)
 {
-    if (!make_folder (test, error))
+    if (!make_test_folder (test, error))
         return FALSE;
     for (guint i = 0; i < G_N_ELEMENTS (targets); i++)
         if (!make_disk (test, targets[i], error))
@@ -283,28 +295,11 @@ static gboolean test_probe (const char *uri)
     return g_str_equal (uri, "test:///default");
 }
 
-/* Its one guest comes and goes with the connection. */
-static gboolean left_out (CallId id)
-{
-    return id == CALL_ID_attach || id == CALL_ID_detach || id == CALL_ID_discover;
-}
-
-#define CALL(number, call, args, ret, flags, verb, since)                                                          \
-    static gboolean test_##call (DriverConn *conn, const args *a, ret *r, GError **error)                          \
-    {                                                                                                              \
-        if (left_out (CALL_ID_##call) || !qemu_driver.call)                                                        \
-            return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("the %s driver does not support %s"), "test", #call); \
-        return qemu_driver.call (conn, a, r, error);                                                               \
-    }
-#include "driver/calls.def"
-#undef CALL
-
 const DriverOps test_driver = {
     .name = "test",
     .probe = test_probe,
     .open = test_open,
     .close = test_close,
-#define CALL(number, call, args, ret, flags, verb, since) .call = test_##call,
-#include "driver/calls.def"
-#undef CALL
+    .calls = qemu_embedded_calls, /* its one guest comes and goes with the connection */
+    .route = qemu_route,
 };

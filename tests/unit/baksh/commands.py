@@ -10,7 +10,7 @@ from harness import check, contains, main, run
 INFORMATION = {
     'uri': 'uri', 'version': 'library', 'version --daemon': 'daemon', 'capabilities': 'xml', 'list': list, 'list --all': list, 'discover': list,
     'attach web --qmp /q': 'name', 'detach web': 'detached', 'dominfo web': 'name', 'domstate web': 'state', 'domblklist web': list,
-    'domblkinfo web vda': 'capacity', 'domblkinfo web --all': list, 'domfsfreeze web': 'filesystems', 'domfsthaw web': 'filesystems',
+    'domblkinfo web vda': 'capacity', 'domblkinfo web --all': list, 'domblkinfo web vda --chain': 'images', 'domfsfreeze web': 'filesystems', 'domfsthaw web': 'filesystems',
     'dumpxml web': 'xml', 'backup-begin web': 'id', 'backup-begin web --wait': 'id', 'backup-begin web --dry-run': 'steps',
     'backup-stop web': 'id', 'backup-info web': 'id', 'backup-list web': list, 'backup-wait web': 'id', 'backup-dumpxml web': 'xml',
     'backup-limit web 1M': 'limit', 'domjobinfo web': 'type', 'domjobinfo web --completed': 'type', 'domjobabort web': 'ended',
@@ -101,7 +101,10 @@ def test_attach_says_how_the_guest_is_reached():
     check(result.out, "Domain 'web' attached\n\n")
     check(result.log[0], ('attach', 'web qmp=/q agent=/a disks=2 images=0'))
     check(run('attach', 'web', '--image', 'vda=/a.qcow2').log[0], ('attach', 'web qmp= agent= disks=0 images=1'))
-    for bad in (['attach', 'web'], ['attach', 'web', '--qmp', '/q', '--image', 'a=/b'], ['attach', 'web', '--image', 'nothing'],
+    check(run('attach', 'web', '--qmp', '/q', '--agent', '/a', '--image', 'a=/b').log[0], ('attach', 'web qmp=/q agent=/a disks=0 images=1'))
+    check(run('attach', 'web', '--qmp', '/q', '--image', 'auto').log[0], ('attach', 'web qmp=/q agent= disks=0 images=0 flags=1'))
+    for bad in (['attach', 'web'], ['attach', 'web', '--image', 'a=/b', '--agent', '/a'], ['attach', 'web', '--image', 'nothing'],
+                ['attach', 'web', '--image', 'auto'], ['attach', 'web', '--image', 'a=/b', '--disk', 'a=b'],
                 ['attach', 'web', '--qmp', '/q', '--disk', '=x'], ['attach', '--qmp', '/q']):
         check(run(*bad).status, 2, bad)
 
@@ -139,8 +142,26 @@ def test_blockjob_never_says_100_while_something_is_left():
     check(run('blockjob', 'web', 'vda', '--bandwidth', '5').log[0], ('backup_limit', 'vda 5242880'))
     check(run('blockjob', 'web', 'vda', '--abort', states='running').log[1], ('backup_stop', '0a1b2c3d 1'))
     result = run('blockjob', 'web', 'vdz', '--abort', states='running')
-    check((result.status, result.err), (1, "error: no backup of disk 'vdz' runs\n"))
+    check((result.status, result.err), (1, "error: no backup of disk 'vdz' runs, and no block job\n"))
     check(run('blockjob', 'web', 'vda', '--bandwidth', '5', '--bytes').log[0], ('backup_limit', 'vda 5'))
+
+
+def test_block_jobs_speak_as_virsh_does():
+    check(run('blockcommit', 'web', 'vda', '--active').out, 'Active Block Commit started\n\n')
+    check(run('blockcommit', 'web', 'vda', '--top', '/t', '--base', '/b', '5').log[0], ('block_begin', '3 vda /b /t 5242880 0'))
+    check(run('blockcommit', 'web', 'vda', '--top', '/t', '--wait').out, 'Commit complete\n\n')
+    result = run('blockcommit', 'web', 'vda', '--pivot', '--verbose')
+    check((result.out, result.err), ('\nSuccessfully pivoted\n\n', '\rActive Block Commit: [100.00 %]'))
+    check(result.log[-2], ('block_end', 'vda 2'))
+    check(run('blockcommit', 'web', 'vda', '--keep-overlay').out, 'Commit complete, overlay image kept\n\n')
+    check(run('blockcommit', 'web', 'vda', '--active', '--wait').out, 'Now in synchronized phase\n\n')
+    check(run('blockpull', 'web', 'vda').out, 'Block Pull started\n\n')
+    check(run('blockpull', 'web', 'vda', '--base', '/b', '--wait', '--verbose').out, '\nPull complete\n\n')
+    check(run('blockpull', 'web', 'vda', '--drop-checkpoints').err, "warning: checkpoint 'c1' is deleted: why\n")
+    check(run('blockpull', 'web', 'vda', '--dry-run').json()['steps'], [])
+    check(run('blockcommit', 'web', 'vda', '--pivot', '--keep-overlay').status, 2)
+    for line, state in ('blockpull web vda', 'started'), ('blockpull web vda --wait', 'completed'), ('blockcommit web vda --pivot', 'pivoted'):
+        check(run(*line.split(), '--json').json(), {'state': state})
 
 
 def test_limits_take_units():
@@ -193,7 +214,7 @@ def test_checkpoints_are_made_as_virsh_makes_them():
     check(result.out, "<domaincheckpoint>\n  <name>c9</name>\n  <description>desc</description>\n  <disks>\n    <disk name='vda' checkpoint='no'/>\n"
           "    <disk name='vdb' bitmap='x'/>\n  </disks>\n</domaincheckpoint>\n\n")
     check(run('checkpoint-create-as', 'web', 'c9', '--quiesce').log[0], ('checkpoint_create', 'flags=2\n<domaincheckpoint>\n  <name>c9</name>\n</domaincheckpoint>\n'))
-    contains(run('checkpoint-create-as', 'web', 'a<b', '--diskspec', 'v,,1', '--print-xml').out, "<name>a&lt;b</name>\n  <disks>\n    <disk name='v,1'/>")
+    contains(run('checkpoint-create-as', 'web', 'a', 'x<y', '--diskspec', 'v,,1', '--print-xml').out, "<name>a</name>\n  <description>x&lt;y</description>\n  <disks>\n    <disk name='v,1'/>")
     result = run('checkpoint-create-as', 'web', '--diskspec', 'a,b')
     check((result.status, result.err), (2, 'error: unable to parse diskspec: a,b\n'))
 
@@ -257,7 +278,7 @@ def test_events_are_printed_and_counted():
     contains(result.out, 'events received: 12\n')
     check([json.loads(part)['event'] for part in run('event', '--loop', '--timeout', '0.1', '--json', events=6).out.replace('}\n{', '}\0{').split('\0')],
           ['lifecycle', 'job-state', 'job-disk', 'progress', 'job-completed', 'warning'])
-    check(run('event', '--list', options=['-q']).out, 'lifecycle\njob-state\njob-disk\nprogress\njob-completed\nwarning\n')
+    check(run('event', '--list', options=['-q']).out, 'lifecycle\njob-state\njob-disk\nprogress\njob-completed\nwarning\nconnection\n')
     contains(run('event', '--event', 'job-complete').err, "did you mean 'job-completed'?")
 
 
@@ -265,6 +286,15 @@ def test_a_plan_is_printed_with_its_undo_and_what_is_ours_beside_the_commands():
     check(run('backup-begin', 'web', '--dry-run', options=['-q']).out,
           '1. start the copy\n    do:   {"action":"transaction"}\n          # disk: "vda"\n'
           '    undo: {"execute":"job-cancel"}\n          # timeout-ms: 5, only-after-failure: true\n')
+
+
+def test_words_are_echoed_as_in_virsh():
+    check(run('echo', 'a', 'b c', options=['-q']).out, 'a b c\n')
+    check(run('echo', '--shell', 'b c', options=['-q']).out, "'b c'\n")
+    check(run('echo', '--xml', 'b<c', options=['-q']).out, 'b&lt;c\n')
+    check(run('echo one; domstate web; echo', options=['-q']).out, 'one\nrunning\n\n')
+    result = run('echo', '--err', '--prefix', 'p:', 'x', options=['-q'])
+    check((result.out, result.err), ('', 'p: x\n'))
 
 
 def test_scripts_run_from_a_word_and_from_standard_input():

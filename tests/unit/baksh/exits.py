@@ -3,7 +3,7 @@
 import os
 import tempfile
 
-from harness import check, contains, main, run
+from harness import URI, check, contains, main, run
 
 # code of the library -> status
 STATUS = {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 7: 1, 8: 1, 9: 1, 10: 1, 11: 1, 12: 5, 13: 1, 14: 1, 15: 1, 16: 4, 17: 1, 18: 3, 19: 1, 20: 5}
@@ -12,7 +12,7 @@ STATUS = {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 7: 1, 8: 1, 9: 1, 10: 1, 11: 1, 12
 CALLS = {
     'capabilities': 'capabilities', 'list': 'list', 'lookup': 'dominfo web', 'attach': 'attach web --qmp /q', 'detach': 'detach web',
     'discover': 'discover', 'domain_info': 'dominfo web', 'domain_state': 'domstate web', 'domain_xml': 'dumpxml web',
-    'domain_disks': 'domblklist web', 'domain_disk': 'domblkinfo web vda', 'fs_freeze': 'domfsfreeze web',
+    'domain_disks': 'domblklist web', 'domain_disk': 'domblkinfo web vda', 'domain_chain': 'domblkinfo web vda --chain', 'fs_freeze': 'domfsfreeze web',
     'backup_begin': 'backup-begin web', 'backup_plan': 'backup-begin web --dry-run', 'backup_stop': 'backup-stop web',
     'backup_info': 'backup-info web', 'backup_list': 'backup-list web', 'backup_wait': 'backup-wait web', 'backup_xml': 'backup-dumpxml web',
     'backup_limit': 'backup-limit web 1M', 'job_stats': 'domjobinfo web', 'job_abort': 'domjobabort web',
@@ -37,6 +37,14 @@ def test_a_failure_of_any_call_is_a_failure_of_its_command():
         contains(result.err, 'error: the disk is gone\n')
         result = run(*line.split(), '--json', error=f'{call}:16:a gap')
         check((result.status, result.out), (4, ''), f'{line}\n{result}')
+
+
+def test_each_call_is_traced_where_that_is_asked_for():
+    for value, calls in (('calls', ['lookup', 'domain_info']), ('call', []), ('', [])):
+        result = run('dominfo', 'web', env={'LIBBACKUP_DEBUG': value})
+        traced = [line.split('call ')[1] for line in result.err.splitlines() if 'call ' in line]
+        check(traced, [f'{name} on {URI}' for name in calls], result)
+        check((result.status, result.out), (0, run('dominfo', 'web').out))
 
 
 def test_a_wrong_command_line_is_2():

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The German catalogue is complete, right in form, and used."""
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -8,6 +9,7 @@ import tempfile
 from harness import check, contains, main, run
 
 ROOT, LOCALE_DIR = pathlib.Path(sys.argv[2]), sys.argv[3]
+LISTED = (ROOT / 'po/POTFILES').read_text().split()
 GERMAN = {'LANGUAGE': 'de', 'LC_ALL': 'C.UTF-8', 'LIBBACKUP_LOCALE_DIR': LOCALE_DIR}
 
 
@@ -19,8 +21,9 @@ def tool(*command):
 
 def test_every_message_of_the_shell_is_translated():
     with tempfile.TemporaryDirectory() as folder:
-        now = f'{folder}/now.pot'
-        tool('xgettext', '--from-code=UTF-8', '--keyword=_', '--keyword=N_', '--files-from=po/POTFILES', '--package-name=libbackup', '-o', now)
+        now, shell = f'{folder}/now.pot', f'{folder}/files'
+        pathlib.Path(shell).write_text('\n'.join(name for name in LISTED if name.startswith('tools/baksh/')))
+        tool('xgettext', '--from-code=UTF-8', '--keyword=_', '--keyword=N_', f'--files-from={shell}', '--package-name=libbackup', '-o', now)
         assert pathlib.Path(now).read_text().count('\nmsgid ') > 350
         tool('msgcmp', 'po/de.po', now)
 
@@ -29,10 +32,14 @@ def test_formats_and_headers_are_right():
     contains(tool('msgfmt', '--check', '--statistics', '-o', '/dev/null', 'po/de.po'), 'translated messages.')
 
 
-def test_every_source_of_the_shell_is_listed():
-    listed = (ROOT / 'po/POTFILES').read_text().split()
-    for source in sorted((ROOT / 'tools/baksh').glob('*.c')):
-        assert str(source.relative_to(ROOT)) in listed, source
+def test_every_file_with_a_translatable_text_is_listed():
+    check(LISTED, sorted(set(LISTED)), 'po/POTFILES is not in order, or names a file twice')
+    for source in sorted(path for folder in ('src', 'tools') for path in (ROOT / folder).rglob('*.[ch]')):
+        name = str(source.relative_to(ROOT))
+        if re.search(r'\bN?_\(\s*"', source.read_text()) or (name.startswith('tools/baksh/') and name.endswith('.c')):
+            assert name in LISTED, f'{name} is not in po/POTFILES'
+    for name in LISTED:
+        assert (ROOT / name).exists(), f'{name} of po/POTFILES is not there'
 
 
 def test_german_is_printed():

@@ -43,11 +43,23 @@ def test_bad_addresses_are_refused():
 
 
 def test_every_option_has_its_xml():
-    check(document('--mode', 'pull', '--server', 'tcp:0.0.0.0:9', '--allow-insecure', '--idle-timeout', '60', '--tls-dir', '/pki', '--since', 'c<1',
+    check(document('--mode', 'pull', '--server', 'tcp:0.0.0.0:9', '--allow-insecure', '--idle-timeout', '60', '--tls-dir', '/pki', '--since', 'c.1',
                    '--fallback', 'full', '--limit', '10M', '--protect', 'strict', '--scratch', '/scratch', '--scratch-limit', '1G'),
-          "<domainbackup mode='pull' fallback='full'>\n  <incremental>c&lt;1</incremental>\n"
+          "<domainbackup mode='pull' fallback='full'>\n  <incremental>c.1</incremental>\n"
           "  <server transport='tcp' name='0.0.0.0' port='9' tls='yes' tls-dir='/pki' allow-insecure='yes' idle-timeout='60'/>\n"
           "  <limit bytes_per_sec='10485760'/>\n  <guest protect='strict' scratch='/scratch' scratch-limit='1073741824'/>\n</domainbackup>\n")
+
+
+def test_a_directory_of_previous_backups_serves_every_disk():
+    text = document('--target', '/b/new/', '--onto', '/b/old/', '--onto', 'vdb=/c/vdb', '--since', 'c1')
+    for line in "<target file='/b/new/vda.qcow2'/>\n      <backing file='/b/old/vda.qcow2'/>", "<target file='/b/new/vdb.qcow2'/>\n      <backing file='/c/vdb'/>":
+        contains(text, line)
+
+
+def test_a_series_begins_with_a_full_backup():
+    check(document('--series', 'night'), "<domainbackup mode='push' series='night'>\n</domainbackup>\n")
+    refused('--series', 'night', '--since', 'c1')
+    refused('--series', 'night', '--checkpoint', 'c1')
 
 
 def test_disks_get_what_is_theirs():
@@ -88,7 +100,13 @@ def test_network_targets_are_uris():
         'nbd://h/x': "<target protocol='nbd' name='x'><host name='h'/></target>",
         'nbd+unix:///x?socket=/s%20q': "<target protocol='nbd' name='x'><host transport='unix' socket='/s q'/></target>",
         'nbds://h/x': "<target protocol='nbd' name='x' tls='yes'><host name='h'/></target>",
-        'ssh://h/srv/x': "<target protocol='ssh' name='srv/x'><host name='h'/></target>",
+        'ssh://h/srv/x': "<target protocol='ssh' name='/srv/x'><host name='h'/></target>",
+        'iscsi://me@h/iqn.x:y/1?secret=/k&initiator=iqn.z': "<target protocol='iscsi' name='iqn.x:y/1'><host name='h'/><auth username='me'>"
+        "<secret type='iscsi' file='/k'/></auth><initiator><iqn name='iqn.z'/></initiator></target>",
+        'rbd:p/i?user=me&secret=/k&conf=/c': "<target protocol='rbd' name='p/i'><config file='/c'/><auth username='me'>"
+        "<secret type='ceph' file='/k'/></auth></target>",
+        'nfs://h/srv/x?uid=1000&gid=100': "<target protocol='nfs' name='/srv/x'><host name='h'/><identity user='1000' group='100'/></target>",
+        'iscsi://me@h/iqn.x:y/1': "<target protocol='iscsi' name='iqn.x:y/1'><host name='h'/><auth username='me'></auth></target>",
     }.items():
         contains(document('--disk', 'vda', '--target', uri), f"<disk name='vda' type='network'>\n      {target}\n")
 
@@ -98,6 +116,11 @@ def test_bad_targets_are_refused():
                     ['--onto', 'vda=rel'], ['--scratch', 'rel'], ['--scratch', 'vda=rel'], ['--target', 'dir/'], ['--mode', 'pull', '--target', 'vda=/b'],
                     ['--mode', 'push', '--server', 'unix:/x'], ['--idle-timeout', '5'], ['--allow-insecure'], ['--mode', 'pull', '--format', 'raw'], *(['--since', 'c1', '--sync', sync] for sync in ('full', 'top', 'none'))):
         refused(*options)
+
+
+def test_what_stands_behind_a_question_mark_is_known_or_refused():
+    for uri, name in {'ssh://h/x?agnet=/a': 'agnet', 'nbd://h/x?secret=/k': 'secret', 'iscsi://h/iqn/1?conf=/c': 'conf'}.items():
+        contains(refused('--disk', 'vda', '--target', uri), f"'{uri}': {uri.split(':')[0]} has no parameter '{name}'")
 
 
 def test_names_are_escaped():

@@ -1,5 +1,5 @@
-/* Documents as people write them (NAME.xml) and as we write them (NAME.out.xml), both ways. LIBBACKUP_GOLDEN=write writes the
- * second anew; look at the difference before it is committed. */
+/* Documents as people write them (NAME.xml) and as we write them (NAME.out.xml), both ways.
+ * LIBBACKUP_GOLDEN=write writes the second anew; look at the difference before it is committed. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,8 @@ static char *read_file (const char *path)
 {
     g_autoptr (GError) error = NULL;
     char *text = NULL;
-    ck_assert_msg (g_file_get_contents (path, &text, NULL, &error), "%s", error ? error->message : "?");
+    ck_assert_msg (g_file_get_contents (path, &text, NULL, &error), "%s",
+                   error ? error->message : "?");
     return text;
 }
 
@@ -37,7 +38,8 @@ START_TEST (a_document_is_written_as_it_was_agreed)
 {
     const char *name = names->pdata[_i];
     g_autoptr (GError) error = NULL;
-    char *(*convert) (const char *, GError **) = g_str_has_prefix (name, "checkpoint-") ? convert_checkpoint : convert_backup;
+    char *(*convert) (const char *, GError **) =
+        g_str_has_prefix (name, "checkpoint-") ? convert_checkpoint : convert_backup;
     g_autofree char *in_path = path_of (name, ".xml"), *out_path = path_of (name, ".out.xml");
     g_autofree char *in = read_file (in_path);
     g_autofree char *out = convert (in, &error);

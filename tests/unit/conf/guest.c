@@ -6,11 +6,18 @@
 #include "util/error.h"
 
 #define UUID "0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f"
-#define HUNDRED "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define HUNDRED                                                                                    \
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" \
+    "aaaaaaaa"
 
-static const struct { const char *name; gboolean ok; } names[] = {
-    { "web", TRUE }, { "_a.b+c-d", TRUE }, { "0", TRUE }, { HUNDRED, TRUE }, { HUNDRED "a", FALSE }, { "", FALSE }, { NULL, FALSE }, { ".", FALSE },
-    { "..", FALSE }, { "-a", FALSE }, { "a/b", FALSE }, { "a b", FALSE }, { "a\n", FALSE }, { "\303\244", FALSE },
+static const struct {
+    const char *name;
+    gboolean ok;
+} names[] = {
+    { "web", TRUE },        { "_a.b+c-d", TRUE },  { "0", TRUE },    { HUNDRED, TRUE },
+    { HUNDRED "a", FALSE }, { "", FALSE },         { NULL, FALSE },  { ".", FALSE },
+    { "..", FALSE },        { "-a", FALSE },       { "a/b", FALSE }, { "a b", FALSE },
+    { "a\n", FALSE },       { "\303\244", FALSE },
 };
 
 START_TEST (a_name_is_safe_as_a_file)
@@ -22,11 +29,20 @@ START_TEST (a_name_is_safe_as_a_file)
 }
 END_TEST
 
-static const struct { const char *json, *error; } rows[] = {
+static const struct {
+    const char *json, *error;
+} rows[] = {
     { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/run/web.qmp\"}", NULL },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"localhost:4444\",\"agent\":\"[::1]:4445\",\"disks\":[{\"target\":\"vda\",\"id\":\"drive0\"}]}", NULL },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"localhost:4444\",\"agent\":\"[::1]:4445\","
+      "\"disks\":[{\"target\":\"vda\",\"id\":\"drive0\"}]}",
+      NULL },
     { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"10.0.0.1:65535\",\"disks\":[]}", NULL },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"images\":[{\"target\":\"vda\",\"id\":\"/img/a\"},{\"target\":\"vdb\",\"id\":\"/img/b\"}]}", NULL },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"images\":[{\"target\":\"vda\",\"id\":\"/img/"
+      "a\"},{\"target\":\"vdb\",\"id\":\"/img/b\"}]}",
+      NULL },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID
+      "\",\"qmp\":\"/q\",\"agent\":\"/a\",\"images\":[{\"target\":\"vda\",\"id\":\"/a\"}]}",
+      NULL },
 
     { "", "guest definition is damaged: not JSON" },
     { "{", "guest definition is damaged: not JSON" },
@@ -46,28 +62,46 @@ static const struct { const char *json, *error; } rows[] = {
     { "{\"name\":\"../web\"}", "guest name '../web'" },
     { "{\"name\":\"web\",\"qmp\":\"/q\"}", "'uuid': missing" },
     { "{\"name\":\"web\",\"uuid\":\"\",\"qmp\":\"/q\"}", "uuid '': expected 36 characters" },
-    { "{\"name\":\"web\",\"uuid\":\"0A81F5B2-8403-7B23-C8D6-21CCC2F80D6F\",\"qmp\":\"/q\"}", "expected 36 characters, lower case" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\"}", "expected either a monitor" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"images\":[{\"target\":\"vda\",\"id\":\"/a\"}]}", "expected either a monitor" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"agent\":\"/a\",\"images\":[{\"target\":\"vda\",\"id\":\"/a\"}]}", "expect a monitor" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"q\"}", "monitor 'q': expected an absolute path of at most 107 bytes, or HOST:PORT" },
+    { "{\"name\":\"web\",\"uuid\":\"0A81F5B2-8403-7B23-C8D6-21CCC2F80D6F\",\"qmp\":\"/q\"}",
+      "expected 36 characters, lower case" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID "\"}", "expected a monitor (--qmp), images" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID
+      "\",\"agent\":\"/a\",\"images\":[{\"target\":\"vda\",\"id\":\"/a\"}]}",
+      "expect a monitor" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"q\"}",
+      "monitor 'q': expected an absolute path of at most 107 bytes, or HOST:PORT" },
     { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/\"}", "monitor '/'" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/aaaaaaa" HUNDRED "\"}", "at most 107 bytes" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/aaaaaaa" HUNDRED "\"}",
+      "at most 107 bytes" },
     { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"h:0\"}", "monitor 'h:0'" },
     { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"h:65536\"}", "monitor 'h:65536'" },
     { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\":1\"}", "monitor ':1'" },
     { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"[h]:1\"}", "monitor '[h]:1'" },
     { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"::1:1\"}", "monitor '::1:1'" },
     { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"agent\":\"a\"}", "agent 'a'" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"disks\":{}}", "'disks': expected a list" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"disks\":[1]}", "'disks': expected a list of objects" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"disks\":[{\"target\":\"vda\"}]}", "disk 'vda'" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"disks\":[{\"target\":\"a=b\",\"id\":\"c\"}]}", "disk 'a=b'" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"disks\":[{\"target\":\"a\\nb\",\"id\":\"c\"}]}", "disk 'a\\x0ab'" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"disks\":[{\"target\":\"a\",\"id\":\"b\",\"x\":1}]}", "'x': not known" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"disks\":[{\"target\":\"a\",\"id\":\"b\"},{\"target\":\"a\",\"id\":\"c\"}]}", "disk 'a' is given twice" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"disks\":[{\"target\":\"a\",\"id\":\"b\"},{\"target\":\"c\",\"id\":\"b\"}]}", "disk 'c': 'b' is given twice" },
-    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"images\":[{\"target\":\"a\",\"id\":\"img\"}]}", "image 'img': expected an absolute path" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"disks\":{}}",
+      "'disks': expected a list" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"disks\":[1]}",
+      "'disks': expected a list of objects" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/q\",\"disks\":[{\"target\":\"vda\"}]}",
+      "disk 'vda'" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID
+      "\",\"qmp\":\"/q\",\"disks\":[{\"target\":\"a=b\",\"id\":\"c\"}]}",
+      "disk 'a=b'" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID
+      "\",\"qmp\":\"/q\",\"disks\":[{\"target\":\"a\\nb\",\"id\":\"c\"}]}",
+      "disk 'a\\x0ab'" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID
+      "\",\"qmp\":\"/q\",\"disks\":[{\"target\":\"a\",\"id\":\"b\",\"x\":1}]}",
+      "'x': not known" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/"
+      "q\",\"disks\":[{\"target\":\"a\",\"id\":\"b\"},{\"target\":\"a\",\"id\":\"c\"}]}",
+      "disk 'a' is given twice" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"qmp\":\"/"
+      "q\",\"disks\":[{\"target\":\"a\",\"id\":\"b\"},{\"target\":\"c\",\"id\":\"b\"}]}",
+      "disk 'c': 'b' is given twice" },
+    { "{\"name\":\"web\",\"uuid\":\"" UUID "\",\"images\":[{\"target\":\"a\",\"id\":\"img\"}]}",
+      "image 'img': expected an absolute path" },
 };
 
 START_TEST (a_definition_is_read_or_refused_with_a_reason)
@@ -77,7 +111,8 @@ START_TEST (a_definition_is_read_or_refused_with_a_reason)
 
     if (rows[_i].error) {
         ck_assert_msg (!def, "%s: accepted", rows[_i].json);
-        ck_assert_msg (strstr (error->message, rows[_i].error) != NULL, "%s: %s", rows[_i].json, error->message);
+        ck_assert_msg (strstr (error->message, rows[_i].error) != NULL, "%s: %s", rows[_i].json,
+                       error->message);
         return;
     }
     ck_assert_msg (def != NULL, "%s: %s", rows[_i].json, error ? error->message : "?");
@@ -94,7 +129,8 @@ END_TEST
 
 START_TEST (every_part_is_kept)
 {
-    g_autoptr (GuestDef) def = guest_def_parse (rows[1].json, NULL), offline = guest_def_parse (rows[3].json, NULL);
+    g_autoptr (GuestDef) def = guest_def_parse (rows[1].json, NULL),
+                         offline = guest_def_parse (rows[3].json, NULL);
     const GuestDiskDef *disk = def->disks->pdata[0], *image = offline->images->pdata[1];
 
     ck_assert_str_eq (def->name, "web");
@@ -122,7 +158,8 @@ int main (void)
     Suite *suite = suite_create ("guest definitions");
     TCase *tcase = tcase_create ("JSON");
     tcase_add_loop_test (tcase, a_name_is_safe_as_a_file, 0, G_N_ELEMENTS (names));
-    tcase_add_loop_test (tcase, a_definition_is_read_or_refused_with_a_reason, 0, G_N_ELEMENTS (rows));
+    tcase_add_loop_test (tcase, a_definition_is_read_or_refused_with_a_reason, 0,
+                         G_N_ELEMENTS (rows));
     tcase_add_test (tcase, every_part_is_kept);
     tcase_add_test (tcase, everything_that_ends_takes_nothing);
     suite_add_tcase (suite, tcase);

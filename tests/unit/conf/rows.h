@@ -3,9 +3,9 @@
 #include <glib.h>
 
 typedef struct {
-    const char *name;           /* what the row says */
+    const char *name; /* what the row says */
     const char *xml;
-    const char *error;          /* part of the message; NULL: accepted */
+    const char *error; /* part of the message; NULL: accepted */
 } Row;
 
 extern const Row backup_rows[], checkpoint_rows[];

@@ -1,5 +1,6 @@
-/* The schemas and the parser accept the same documents, but for the few rules below that no schema can say. Held against every
- * row of the parser's own tests, and against each accepted row changed in every way that one step allows. */
+/* The schemas and the parser accept the same documents, but for the few rules below that no schema
+ * can say. Held against every row of the parser's own tests, and against each accepted row changed
+ * in every way that one step allows. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +12,12 @@
 
 /* Messages of what only the parser knows. */
 static const char *const parser_only[] = {
-    "is given twice, first",                    /* disks, targets, export names, the backing file */
-    "the name of the checkpoint",               /* bitmap= of a checkpoint's disk */
-    "expected a power of two",                  /* granularity, cluster size */
-    "'9223372036854775808': expected a number of bytes", "'99999999999E': expected a number of bytes", /* sizes that do not fit */
+    "is given twice, first",      /* disks, targets, export names, the backing file */
+    "the name of the checkpoint", /* bitmap= of a checkpoint's disk */
+    "expected a power of two",    /* granularity, cluster size */
+    /* sizes that do not fit */
+    "'9223372036854775808': expected a number of bytes",
+    "'99999999999E': expected a number of bytes",
     "attribute socket='/яяяяяяяяяя",            /* bytes are not letters */
     "': expected a host name or an IP address", /* "::::" looks like an address */
 };
@@ -24,7 +27,8 @@ typedef struct {
     xmlRelaxNG *schema;
 } Schema;
 
-static Schema modern = { SCHEMAS "/domainbackup.rng" }, old = { SCHEMAS "/domainbackup-2016.rng" }, checkpoint = { SCHEMAS "/domaincheckpoint.rng" };
+static Schema modern = { SCHEMAS "/domainbackup.rng" }, old = { SCHEMAS "/domainbackup-2016.rng" },
+              checkpoint = { SCHEMAS "/domaincheckpoint.rng" };
 
 static void schema_load (Schema *schema)
 {
@@ -35,9 +39,7 @@ static void schema_load (Schema *schema)
         g_error ("%s is no schema", schema->file);
 }
 
-static void be_quiet (void *data, const char *format, ...)
-{
-}
+static void be_quiet (void *data, const char *format, ...) {}
 
 static gboolean schema_accepts (const Schema *schema, xmlDoc *doc)
 {
@@ -98,14 +100,16 @@ static void check_agreement (const Pair *pair, const char *xml, xmlDoc *doc)
 
 static xmlDoc *read_plain (const char *xml)
 {
-    return xmlReadMemory (xml, strlen (xml), NULL, NULL, XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NONET);
+    return xmlReadMemory (xml, strlen (xml), NULL, NULL,
+                          XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NONET);
 }
 
 static void check_row (const Pair *pair, const Row *row)
 {
     xmlDoc *doc = read_plain (row->xml);
 
-    if (!doc || xmlGetIntSubset (doc)) {        /* not XML, or refused before there is anything to validate */
+    /* not XML, or refused before there is anything to validate */
+    if (!doc || xmlGetIntSubset (doc)) {
         ck_assert_ptr_nonnull (row->error);
     } else {
         check_agreement (pair, row->xml, doc);
@@ -128,37 +132,212 @@ END_TEST
 
 /* Changes of one step */
 
-static const struct { const char *name, *value; } attributes[] = {
-    { "mode", "push" }, { "mode", "pull" }, { "fallback", "full" }, { "fallback", "no" }, { "series", "s" }, { "series", "" }, { "name", "n" },
-    { "name", "/n" }, { "backup", "yes" }, { "backup", "no" }, { "type", "file" }, { "type", "block" }, { "type", "network" }, { "type", "full" },
-    { "type", "incremental" }, { "type", "qcow2" }, { "type", "raw" }, { "type", "ip" }, { "backupmode", "full" }, { "backupmode", "incremental" },
-    { "sync", "full" }, { "sync", "top" }, { "sync", "none" }, { "sync", "incremental" }, { "incremental", "i" }, { "incremental", "" },
-    { "incremental", " " }, { "exportname", "" }, { "exportname", "e" }, { "exportbitmap", "e" }, { "exportbitmap", "" }, { "index", "1" },
-    { "index", "x" }, { "state", "running" }, { "present", "yes" }, { "present", "no" }, { "granularity", "64K" }, { "granularity", "0" },
-    { "transport", "tcp" }, { "transport", "unix" }, { "transport", "fd" }, { "transport", "auto" }, { "port", "1" }, { "port", "0" }, { "host", "h" },
-    { "socket", "/s" }, { "socket", "s" }, { "fdgroup", "g" }, { "tls", "yes" }, { "tls", "no" }, { "tls-dir", "/d" }, { "tls-psk", "/d" },
-    { "allow-insecure", "yes" }, { "idle-timeout", "0" }, { "file", "/f" }, { "file", "f" }, { "dev", "/d" }, { "protocol", "nbd" },
-    { "protocol", "ssh" }, { "protocol", "rbd" }, { "compression", "zlib" }, { "cluster_size", "64K" }, { "bytes_per_sec", "1" }, { "protect", "no" },
-    { "timeout", "1" }, { "scratch", "/s" }, { "scratch-limit", "1" }, { "model", "dac" }, { "relabel", "no" }, { "relabel", "yes" },
-    { "labelskip", "yes" }, { "format", "luks" }, { "engine", "qemu" }, { "uuid", "0a81f5b284037b23c8d621ccc2f80d6f" }, { "usage", "u" },
-    { "size", "1" }, { "hash", "h" }, { "checkpoint", "no" }, { "checkpoint", "bitmap" }, { "bitmap", "c1" }, { "persistent", "no" }, { "colour", "red" },
+static const struct {
+    const char *name, *value;
+} attributes[] = {
+    { "mode", "push" },
+    { "mode", "pull" },
+    { "fallback", "full" },
+    { "fallback", "no" },
+    { "instant", "begin" },
+    { "instant", "end" },
+    { "instant", "now" },
+    { "series", "s" },
+    { "series", "" },
+    { "name", "n" },
+    { "name", "/n" },
+    { "backup", "yes" },
+    { "backup", "no" },
+    { "type", "file" },
+    { "type", "block" },
+    { "type", "network" },
+    { "type", "full" },
+    { "type", "incremental" },
+    { "type", "qcow2" },
+    { "type", "raw" },
+    { "type", "ip" },
+    { "backupmode", "full" },
+    { "backupmode", "incremental" },
+    { "sync", "full" },
+    { "sync", "top" },
+    { "sync", "none" },
+    { "sync", "incremental" },
+    { "incremental", "i" },
+    { "incremental", "" },
+    { "incremental", " " },
+    { "exportname", "" },
+    { "exportname", "e" },
+    { "exportbitmap", "e" },
+    { "exportbitmap", "" },
+    { "index", "1" },
+    { "index", "x" },
+    { "state", "running" },
+    { "present", "yes" },
+    { "present", "no" },
+    { "granularity", "64K" },
+    { "granularity", "0" },
+    { "transport", "tcp" },
+    { "transport", "unix" },
+    { "transport", "fd" },
+    { "transport", "auto" },
+    { "port", "1" },
+    { "port", "0" },
+    { "host", "h" },
+    { "socket", "/s" },
+    { "socket", "s" },
+    { "fdgroup", "g" },
+    { "tls", "yes" },
+    { "tls", "no" },
+    { "tls-dir", "/d" },
+    { "tls-psk", "/d" },
+    { "allow-insecure", "yes" },
+    { "idle-timeout", "0" },
+    { "file", "/f" },
+    { "file", "f" },
+    { "dev", "/d" },
+    { "protocol", "nbd" },
+    { "protocol", "ssh" },
+    { "protocol", "rbd" },
+    { "compression", "zlib" },
+    { "cluster_size", "64K" },
+    { "compat", "1.1" },
+    { "compat", "2" },
+    { "extended_l2", "yes" },
+    { "preallocation", "falloc" },
+    { "preallocation", "full" },
+    { "subformat", "fixed" },
+    { "subformat", "monolithicFlat" },
+    { "bytes_per_sec", "1" },
+    { "protect", "no" },
+    { "timeout", "1" },
+    { "scratch", "/s" },
+    { "scratch-limit", "1" },
+    { "model", "dac" },
+    { "relabel", "no" },
+    { "relabel", "yes" },
+    { "labelskip", "yes" },
+    { "format", "luks" },
+    { "engine", "qemu" },
+    { "uuid", "0a81f5b284037b23c8d621ccc2f80d6f" },
+    { "usage", "u" },
+    { "size", "1" },
+    { "hash", "h" },
+    { "checkpoint", "no" },
+    { "checkpoint", "bitmap" },
+    { "bitmap", "c1" },
+    { "persistent", "no" },
+    { "colour", "red" },
 };
 
 static const char *const values[] = {
-    "", " ", "x", "no", "yes", "0", "1", "-1", "+1", "007", "70000", "65536", "4294967295", "4294967296", "9223372036854775808", "64KiB", "64 kib",
-    "64  K", "64 ", " 64", "1e3", "/", "/a", "/a ", " /a", "/a/../b", "//", "a b", "a\nb", "/a\nb", "/a\tb", "\302\205", "/\302\205", "\302\240", "a.b", ".a",
-    "bak-1", "bak", "a_b", "::1", "::", ":", "1::2::3", "fe80::1%lo", "%lo", "::%", "a:b", "[::1]", "*", "file", "block", "network", "full", "incremental",
-    "qcow2", "QCOW2", "nbd", "ssh", "tcp", "unix", "auto", "привет", "/путь", "0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f", "0a81f5b28403-7b23-c8d6-21ccc2f80d6f",
+    "",
+    " ",
+    "x",
+    "no",
+    "yes",
+    "0",
+    "1",
+    "-1",
+    "+1",
+    "007",
+    "70000",
+    "65536",
+    "4294967295",
+    "4294967296",
+    "9223372036854775808",
+    "64KiB",
+    "64 kib",
+    "64  K",
+    "64 ",
+    " 64",
+    "1e3",
+    "/",
+    "/a",
+    "/a ",
+    " /a",
+    "/a/../b",
+    "//",
+    "a b",
+    "a\nb",
+    "/a\nb",
+    "/a\tb",
+    "\302\205",
+    "/\302\205",
+    "\302\240",
+    "a.b",
+    ".a",
+    "bak-1",
+    "bak",
+    "a_b",
+    "::1",
+    "::",
+    ":",
+    "1::2::3",
+    "fe80::1%lo",
+    "%lo",
+    "::%",
+    "a:b",
+    "[::1]",
+    "*",
+    "file",
+    "block",
+    "network",
+    "full",
+    "incremental",
+    "qcow2",
+    "QCOW2",
+    "nbd",
+    "ssh",
+    "tcp",
+    "unix",
+    "auto",
+    "привет",
+    "/путь",
+    "0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f",
+    "0a81f5b28403-7b23-c8d6-21ccc2f80d6f",
 };
 
 static const char *const elements[] = {
-    "<incremental>a</incremental>", "<incremental/>", "<server name='h'/>", "<guest/>", "<limit bytes_per_sec='1'/>", "<disks><disk name='new'/></disks>",
-    "<disks/>", "<address type='ip' host='h' port='1'/>", "<branch name='b'/>", "<disk name='new'/>", "<disk name='new' backup='no'/>", "<driver type='qcow2'/>",
-    "<driver/>", "<target file='/new'/>", "<target dev='/new'/>", "<target protocol='nbd'><host name='h'/></target>", "<scratch file='/new'/>",
-    "<scratch dev='/new'/>", "<backing file='/new'/>", "<source file='/new'/>", "<bitmap granularity='64K'/>", "<host name='h'/>",
-    "<seclabel relabel='no'/>", "<seclabel/>", "<label>l</label>", "<encryption format='luks'><secret type='passphrase' usage='u'/></encryption>",
-    "<secret type='passphrase' usage='u'/>", "<cipher name='aes' size='256'/>", "<ivgen name='plain'/>", "<name>c1</name>", "<name/>", "<description/>",
-    "<parent><name>c0</name></parent>", "<parent/>", "<creationTime>1</creationTime>", "<domain/>", "<colour/>", "text", "<!-- comment -->", " ",
+    "<incremental>a</incremental>",
+    "<incremental/>",
+    "<server name='h'/>",
+    "<guest/>",
+    "<limit bytes_per_sec='1'/>",
+    "<disks><disk name='new'/></disks>",
+    "<disks/>",
+    "<address type='ip' host='h' port='1'/>",
+    "<branch name='b'/>",
+    "<disk name='new'/>",
+    "<disk name='new' backup='no'/>",
+    "<driver type='qcow2'/>",
+    "<driver/>",
+    "<target file='/new'/>",
+    "<target dev='/new'/>",
+    "<target protocol='nbd'><host name='h'/></target>",
+    "<scratch file='/new'/>",
+    "<scratch dev='/new'/>",
+    "<backing file='/new'/>",
+    "<source file='/new'/>",
+    "<bitmap granularity='64K'/>",
+    "<host name='h'/>",
+    "<seclabel relabel='no'/>",
+    "<seclabel/>",
+    "<label>l</label>",
+    "<encryption format='luks'><secret type='passphrase' usage='u'/></encryption>",
+    "<secret type='passphrase' usage='u'/>",
+    "<cipher name='aes' size='256'/>",
+    "<ivgen name='plain'/>",
+    "<name>c1</name>",
+    "<name/>",
+    "<description/>",
+    "<parent><name>c0</name></parent>",
+    "<parent/>",
+    "<creationTime>1</creationTime>",
+    "<domain/>",
+    "<colour/>",
+    "text",
+    "<!-- comment -->",
+    " ",
 };
 
 typedef struct {
@@ -206,7 +385,8 @@ static void change_attributes (Changes *changes, xmlNode *node)
     for (guint i = 0; i < G_N_ELEMENTS (attributes); i++) {
         if (xmlHasNsProp (node, (const xmlChar *) attributes[i].name, NULL))
             continue;
-        xmlSetProp (node, (const xmlChar *) attributes[i].name, (const xmlChar *) attributes[i].value);
+        xmlSetProp (node, (const xmlChar *) attributes[i].name,
+                    (const xmlChar *) attributes[i].value);
         changed (changes);
         xmlUnsetProp (node, (const xmlChar *) attributes[i].name);
     }
@@ -229,7 +409,7 @@ static void add_elements (Changes *changes, xmlNode *node)
             xmlUnlinkNode (copy);
             xmlFreeNode (copy);
         } else if (copy == before || strcmp ((const char *) copy->content, elements[i]) != 0) {
-            return;             /* it was merged into other text */
+            return; /* it was merged into other text */
         } else {
             xmlUnlinkNode (copy);
             xmlFreeNode (copy);
@@ -261,7 +441,7 @@ static void change_place (Changes *changes, xmlNode *node)
     xmlAddNextSibling (node, twin);
     changed (changes);
     xmlUnlinkNode (node);
-    xmlAddChild (parent, node);                 /* last, with its twin where it was */
+    xmlAddChild (parent, node); /* last, with its twin where it was */
     xmlUnlinkNode (twin);
     changed (changes);
     xmlUnlinkNode (node);
@@ -289,7 +469,10 @@ static void check_changes (const Pair *pair, const Row *row)
     if (row->error)
         return;
     xmlKeepBlanksDefault (0);
-    Changes changes = { pair, xmlReadMemory (row->xml, strlen (row->xml), NULL, NULL, XML_PARSE_NOBLANKS | XML_PARSE_NONET), 0 };
+    Changes changes = { pair,
+                        xmlReadMemory (row->xml, strlen (row->xml), NULL, NULL,
+                                       XML_PARSE_NOBLANKS | XML_PARSE_NONET),
+                        0 };
     change_all (&changes, xmlDocGetRootElement (changes.doc));
     ck_assert_uint_gt (changes.changes, 100);
     xmlFreeDoc (changes.doc);
@@ -318,7 +501,8 @@ int main (void)
     tcase_add_loop_test (tcase, parser_and_schema_agree_on_a_backup, 0, n_backup_rows);
     tcase_add_loop_test (tcase, parser_and_schema_agree_on_a_checkpoint, 0, n_checkpoint_rows);
     tcase_add_loop_test (tcase, parser_and_schema_agree_on_a_changed_backup, 0, n_backup_rows);
-    tcase_add_loop_test (tcase, parser_and_schema_agree_on_a_changed_checkpoint, 0, n_checkpoint_rows);
+    tcase_add_loop_test (tcase, parser_and_schema_agree_on_a_changed_checkpoint, 0,
+                         n_checkpoint_rows);
     suite_add_tcase (suite, tcase);
     SRunner *runner = srunner_create (suite);
     srunner_run_all (runner, CK_ENV);

@@ -59,7 +59,7 @@ def test_keys_in_the_page_are_those_of_the_program():
 
 def test_defaults_in_the_page_are_those_of_the_sources():
     limits = dict(re.findall(r'\.(max_\w+) = (\d+)', source('src/remote/server.c')))
-    keep = re.search(r'RECORD_KEEP_DEFAULT = (\d+)', source('src/driver/record.h'))[1]
+    keep = re.search(r'RECORD_KEEP_DEFAULT = (\d+)', source('src/job/record.h'))[1]
     for key, value in (('max_peers', limits['max_peers']), ('max_anonymous_peers', limits['max_anonymous']), ('keep_jobs', keep)):
         assert re.search(rf'\.B {key}\n(?:[^.].*\n)*.*\b{value}\b', PAGE), f'{key} {value}'
 
@@ -81,8 +81,12 @@ def test_the_policy_that_is_shown_is_a_policy():
 def test_rows_that_are_shown_are_in_the_sources():
     blocks = re.findall(r'^ *```c\n(.*?)^ *```', document('adding-a-call.md'), re.M | re.S)
     check(len(blocks), 7)
+    listed = re.findall(r'^CALL \(\d+, +(\w+),.*CALL_GUEST', source('src/driver/calls.def'), re.M)
+    for table in ('src/driver/qemu/qemu.c', 'src/driver/libvirt/driver.c'):
+        for call in re.findall(r'ON_GUEST \((\w+),', source(table)):
+            assert call in listed, f'{table} routes {call} by a guest, which its row does not name'
     sources = ' '.join(source('src/driver/calls.def', 'src/driver/calls.x', 'include/libbackup/backup.h', 'src/remote/table.c',
-                              *[path.relative_to(ROOT) for path in (ROOT / 'src/driver/qemu').glob('*.c')]).split())
+                              *[path.relative_to(ROOT) for path in (ROOT / 'src/driver').glob('*/*.c')]).split())
     for block in blocks:
         assert ' '.join(block.split()) in sources, block
 
@@ -107,6 +111,8 @@ def units(folder):
     """The units with a program that is there, as systemd-analyze wants it."""
     for path in (BUILD / 'data/libbackupd.service', *sorted((ROOT / 'data/systemd').glob('*.socket'))):
         (folder / path.name).write_text(re.sub(r'^ExecStart=\S+', f'ExecStart={DAEMON}', path.read_text(), flags=re.M))
+    for path in (BUILD / 'data/libbackup-run@.service', ROOT / 'data/systemd/libbackup-run@.timer', ROOT / 'examples/night/libbackup-failed@.service'):
+        (folder / path.name.replace('@', '@nightly')).write_text(re.sub(r'^ExecStart=\S+/baksh', f'ExecStart={pathlib.Path(sys.argv[1]).resolve()}', path.read_text(), flags=re.M))
     return sorted(str(path) for path in folder.iterdir())
 
 
@@ -122,7 +128,7 @@ def test_units_are_right_and_closed():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         paths = units(folder)
-        check(len(paths), 3)
+        check(len(paths), 6)
         check(analyze('verify', '--man=no', *paths), (0, ''))
         service = folder / 'libbackupd.service'
         level = lambda: analyze('security', '--offline=yes', '--threshold=40', str(service))    # noqa: E731
@@ -138,7 +144,7 @@ def test_units_say_what_the_program_expects():
     service = (BUILD / 'data/libbackupd.service').read_text()
     for line in ('KillMode=process', 'Type=notify', 'NoNewPrivileges=yes', 'StateDirectory=libbackup'):
         contains(service, f'\n{line}\n')
-    files = source('src/util/files.c', 'tools/libbackupd/daemon.c')
+    files = source('src/util/config.c', 'tools/libbackupd/daemon.c')
     for unit in ('libbackupd', 'libbackupd-ro'):
         path = re.search(r'ListenStream=(\S+)', (ROOT / f'data/systemd/{unit}.socket').read_text())[1]
         assert f'"{path}"' in files or path.endswith('-ro.sock') and '"-ro.sock"' in files, path

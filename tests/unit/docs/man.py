@@ -44,7 +44,7 @@ def test_man_has_no_complaint():
 
 def test_exit_statuses_and_keys_are_in_the_page():
     statuses = TEXT.split('.SH EXIT STATUS')[1].split('.SH ')[0]
-    check(re.findall(r'^\.B (\d+)$', statuses, re.M), ['0', '1', '2', '3', '4', '5', '130'])
+    check(re.findall(r'^\.B (\d+)$', statuses, re.M), ['0', '1', '2', '3', '4', '5', '6', '130'])
     keys = TEXT.split('.SH JSON')[1].split('.SH ')[0]
     job = run('backup-info', 'web', '--json').json()
     for key in list(job) + list(job['disks'][0]):

@@ -5,11 +5,14 @@
 #include "driver/qemu/cmdline.h"
 #include "support.h"
 
-/* argv is split at blanks ('\x1f' stands for a blank inside). want: one word a monitor, "path", "host:port", "fd=N"; then "!" for a
- * client, "@" for an abstract one. */
-static const struct { const char *argv, *want, *name, *uuid; } rows[] = {
+/* argv is split at blanks ('\x1f' stands for a blank inside). want: one word a monitor, "path",
+ * "host:port", "fd=N"; then "!" for a client, "@" for an abstract one. */
+static const struct {
+    const char *argv, *want, *name, *uuid;
+} rows[] = {
     { "qemu-system-x86_64 -qmp unix:/run/q.sock,server=on,wait=off", "/run/q.sock" },
-    { "/usr/bin/qemu-system-aarch64 -qmp unix:/run/q.sock,server,nowait -name g", "/run/q.sock", "g" },
+    { "/usr/bin/qemu-system-aarch64 -qmp unix:/run/q.sock,server,nowait -name g", "/run/q.sock",
+      "g" },
     { "qemu-kvm --qmp unix:/a,,b,server=on", "/a,b" },
     { "kvm -qmp-pretty unix:path=/x,server", "/x" },
     { "qemu-system-x86_64 -qmp tcp:127.0.0.1:4444,server=on", "127.0.0.1:4444" },
@@ -20,29 +23,49 @@ static const struct { const char *argv, *want, *name, *uuid; } rows[] = {
     { "qemu-system-x86_64 -qmp tcp:h:1,server=off", "h:1!" },
     { "qemu-system-x86_64 -qmp stdio", "" },
     { "qemu-system-x86_64 -qmp", "" },
-    { "qemu-system-x86_64 -chardev socket,id=m,path=/x,server=on,wait=off -mon chardev=m,mode=control", "/x" },
+    { "qemu-system-x86_64 -chardev socket,id=m,path=/x,server=on,wait=off -mon "
+      "chardev=m,mode=control",
+      "/x" },
     { "qemu-system-x86_64 -mon m,mode=control -chardev socket,path=/x,server=yes,id=m", "/x" },
-    { "qemu-system-x86_64 -chardev socket,id=m,path=/x,server=on -mon chardev=m,mode=readline", "" },
+    { "qemu-system-x86_64 -chardev socket,id=m,path=/x,server=on -mon chardev=m,mode=readline",
+      "" },
     { "qemu-system-x86_64 -chardev socket,id=m,path=/x,server=on -mon chardev=m", "" },
     { "qemu-system-x86_64 -chardev socket,id=m,path=/x,server=on -monitor chardev:m", "" },
     { "qemu-system-x86_64 -chardev socket,id=m,path=/x,server=on -qmp chardev:m", "/x" },
-    { "qemu-system-x86_64 -chardev socket,id=m,path=/x,server=on,abstract=on -qmp chardev:m", "/x@" },
-    { "qemu-system-x86_64 -chardev socket,id=m,host=localhost,port=5,server=on -mon chardev=m,mode=control", "localhost:5" },
-    { "qemu-system-x86_64 -chardev socket,id=charmonitor,fd=36,server=on,wait=off -mon chardev=charmonitor,id=monitor,mode=control"
-      " -name guest=vm1,debug-threads=on -uuid 6695EB01-F6A4-8304-79AA-97F2502E193F", "fd=36", "vm1", "6695eb01-f6a4-8304-79aa-97f2502e193f" },
-    { "qemu-system-x86_64 -chardev socket,id=m,fd=name,server=on -mon chardev=m,mode=control", "fd=-1" },
+    { "qemu-system-x86_64 -chardev socket,id=m,path=/x,server=on,abstract=on -qmp chardev:m",
+      "/x@" },
+    { "qemu-system-x86_64 -chardev socket,id=m,host=localhost,port=5,server=on -mon "
+      "chardev=m,mode=control",
+      "localhost:5" },
+    { "qemu-system-x86_64 -chardev socket,id=charmonitor,fd=36,server=on,wait=off -mon "
+      "chardev=charmonitor,id=monitor,mode=control"
+      " -name guest=vm1,debug-threads=on -uuid 6695EB01-F6A4-8304-79AA-97F2502E193F",
+      "fd=36", "vm1", "6695eb01-f6a4-8304-79aa-97f2502e193f" },
+    { "qemu-system-x86_64 -chardev socket,id=m,fd=name,server=on -mon chardev=m,mode=control",
+      "fd=-1" },
     { "qemu-system-x86_64 -chardev pty,id=m -mon chardev=m,mode=control", "" },
     { "qemu-system-x86_64 -mon chardev=missing,mode=control", "" },
     { "qemu-system-x86_64 -qmp unix:/a,server -qmp unix:/b,server", "/a /b" },
-    { "qemu-system-x86_64 -chardev {\"id\":\"m\",\"backend\":{\"type\":\"socket\",\"data\":{\"addr\":{\"type\":\"unix\",\"data\":{\"path\":\"/j\"}}}}}"
-      " -mon {\"chardev\":\"m\",\"mode\":\"control\"}", "/j" },
-    { "qemu-system-x86_64 -object monitor-qmp,id=o,chardev=m -chardev socket,id=m,path=/x,server=on -object monitor-hmp,id=h,chardev=m", "/x" },
-    { "qemu-system-x86_64 -object {\"qom-type\":\"monitor-qmp\",\"id\":\"o\",\"chardev\":\"m\"} -chardev socket,id=m,path=/x,server=on", "/x" },
+    { "qemu-system-x86_64 -chardev "
+      "{\"id\":\"m\",\"backend\":{\"type\":\"socket\",\"data\":{\"addr\":{\"type\":\"unix\","
+      "\"data\":{\"path\":\"/j\"}}}}}"
+      " -mon {\"chardev\":\"m\",\"mode\":\"control\"}",
+      "/j" },
+    { "qemu-system-x86_64 -object monitor-qmp,id=o,chardev=m -chardev "
+      "socket,id=m,path=/x,server=on -object monitor-hmp,id=h,chardev=m",
+      "/x" },
+    { "qemu-system-x86_64 -object {\"qom-type\":\"monitor-qmp\",\"id\":\"o\",\"chardev\":\"m\"} "
+      "-chardev socket,id=m,path=/x,server=on",
+      "/x" },
     { "qemu-storage-daemon --chardev socket,id=m,path=/s,server=on --monitor m", "/s" },
     { "qemu-storage-daemon --chardev=socket,id=m,path=/s,server=on --monitor=chardev=m", "/s" },
-    { "qemu-storage-daemon --monitor {\"chardev\":\"m\"} --chardev socket,id=m,fd=3,server=on,wait=off", "fd=3" },
+    { "qemu-storage-daemon --monitor {\"chardev\":\"m\"} --chardev "
+      "socket,id=m,fd=3,server=on,wait=off",
+      "fd=3" },
     { "qemu-system-x86_64 -name process=x,guest=y -uuid nonsense", "", "y" },
-    { "qemu-system-x86_64 -drive file=-qmp,unix:/x -name a\x1f" "b", "", "a b" },
+    { "qemu-system-x86_64 -drive file=-qmp,unix:/x -name a\x1f"
+      "b",
+      "", "a b" },
     { "/usr/bin/qemu-img info x", NULL },
     { "bash -c qemu-system-x86_64", NULL },
     { "", NULL },
@@ -59,7 +82,8 @@ static char *show (const Cmdline *cmdline)
             g_string_append (text, monitor->path ? monitor->path : monitor->address);
         else
             g_string_append_printf (text, "fd=%d", monitor->fd);
-        g_string_append_printf (text, "%s%s", monitor->client ? "!" : "", monitor->abstract ? "@" : "");
+        g_string_append_printf (text, "%s%s", monitor->client ? "!" : "",
+                                monitor->abstract ? "@" : "");
     }
     return g_string_free (text, FALSE);
 }
@@ -86,7 +110,9 @@ END_TEST
 
 START_TEST (bytes_of_any_kind_do_no_harm)
 {
-    static const char base[] = "qemu-system-x86_64\0-chardev\0socket,id=m,path=/x,server=on\0-mon\0{\"chardev\":\"m\",\"mode\":\"control\"}\0-name\0g=,,,=\0-qmp\0tcp:[]:,server\0";
+    static const char base[] = "qemu-system-x86_64\0-chardev\0socket,id=m,path=/"
+                               "x,server=on\0-mon\0{\"chardev\":\"m\",\"mode\":\"control\"}\0-"
+                               "name\0g=,,,=\0-qmp\0tcp:[]:,server\0";
     guint seed = 7;
 
     for (guint round = 0; round < 20000; round++) {

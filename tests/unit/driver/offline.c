@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "driver/qemu/attach.h"
-#include "driver/qemu/image.h"
+#include "driver/qemu/definitions.h"
+#include "job/image.h"
 #include "driver/qemu/offline.h"
 #include "support.h"
 #include "util/files.h"
@@ -74,7 +74,8 @@ START_TEST (it_shows_the_guests_disks_by_their_targets)
 
     ck_assert_ptr_nonnull (graph);
     ck_assert_uint_eq (graph->disks->len, 2);
-    const GraphDisk *first = graph_disk (graph, "vda", NULL), *second = graph_disk (graph, "0 odd", NULL);
+    const GraphDisk *first = graph_disk (graph, "vda", NULL),
+                    *second = graph_disk (graph, "0 odd", NULL);
     ck_assert_ptr_nonnull (first);
     ck_assert_ptr_nonnull (second);
     ck_assert_str_eq (first->target, "vda");
@@ -132,10 +133,17 @@ START_TEST (after_stop_nothing_runs_and_nothing_is_left)
     ck_assert (process_start_time (pid) == 0);
     entries = g_dir_open (guest.dir, 0, NULL);
     while ((name = g_dir_read_name (entries)))
-        ck_assert_msg (g_str_equal (name, "guest.json") || g_str_equal (name, "attach.json"), "%s", name);
+        ck_assert_msg (g_str_equal (name, "guest.json") || g_str_equal (name, "attach.json"), "%s",
+                       name);
     offline_stop (&guest);
 }
 END_TEST
+
+static void no_warning (const char *domain, GLogLevelFlags level, const char *message,
+                        gpointer data)
+{
+    ck_assert_msg (!(level & G_LOG_LEVEL_WARNING), "%s", message);
+}
 
 START_TEST (one_that_does_not_listen_any_more_is_ended_all_the_same)
 {
@@ -144,13 +152,15 @@ START_TEST (one_that_does_not_listen_any_more_is_ended_all_the_same)
 
     kill (pid, SIGSTOP);
     ck_assert (offline_running (&guest));
-    /* it cannot answer; SIGTERM reaches it only with SIGKILL behind, which ends even a stopped process */
+    /* it cannot answer, but it is made to go on for long enough to close the images */
+    g_log_set_default_handler (no_warning, NULL);
     offline_stop (&guest);
     ck_assert (process_start_time (pid) == 0);
 }
 END_TEST
 
-/* While it runs, no other QEMU may write the images: not the qcow2, and not the raw one, which nothing but our lock guards. */
+/* While it runs, no other QEMU may write the images: not the qcow2, and not the raw one, which
+ * nothing but our lock guards. */
 START_TEST (it_locks_every_image)
 {
     const char *file = _i ? raw : qcow2, *format = _i ? "raw" : "qcow2";
@@ -173,9 +183,24 @@ START_TEST (a_running_guest_is_said_so_and_its_image_named)
     const char *file = _i ? raw : qcow2;
     g_autofree char *monitor = g_build_filename (dir, "other.sock", NULL);
     g_autofree char *escaped = _i ? g_strdup (raw) : g_strdup_printf ("%s/a b,,c.qcow2", dir);
-    g_autofree char *drive = g_strdup_printf ("file=%s,format=%s,if=none,id=d", escaped, _i ? "raw" : "qcow2");
-    const char *const argv[] = { "qemu-system-x86_64", "-S", "-display", "none", "-nodefaults", "-machine", "pc", "-drive", drive,
-                                 "-device", "virtio-blk-pci,drive=d", "-chardev", "socket,id=m,fd=3,server=on,wait=off", "-mon", "chardev=m,mode=control", NULL };
+    g_autofree char *drive =
+        g_strdup_printf ("file=%s,format=%s,if=none,id=d", escaped, _i ? "raw" : "qcow2");
+    const char *const argv[] = { "qemu-system-x86_64",
+                                 "-S",
+                                 "-display",
+                                 "none",
+                                 "-nodefaults",
+                                 "-machine",
+                                 "pc",
+                                 "-drive",
+                                 drive,
+                                 "-device",
+                                 "virtio-blk-pci,drive=d",
+                                 "-chardev",
+                                 "socket,id=m,fd=3,server=on,wait=off",
+                                 "-mon",
+                                 "chardev=m,mode=control",
+                                 NULL };
     int listener = listen_at (monitor);
     pid_t pid = start_program (argv, listener);
     g_autoptr (GError) error = NULL;
@@ -186,7 +211,8 @@ START_TEST (a_running_guest_is_said_so_and_its_image_named)
     ck_assert_ptr_null (offline_start (&guest, &error));
     stop_program (pid);
     ck_assert_int_eq (error->code, BAK_ERROR_BUSY);
-    ck_assert_msg (strstr (error->message, file) && strstr (error->message, "running QEMU"), "%s", error->message);
+    ck_assert_msg (strstr (error->message, file) && strstr (error->message, "running QEMU"), "%s",
+                   error->message);
     ck_assert (!offline_running (&guest));
 }
 END_TEST
@@ -197,15 +223,28 @@ START_TEST (a_daemon_that_cannot_start_says_why)
 
     ck_assert_int_eq (setenv ("LIBBACKUP_QSD", _i ? "/bin/false" : "/no/such/program", 1), 0);
     ck_assert_ptr_null (offline_start (&guest, &error));
-    ck_assert_msg (strstr (error->message, _i ? "did not start" : "/no/such/program") != NULL, "%s", error->message);
+    ck_assert_msg (strstr (error->message, _i ? "did not start" : "/no/such/program") != NULL, "%s",
+                   error->message);
     ck_assert (!offline_running (&guest));
 }
 END_TEST
 
-/* The classic way out of a guest: a raw disk that becomes a qcow2 whose backing file is the host's. */
+START_TEST (a_daemon_that_lets_its_first_client_go_is_asked_again)
+{
+    ck_assert_int_eq (setenv ("LIBBACKUP_QSD", TEST_FAKE "/startled-daemon", 1), 0);
+    g_autofree char *socket = start ();
+
+    ck_assert (offline_running (&guest));
+    ck_assert_int_gt (pid_of (socket), 0);
+}
+END_TEST
+
+/* The classic way out of a guest: a raw disk that becomes a qcow2 whose backing file is the host's.
+ */
 START_TEST (a_raw_disk_is_raw_whatever_the_guest_writes_into_it)
 {
-    g_autofree char *secret = g_build_filename (dir, "secret", NULL), *trap = g_build_filename (dir, "trap.qcow2", NULL), *text = NULL;
+    g_autofree char *secret = g_build_filename (dir, "secret", NULL),
+                    *trap = g_build_filename (dir, "trap.qcow2", NULL), *text = NULL;
     gsize length;
 
     run_ok ("qemu-img", "create", "-q", "-f", "raw", secret, "64k", NULL);
@@ -265,22 +304,25 @@ START_TEST (a_bitmap_is_removed_once_and_its_absence_is_fine)
 
     run_ok ("qemu-img", "bitmap", "--add", qcow2, "cp1", NULL);
     run_ok ("qemu-img", "bitmap", "--add", "--", qcow2, "-odd name", NULL);
-    ck_assert_msg (offline_bitmap_remove (qcow2, "qcow2", "-odd name", &error), "%s", error ? error->message : "");
-    ck_assert (offline_bitmap_remove (qcow2, "qcow2", "-odd name", NULL));
+    ck_assert_msg (image_bitmap_remove (qcow2, "qcow2", "-odd name", &error), "%s",
+                   error ? error->message : "");
+    ck_assert (image_bitmap_remove (qcow2, "qcow2", "-odd name", NULL));
     g_autoptr (ImageInfo) info = image_probe (qcow2, NULL, NULL);
     ck_assert_uint_eq (info->bitmaps->len, 1);
     ck_assert_str_eq (((ImageBitmap *) info->bitmaps->pdata[0])->name, "cp1");
-    ck_assert (!offline_bitmap_remove ("/no/such/file", "qcow2", "cp1", NULL));
+    ck_assert (!image_bitmap_remove ("/no/such/file", "qcow2", "cp1", NULL));
 }
 END_TEST
 
 START_TEST (a_long_state_directory_gets_its_socket_elsewhere)
 {
-    g_autofree char *part = g_strnfill (60, 'x'), *deep = g_build_filename (guest.dir, part, part, NULL);
+    g_autofree char *part = g_strnfill (60, 'x'),
+                    *deep = g_build_filename (guest.dir, part, part, NULL);
 
     ck_assert_int_eq (setenv ("XDG_RUNTIME_DIR", dir, 1), 0);
     ck_assert_int_eq (g_mkdir_with_parents (deep, 0700), 0);
-    g_autofree char *from = g_build_filename (guest.dir, "attach.json", NULL), *to = g_build_filename (deep, "attach.json", NULL);
+    g_autofree char *from = g_build_filename (guest.dir, "attach.json", NULL),
+                    *to = g_build_filename (deep, "attach.json", NULL);
     ck_assert_int_eq (rename (from, to), 0);
     g_free (guest.dir);
     guest.dir = g_steal_pointer (&deep);
@@ -307,6 +349,7 @@ int main (void)
     tcase_add_loop_test (tcase, it_locks_every_image, 0, 2);
     tcase_add_loop_test (tcase, a_running_guest_is_said_so_and_its_image_named, 0, 2);
     tcase_add_loop_test (tcase, a_daemon_that_cannot_start_says_why, 0, 2);
+    tcase_add_test (tcase, a_daemon_that_lets_its_first_client_go_is_asked_again);
     tcase_add_test (tcase, a_raw_disk_is_raw_whatever_the_guest_writes_into_it);
     tcase_add_test (tcase, without_the_daemon_images_tell_size_format_depth_and_bitmaps);
     tcase_add_test (tcase, a_bitmap_is_removed_once_and_its_absence_is_fine);

@@ -1,4 +1,5 @@
-/* Records of jobs and checkpoints: what is written is what is read, and what is damaged is named. */
+/* Records of jobs and checkpoints: what is written is what is read, and what is damaged is named.
+ */
 #include <check.h>
 #include <rpc/rpc.h>
 #include <stdlib.h>
@@ -6,7 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <glib/gstdio.h>
-#include "driver/record.h"
+#include "job/checkpoint.h"
+#include "job/record.h"
 #include "util/files.h"
 #include "util/json.h"
 
@@ -37,7 +39,9 @@ static guint64 next (void)
 /* Characters that JSON, XML, paths and terminals stumble over. */
 static char *random_text (gsize max)
 {
-    static const char *const parts[] = { "", "a", "\"", "\\", "/", "\n", "\t", "\x01", "\x7f", "ä", "€", "𝄞", "'", "<&>", "%s", "{}", "\xff", "\xc3", "[\"", "//" };
+    static const char *const parts[] = { "",     "a",    "\"",   "\\",   "/",   "\n", "\t",
+                                         "\x01", "\x7f", "ä",    "€",    "𝄞",   "'",  "<&>",
+                                         "%s",   "{}",   "\xff", "\xc3", "[\"", "//" };
     GString *text = g_string_new (NULL);
 
     for (guint i = next () % 12; i > 0; i--) {
@@ -52,13 +56,23 @@ static char *random_text (gsize max)
 
 static guint64 random_size (void)
 {
-    static const guint64 edges[] = { 0, 1, G_MAXINT32, G_MAXUINT32, G_MAXINT64, (guint64) G_MAXINT64 + 1, G_MAXUINT64, 1ull << 53 };
+    static const guint64 edges[] = { 0,           1,          G_MAXINT32,
+                                     G_MAXUINT32, G_MAXINT64, (guint64) G_MAXINT64 + 1,
+                                     G_MAXUINT64, 1ull << 53 };
     return next () % 2 ? edges[next () % G_N_ELEMENTS (edges)] : next ();
 }
 
 static gint64 random_time (void)
 {
-    static const gint64 edges[] = { 0, 1, -1, 1763700000123456, 1763700000000000, G_MAXINT64, G_MININT64, 253402300799999999, -62135596800000001 };
+    static const gint64 edges[] = { 0,
+                                    1,
+                                    -1,
+                                    1763700000123456,
+                                    1763700000000000,
+                                    G_MAXINT64,
+                                    G_MININT64,
+                                    253402300799999999,
+                                    -62135596800000001 };
     return next () % 2 ? edges[next () % G_N_ELEMENTS (edges)] : (gint64) (next () % (1ull << 51));
 }
 
@@ -70,16 +84,28 @@ static guint random_bool (void)
 
 static int random_state (void)
 {
-    static const int values[] = { JOB_STATE_NONE, JOB_STATE_READY, JOB_STATE_ABORTED, 8, -1, 4711, G_MININT };
+    static const int values[] = { JOB_STATE_NONE, JOB_STATE_READY, JOB_STATE_ABORTED, 8, -1,
+                                  4711,           G_MININT };
     return values[next () % G_N_ELEMENTS (values)];
 }
 
 static bak_job_disk random_disk (void)
 {
-    return (bak_job_disk) {
-        .target = random_text (20), .state = random_state (), .type = random_text (20), .reason = random_text (90), .bytes = random_size (),
-        .total = random_size (), .error = random_text (90), .path = random_text (90), .scratch = random_text (90), .format = random_text (9),
-        .export_name = random_text (90), .bitmap = random_text (90), .limit = random_size (), .protection = random_text (90),
+    return (bak_job_disk){
+        .target = random_text (20),
+        .state = random_state (),
+        .type = random_text (20),
+        .reason = random_text (90),
+        .bytes = random_size (),
+        .total = random_size (),
+        .error = random_text (90),
+        .path = random_text (90),
+        .scratch = random_text (90),
+        .format = random_text (9),
+        .export_name = random_text (90),
+        .bitmap = random_text (90),
+        .limit = random_size (),
+        .protection = random_text (90),
         .since = random_text (90),
     };
 }
@@ -87,10 +113,26 @@ static bak_job_disk random_disk (void)
 static bak_job random_job (void)
 {
     bak_job job = {
-        .id = record_new_id (), .domain = random_text (90), .mode = next () % 3, .state = random_state (), .started = random_time (),
-        .ended = random_time (), .error = random_text (90), .error_code = (int) next (), .partial = random_bool (), .checkpoint = random_text (90),
-        .server = random_text (90), .consistency = random_text (90), .frozen = random_size (), .temp_used = random_size (),
-        .temp_total = random_size (), .aborted = random_bool (), .acknowledged = random_bool (), .owner = random_text (90), .elapsed = random_size (),
+        .id = record_new_id (),
+        .domain = random_text (90),
+        .mode = next () % 3,
+        .state = random_state (),
+        .started = random_time (),
+        .ended = random_time (),
+        .error = random_text (90),
+        .error_code = (int) next (),
+        .partial = random_bool (),
+        .checkpoint = random_text (90),
+        .server = random_text (90),
+        .consistency = random_text (90),
+        .frozen = random_size (),
+        .temp_used = random_size (),
+        .temp_total = random_size (),
+        .aborted = random_bool (),
+        .acknowledged = random_bool (),
+        .owner = random_text (90),
+        .elapsed = random_size (),
+        .held = random_size (),
     };
     job.notes.notes_len = next () % 4;
     job.notes.notes_val = ret_array (job.notes.notes_len, sizeof (bak_message));
@@ -130,7 +172,8 @@ START_TEST (every_field_of_a_job_survives_the_round_trip)
         g_autoptr (JsonNode) node = record_to_json (&job);
         g_autofree char *text = json_write (node);
         g_autoptr (JsonNode) read = json_read (text, -1, &error);
-        ck_assert_msg (read && record_from_json (read, &back, &error), "%s", error ? error->message : "");
+        ck_assert_msg (read && record_from_json (read, &back, &error), "%s",
+                       error ? error->message : "");
         assert_same (&job, &back);
         bak_job_clear (&back);
         bak_job_clear (&job);
@@ -154,7 +197,9 @@ END_TEST
 
 static bak_job plain_job (const char *id, int job_state, gint64 started)
 {
-    bak_job job = { .id = ret_string (id), .domain = ret_string ("g"), .state = job_state, .started = started };
+    bak_job job = {
+        .id = ret_string (id), .domain = ret_string ("g"), .state = job_state, .started = started
+    };
 
     job.error = ret_string ("");
     job.checkpoint = ret_string ("");
@@ -176,11 +221,12 @@ static char *job_file (const char *id)
     return g_strdup_printf ("%s/jobs/%s.json", dir, id);
 }
 
-/* When one of these fails, calls.x has a new field: give it a row in record.c and a value in random_job(), then count it here. */
+/* When one of these fails, calls.x has a new field: give it a row in record.c and a value in
+ * random_job(), then count it here. */
 START_TEST (no_field_of_a_job_is_forgotten)
 {
 #ifdef __x86_64__
-    ck_assert_uint_eq (sizeof (bak_job), 160);
+    ck_assert_uint_eq (sizeof (bak_job), 168);
     ck_assert_uint_eq (sizeof (bak_job_disk), 120);
 #endif
 }
@@ -188,8 +234,9 @@ END_TEST
 
 START_TEST (a_record_speaks_the_words_of_the_product)
 {
-    static const char *const keys[] = { "id", "domain", "mode", "state", "started", "ended", "error", "error_code", "partial", "checkpoint",
-                                        "disks", "version" };
+    static const char *const keys[] = { "id",      "domain",     "mode",  "state",
+                                        "started", "ended",      "error", "error_code",
+                                        "partial", "checkpoint", "disks", "version" };
     bak_job job = plain_job ("00000001", JOB_STATE_COMPLETED, 1763700000123456);
     job.mode = JOB_MODE_PULL;
     g_autoptr (JsonNode) node = record_to_json (&job);
@@ -211,7 +258,7 @@ START_TEST (the_newest_job_is_the_one_that_began_last_even_when_the_clock_steppe
 
     save_plain ("0000000a", JOB_STATE_COMPLETED, 2000);
     save_plain ("0000000b", JOB_STATE_FAILED, 1000);
-    save_plain ("0000000a", JOB_STATE_COMPLETED, 2000);     /* saved again: it did not begin again */
+    save_plain ("0000000a", JOB_STATE_COMPLETED, 2000); /* saved again: it did not begin again */
     ck_assert (record_load (dir, "", &newest, NULL));
     ck_assert_str_eq (newest.id, "0000000b");
     bak_job_clear (&newest);
@@ -245,7 +292,11 @@ END_TEST
 
 #define HEAD "{\"version\": 1, \"id\": \"000000ff\", "
 
-static const struct { const char *text; const char *complaint; int code; } bad_records[] = {
+static const struct {
+    const char *text;
+    const char *complaint;
+    int code;
+} bad_records[] = {
     { "", "not JSON", BAK_ERROR_IO },
     { "{", "not JSON", BAK_ERROR_IO },
     { "null", "not a JSON object", BAK_ERROR_IO },
@@ -271,7 +322,8 @@ static const struct { const char *text; const char *complaint; int code; } bad_r
     { HEAD "\"disks\": {}}", "'disks'", BAK_ERROR_IO },
     { HEAD "\"disks\": [1]}", "'disks'", BAK_ERROR_IO },
     { HEAD "\"disks\": [{}, {\"bytes\": true}]}", "disk 1", BAK_ERROR_IO },
-    { HEAD "\"x\": // \"\n [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", "not JSON", BAK_ERROR_IO },
+    { HEAD "\"x\": // \"\n [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+      "not JSON", BAK_ERROR_IO },
 };
 
 START_TEST (a_damaged_record_is_named_and_hides_nothing_else)
@@ -285,7 +337,9 @@ START_TEST (a_damaged_record_is_named_and_hides_nothing_else)
     ck_assert (g_file_set_contents (path, bad_records[_i].text, -1, NULL));
     ck_assert (!record_load (dir, "000000ff", &job, &error));
     ck_assert_int_eq (error->code, bad_records[_i].code);
-    ck_assert_msg (strstr (error->message, path) && strstr (error->message, bad_records[_i].complaint), "%s", error->message);
+    ck_assert_msg (strstr (error->message, path)
+                       && strstr (error->message, bad_records[_i].complaint),
+                   "%s", error->message);
     GArray *jobs = record_list (dir, damaged);
     ck_assert_uint_eq (jobs->len, 1);
     ck_assert_uint_eq (damaged->len, 1);
@@ -328,7 +382,8 @@ END_TEST
 
 START_TEST (too_long_and_too_many_is_refused)
 {
-    g_autofree char *path = job_file ("000000ff"), *name = g_strnfill (BAK_NAME_MAX + 1, 'x'), *disks = g_strnfill ((BAK_DISKS_MAX + 1) * 3, ' ');
+    g_autofree char *path = job_file ("000000ff"), *name = g_strnfill (BAK_NAME_MAX + 1, 'x'),
+                    *disks = g_strnfill ((BAK_DISKS_MAX + 1) * 3, ' ');
     g_autofree char *long_name = g_strdup_printf (HEAD "\"owner\": \"%s\"}", name);
     bak_job job = { 0 };
 
@@ -351,7 +406,9 @@ START_TEST (unknown_keys_are_left_alone)
     bak_job job = { 0 };
 
     save_plain ("000000ff", JOB_STATE_FAILED, 1);
-    ck_assert (g_file_set_contents (path, HEAD "\"flavour\": {\"a\": [1]}, \"disks\": [{\"target\": \"vda\", \"taste\": 1}]}", -1, NULL));
+    ck_assert (g_file_set_contents (
+        path, HEAD "\"flavour\": {\"a\": [1]}, \"disks\": [{\"target\": \"vda\", \"taste\": 1}]}",
+        -1, NULL));
     ck_assert (record_load (dir, "000000ff", &job, NULL));
     ck_assert_uint_eq (job.disks.disks_len, 1);
     ck_assert_str_eq (job.disks.disks_val[0].target, "vda");
@@ -438,7 +495,8 @@ START_TEST (every_field_of_a_checkpoint_survives_the_round_trip)
     ck_assert_str_eq (b->node, a->node);
     ck_assert_str_eq (b->file, a->file);
     ck_assert_str_eq (b->bitmap, a->bitmap);
-    ck_assert (b->persistent && b->size == a->size && b->granularity == a->granularity && b->shrunk);
+    ck_assert (b->persistent && b->size == a->size && b->granularity == a->granularity
+               && b->shrunk);
     ck_assert_str_eq (b->backup, a->backup);
     ck_assert_str_eq (b->backup_id, a->backup_id);
 }
@@ -448,7 +506,7 @@ START_TEST (checkpoints_come_parents_first_whatever_their_files_claim)
 {
     g_autoptr (GPtrArray) damaged = g_ptr_array_new_with_free_func (g_free);
 
-    save_checkpoint ("child", "parent", 1);     /* a lower number than its parent's */
+    save_checkpoint ("child", "parent", 1); /* a lower number than its parent's */
     save_checkpoint ("parent", "root", 5);
     save_checkpoint ("root", NULL, 6);
     save_checkpoint ("ring-a", "ring-b", 7);
@@ -468,7 +526,9 @@ START_TEST (checkpoints_come_parents_first_whatever_their_files_claim)
 }
 END_TEST
 
-static const struct { const char *name; } bad_names[] = { { "../x" }, { "" }, { "a/b" }, { ".x" }, { "a b" }, { NULL } };
+static const struct {
+    const char *name;
+} bad_names[] = { { "../x" }, { "" }, { "a/b" }, { ".x" }, { "a b" }, { NULL } };
 
 START_TEST (a_name_is_checked_before_it_becomes_a_path)
 {
@@ -519,9 +579,11 @@ int main (void)
     tcase_add_loop_test (tcase, every_field_of_a_job_survives_on_disk, 0, 4);
     tcase_add_test (tcase, no_field_of_a_job_is_forgotten);
     tcase_add_test (tcase, a_record_speaks_the_words_of_the_product);
-    tcase_add_test (tcase, the_newest_job_is_the_one_that_began_last_even_when_the_clock_stepped_back);
+    tcase_add_test (tcase,
+                    the_newest_job_is_the_one_that_began_last_even_when_the_clock_stepped_back);
     tcase_add_test (tcase, prune_keeps_the_newest_and_every_job_that_runs);
-    tcase_add_loop_test (tcase, a_damaged_record_is_named_and_hides_nothing_else, 0, G_N_ELEMENTS (bad_records));
+    tcase_add_loop_test (tcase, a_damaged_record_is_named_and_hides_nothing_else, 0,
+                         G_N_ELEMENTS (bad_records));
     tcase_add_test (tcase, a_record_cut_anywhere_is_an_error_and_no_crash);
     tcase_add_test (tcase, too_long_and_too_many_is_refused);
     tcase_add_test (tcase, unknown_keys_are_left_alone);
@@ -529,7 +591,8 @@ int main (void)
     tcase_add_test (tcase, a_new_id_is_an_id_and_another_each_time);
     tcase_add_test (tcase, every_field_of_a_checkpoint_survives_the_round_trip);
     tcase_add_test (tcase, checkpoints_come_parents_first_whatever_their_files_claim);
-    tcase_add_loop_test (tcase, a_name_is_checked_before_it_becomes_a_path, 0, G_N_ELEMENTS (bad_names));
+    tcase_add_loop_test (tcase, a_name_is_checked_before_it_becomes_a_path, 0,
+                         G_N_ELEMENTS (bad_names));
     tcase_add_test (tcase, a_name_as_long_as_a_file_name_may_be_works_and_a_longer_one_is_refused);
     tcase_add_test (tcase, a_removed_checkpoint_is_gone_and_a_second_removal_says_so);
     suite_add_tcase (suite, tcase);

@@ -41,7 +41,8 @@ void run_ok (const char *program, ...)
         g_ptr_array_add (argv, (char *) arg);
     va_end (args);
     g_ptr_array_add (argv, NULL);
-    gboolean ok = process_run ((const char *const *) argv->pdata, 30000, 1 << 20, &status, NULL, &messages, &error);
+    gboolean ok = process_run ((const char *const *) argv->pdata, 30000, 1 << 20, &status, NULL,
+                               &messages, &error);
     ck_assert_msg (ok && status == 0, "%s: %s", program, ok ? messages : error->message);
 }
 

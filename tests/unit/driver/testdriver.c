@@ -1,4 +1,5 @@
-/* test:///default: a block engine that comes with the connection and goes with it, however that ends. */
+/* test:///default: a block engine that comes with the connection and goes with it, however that
+ * ends. */
 #include <check.h>
 #include <errno.h>
 #include <signal.h>
@@ -13,7 +14,8 @@
 
 static char *dir;
 
-/* Each test has a temporary directory of its own, so that what is left in it is the test's. GLib looks at TMPDIR only once. */
+/* Each test has a temporary directory of its own, so that what is left in it is the test's. GLib
+ * looks at TMPDIR only once. */
 static void setup (void)
 {
     dir = g_mkdtemp (g_strdup ("/tmp/libbackup-td-XXXXXX"));
@@ -85,7 +87,8 @@ START_TEST (its_disks_say_what_they_are)
     ck_assert (call_domain_disk (conn, &args, &ret, NULL));
     run_ok ("qemu-img", "convert", "-U", "-O", "raw", ret.disk.source, raw, NULL);
     ck_assert (g_file_get_contents (raw, &text, NULL, NULL));
-    ck_assert (g_str_has_prefix (text, "libbackup test disk vdb block 000000\nlibbackup test disk vdb block 000000\n"));
+    ck_assert (g_str_has_prefix (
+        text, "libbackup test disk vdb block 000000\nlibbackup test disk vdb block 000000\n"));
     ck_assert (g_str_has_prefix (text + 511 * 4096, "libbackup test disk vdb block 000511\n"));
     ck_assert_int_eq (text[512 * 4096], 0);
     call_clear_ret (CALL_ID_domain_disk, &ret);
@@ -180,6 +183,16 @@ START_TEST (a_daemon_that_cannot_start_is_an_error_and_leaves_nothing)
 }
 END_TEST
 
+START_TEST (a_daemon_that_lets_its_first_client_go_is_asked_again)
+{
+    ck_assert_int_eq (setenv ("LIBBACKUP_QSD", TEST_FAKE "/startled-daemon", 1), 0);
+    DriverConn *conn = open_test ();
+
+    driver_close (conn);
+    ck_assert_uint_eq (count_entries (), 0);
+}
+END_TEST
+
 int main (void)
 {
     TCase *tcase = tcase_create ("test driver");
@@ -190,9 +203,11 @@ int main (void)
     tcase_add_test (tcase, it_has_one_guest_that_runs_with_two_disks);
     tcase_add_test (tcase, its_disks_say_what_they_are);
     tcase_add_test (tcase, nothing_is_left_after_the_connection);
-    tcase_add_test (tcase, the_daemon_dies_with_a_process_that_is_killed_and_the_next_connection_cleans_up);
+    tcase_add_test (
+        tcase, the_daemon_dies_with_a_process_that_is_killed_and_the_next_connection_cleans_up);
     tcase_add_test (tcase, a_thread_that_opened_it_may_end);
     tcase_add_test (tcase, its_guest_can_neither_be_detached_nor_joined_by_others);
+    tcase_add_test (tcase, a_daemon_that_lets_its_first_client_go_is_asked_again);
     tcase_add_loop_test (tcase, a_daemon_that_cannot_start_is_an_error_and_leaves_nothing, 0, 2);
     return run_tcase (tcase);
 }

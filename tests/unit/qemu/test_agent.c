@@ -15,7 +15,11 @@ static void start (Fixture *f, const char *fault)
 {
     g_autofree char *name = g_strdup_printf ("fakeagent-%d.log", (int) getpid ());
     f->record = g_build_filename (g_get_tmp_dir (), name, NULL);
-    const char *const args[] = { "python3", TESTS "/fake/fakeagent.py", "--listen-fd", "%FD", "--record", f->record, "--fault", fault, NULL };
+    const char *const args[] = { "python3",     TESTS "/fake/fakeagent.py",
+                                 "--listen-fd", "%FD",
+                                 "--record",    f->record,
+                                 "--fault",     fault,
+                                 NULL };
     helper_start (&f->helper, 1, args);
     f->agent = NULL;
 }
@@ -60,7 +64,8 @@ START_TEST (freeze_and_thaw_count_the_same)
     int frozen = -1, thawed = -1;
     gboolean state = FALSE;
     g_autoptr (GError) error = NULL;
-    ck_assert_msg (agent_freeze (f.agent, NULL, 5000, &frozen, &error), "%s", error ? error->message : "");
+    ck_assert_msg (agent_freeze (f.agent, NULL, 5000, &frozen, &error), "%s",
+                   error ? error->message : "");
     ck_assert (agent_status (f.agent, 5000, &state, NULL) && state);
     ck_assert (agent_thaw (f.agent, 5000, &thawed, NULL));
     ck_assert (agent_status (f.agent, 5000, &state, NULL) && !state);
@@ -104,8 +109,14 @@ START_TEST (no_socket_is_a_connection_error)
 END_TEST
 
 /* However a freeze fails, the guest is not left frozen. */
-static const struct { const char *fault; guint timeout_ms; int code; const char *says; } failures[] = {
-    { "freeze-fails", 5000, BAK_ERROR_AGENT, "GenericError: failed to freeze /: Device or resource busy" },
+static const struct {
+    const char *fault;
+    guint timeout_ms;
+    int code;
+    const char *says;
+} failures[] = {
+    { "freeze-fails", 5000, BAK_ERROR_AGENT,
+      "GenericError: failed to freeze /: Device or resource busy" },
     { "control", 5000, BAK_ERROR_AGENT, "\\x1b]0;x\\x07: bad\\x1b[2J\\x0d\\x0a%s%n" },
     { "freeze-hangs", 300, BAK_ERROR_TIMEOUT, "guest-fsfreeze-freeze" },
     { "freeze-eof", 5000, BAK_ERROR_CONNECTION, "connection closed" },
@@ -121,7 +132,8 @@ START_TEST (a_freeze_that_fails_leaves_nothing_frozen)
     int frozen = -1;
     g_autoptr (GError) error = NULL;
     ck_assert (!agent_freeze (f.agent, NULL, failures[_i].timeout_ms, &frozen, &error));
-    ck_assert_msg (error->code == failures[_i].code && strstr (error->message, failures[_i].says), "%d: %s", error->code, error->message);
+    ck_assert_msg (error->code == failures[_i].code && strstr (error->message, failures[_i].says),
+                   "%d: %s", error->code, error->message);
     ck_assert (!guest_is_frozen (&f));
     finish (&f);
 }
@@ -135,7 +147,7 @@ START_TEST (a_thaw_is_repeated_until_it_is_confirmed)
     int frozen = -1, thawed = -1;
     ck_assert (agent_freeze (f.agent, NULL, 5000, &frozen, NULL));
     ck_assert (agent_thaw (f.agent, 30000, &thawed, NULL));
-    ck_assert_int_eq (thawed, 0);       /* differs from what was frozen: consistency is not proved */
+    ck_assert_int_eq (thawed, 0); /* differs from what was frozen: consistency is not proved */
     ck_assert (!guest_is_frozen (&f));
     finish (&f);
 }
@@ -189,7 +201,8 @@ int main (void)
     tcase_add_test (tests, a_freeze_of_some_mountpoints_names_them);
     tcase_add_test (tests, an_agent_that_is_absent_is_said_so_in_time);
     tcase_add_test (tests, no_socket_is_a_connection_error);
-    tcase_add_loop_test (tests, a_freeze_that_fails_leaves_nothing_frozen, 0, G_N_ELEMENTS (failures));
+    tcase_add_loop_test (tests, a_freeze_that_fails_leaves_nothing_frozen, 0,
+                         G_N_ELEMENTS (failures));
     tcase_add_test (tests, a_thaw_is_repeated_until_it_is_confirmed);
     tcase_add_test (tests, a_thaw_that_is_refused_is_an_error_that_says_what_it_means);
     tcase_add_test (tests, a_guest_that_is_thawed_already_needs_no_thaw);

@@ -22,11 +22,20 @@ static const char *version_of (int i)
 
 START_TEST (a_disk_answers_to_every_name_it_has)
 {
-    static const struct { const char *name, *target; } names[] = {
-        { "virtio-disk0", "virtio-disk0" }, { "/machine/peripheral/virtio-disk0/virtio-backend", "virtio-disk0" },
-        { "system-format", "virtio-disk0" }, { "system-throttle", "virtio-disk0" }, { "system.qcow2", "virtio-disk0" },
-        { "data", "data" }, { "data.raw", "data" }, { "/machine/peripheral-anon/device[0]", "data" },
-        { "ide0", "ide0" }, { "empty", "ide0" }, { "medium", "medium" },
+    static const struct {
+        const char *name, *target;
+    } names[] = {
+        { "virtio-disk0", "virtio-disk0" },
+        { "/machine/peripheral/virtio-disk0/virtio-backend", "virtio-disk0" },
+        { "system-format", "virtio-disk0" },
+        { "system-throttle", "virtio-disk0" },
+        { "system.qcow2", "virtio-disk0" },
+        { "data", "data" },
+        { "data.raw", "data" },
+        { "/machine/peripheral-anon/device[0]", "data" },
+        { "ide0", "ide0" },
+        { "empty", "ide0" },
+        { "medium", "medium" },
     };
     g_autoptr (Graph) graph = recorded_graph (version_of (_i), "guest", NULL);
     for (guint i = 0; i < G_N_ELEMENTS (names); i++)
@@ -64,8 +73,12 @@ END_TEST
 
 START_TEST (what_is_left_out_by_default_says_why)
 {
-    static const struct { const char *disk, *rule; } rules[] = {
-        { "virtio-disk0", NULL }, { "data", NULL }, { "ide0", "is an empty drive" }, { "medium", "is a CD-ROM" } };
+    static const struct {
+        const char *disk, *rule;
+    } rules[] = { { "virtio-disk0", NULL },
+                  { "data", NULL },
+                  { "ide0", "is an empty drive" },
+                  { "medium", "is a CD-ROM" } };
     g_autoptr (Graph) graph = recorded_graph (version_of (_i), "guest", NULL);
     for (guint i = 0; i < G_N_ELEMENTS (rules); i++)
         ck_assert_pstr_eq (graph_disk_excluded (need_disk (graph, rules[i].disk)), rules[i].rule);
@@ -76,8 +89,11 @@ END_TEST
 
 START_TEST (bus_and_iothread_come_from_the_device)
 {
-    static const struct { const char *disk, *bus, *iothread; } devices[] = {
-        { "virtio-disk0", "virtio", "io0" }, { "data", "scsi", "io0" }, { "medium", "ide", NULL } };
+    static const struct {
+        const char *disk, *bus, *iothread;
+    } devices[] = { { "virtio-disk0", "virtio", "io0" },
+                    { "data", "scsi", "io0" },
+                    { "medium", "ide", NULL } };
     g_autoptr (Graph) graph = recorded_graph (version_of (_i), "guest", NULL);
     for (guint i = 0; i < G_N_ELEMENTS (devices); i++) {
         ck_assert_str_eq (need_disk (graph, devices[i].disk)->bus, devices[i].bus);
@@ -152,7 +168,7 @@ static GPtrArray *one_attach_name (GuestDiskDef *def)
 
 START_TEST (a_name_given_at_attach_comes_first)
 {
-    g_autoptr (GPtrArray) defs = one_attach_name (&(GuestDiskDef) { "vda", "system.qcow2" });
+    g_autoptr (GPtrArray) defs = one_attach_name (&(GuestDiskDef){ "vda", "system.qcow2" });
     g_autoptr (Graph) graph = recorded_graph ("7.2", "guest", defs);
     ck_assert_str_eq (need_disk (graph, "virtio-disk0")->target, "vda");
     ck_assert_str_eq (need_disk (graph, "vda")->node, "system-format");
@@ -162,7 +178,7 @@ END_TEST
 
 START_TEST (a_name_given_at_attach_takes_that_of_another_disk_from_it)
 {
-    g_autoptr (GPtrArray) defs = one_attach_name (&(GuestDiskDef) { "data", "virtio-disk0" });
+    g_autoptr (GPtrArray) defs = one_attach_name (&(GuestDiskDef){ "data", "virtio-disk0" });
     g_autoptr (Graph) graph = recorded_graph ("7.2", "guest", defs);
     ck_assert_str_eq (need_disk (graph, "data")->node, "system-format");
     const GraphDisk *other = need_disk (graph, "data.raw");
@@ -172,7 +188,7 @@ END_TEST
 
 START_TEST (an_attach_name_of_a_disk_that_is_gone_does_no_harm)
 {
-    g_autoptr (GPtrArray) defs = one_attach_name (&(GuestDiskDef) { "vdz", "no-such-disk" });
+    g_autoptr (GPtrArray) defs = one_attach_name (&(GuestDiskDef){ "vdz", "no-such-disk" });
     g_autoptr (Graph) graph = recorded_graph ("7.2", "guest", defs);
     ck_assert_ptr_null (graph_disk (graph, "vdz", NULL));
     ck_assert_uint_eq (graph->disks->len, 4);
@@ -185,7 +201,8 @@ START_TEST (an_unknown_disk_is_refused_with_what_there_is)
     g_autoptr (GError) error = NULL;
     ck_assert_ptr_null (graph_disk (graph, "vd\033z", &error));
     ck_assert_int_eq (error->code, BAK_ERROR_NO_DISK);
-    ck_assert_ptr_nonnull (strstr (error->message, "disk 'vd\\x1bz': no such disk; the guest's disks are: "));
+    ck_assert_ptr_nonnull (
+        strstr (error->message, "disk 'vd\\x1bz': no such disk; the guest's disks are: "));
     ck_assert_ptr_nonnull (strstr (error->message, "virtio-disk0"));
 }
 END_TEST
@@ -206,21 +223,33 @@ static Graph *make (const char *nodes, const char *block, GError **error)
     g_autoptr (JsonNode) named_node = json (nodes);
     g_autoptr (JsonNode) block_node = block ? json (block) : NULL;
     g_autoptr (JsonNode) status = json ("{|status|:|running|,|running|:true}");
-    GraphAnswers answers = { .named_block_nodes = named_node, .block = block_node, .status = block ? status : NULL };
+    GraphAnswers answers = { .named_block_nodes = named_node,
+                             .block = block_node,
+                             .status = block ? status : NULL };
     return graph_from_answers (&answers, NULL, error);
 }
 
-#define NODE(name, drv, file, more) "{|node-name|:|" name "|,|drv|:|" drv "|,|file|:|" file "|,|ro|:false,|image|:{|filename|:|" file \
-    "|,|virtual-size|:1048576" more "}}"
+#define NODE(name, drv, file, more)                                                                \
+    "{|node-name|:|" name "|,|drv|:|" drv "|,|file|:|" file                                        \
+    "|,|ro|:false,|image|:{|filename|:|" file "|,|virtual-size|:1048576" more "}}"
 
 /* As QEMU 2.7 tells it: no edges, bitmaps beside "inserted", no qdev. */
-static const char old_nodes[] = "[" NODE ("#block100", "qcow2", "/a.qcow2", ",|full-backing-filename|:|/base.qcow2|") ","
-    NODE ("#block001", "file", "/a.qcow2", "") "," NODE ("#block200", "qcow2", "/base.qcow2", "") "," NODE ("#block201", "file", "/base.qcow2", "") ","
-    NODE ("#block300", "raw", "/b.raw", "") "," NODE ("#block301", "file", "/b.raw", "") "]";
-static const char old_block[] = "[{|device|:|drive-virtio-disk0|,|removable|:false,|inserted|:{|node-name|:|#block100|,|ro|:false},"
-    "|dirty-bitmaps|:[{|name|:|b0|,|count|:0,|granularity|:65536,|status|:|active|},{|name|:|b1|,|count|:7,|granularity|:512,|status|:|frozen|}]},"
+static const char old_nodes[] =
+    "[" NODE ("#block100", "qcow2", "/a.qcow2", ",|full-backing-filename|:|/base.qcow2|") "," NODE (
+        "#block001", "file", "/a.qcow2",
+        "") "," NODE ("#block200", "qcow2", "/base.qcow2",
+                      "") "," NODE ("#block201", "file", "/base.qcow2",
+                                    "") "," NODE ("#block300", "raw", "/b.raw",
+                                                  "") "," NODE ("#block301", "file", "/b.raw",
+                                                                "") "]";
+static const char old_block[] =
+    "[{|device|:|drive-virtio-disk0|,|removable|:false,|inserted|:{|node-name|:|#block100|,|ro|:"
+    "false},"
+    "|dirty-bitmaps|:[{|name|:|b0|,|count|:0,|granularity|:65536,|status|:|active|},{|name|:|b1|,|"
+    "count|:7,|granularity|:512,|status|:|frozen|}]},"
     "{|device|:|drive-ide0-1|,|removable|:false,|inserted|:{|node-name|:|#block300|,|ro|:true}},"
-    "{|device|:|bak-1f3a9c02-tgt00|,|removable|:false,|inserted|:{|node-name|:|#block200|,|ro|:false}},"
+    "{|device|:|bak-1f3a9c02-tgt00|,|removable|:false,|inserted|:{|node-name|:|#block200|,|ro|:"
+    "false}},"
     "{|device|:|ide1-cd0|,|removable|:true}]";
 
 START_TEST (a_2_7_tells_enough)
@@ -229,12 +258,13 @@ START_TEST (a_2_7_tells_enough)
     g_autoptr (Graph) graph = make (old_nodes, old_block, &error);
     ck_assert_msg (graph != NULL, "%s", error ? error->message : "");
     ck_assert_uint_eq (graph->disks->len, 3);
-    const GraphDisk *disk = need_disk (graph, "virtio-disk0");      /* libvirt's alias, from its drive id */
+    /* libvirt's alias, from its drive id */
+    const GraphDisk *disk = need_disk (graph, "virtio-disk0");
     ck_assert_str_eq (disk->target, "virtio-disk0");
     ck_assert_str_eq (disk->device, "drive-virtio-disk0");
     ck_assert_str_eq (disk->bus, "virtio");
     const GraphNode *node = graph_node (graph, disk->node);
-    ck_assert_str_eq (node->backing, "bak-1f3a9c02-tgt00");         /* ours: known by its backend's id */
+    ck_assert_str_eq (node->backing, "bak-1f3a9c02-tgt00"); /* ours: known by its backend's id */
     ck_assert_str_eq (graph_node (graph, "bak-1f3a9c02-tgt00")->filename, "/base.qcow2");
     ck_assert_ptr_null (graph_node (graph, "#block200"));
     ck_assert_str_eq (node->file, "#block001");
@@ -247,17 +277,20 @@ END_TEST
 
 START_TEST (a_file_that_is_open_twice_is_nobodys_backing)
 {
-    g_autoptr (Graph) graph = make ("[" NODE ("top", "qcow2", "/a", ",|full-backing-filename|:|/base|") "," NODE ("x", "qcow2", "/base", "") ","
-                                    NODE ("y", "qcow2", "/base", "") "]", "[]", NULL);
+    g_autoptr (Graph) graph =
+        make ("[" NODE ("top", "qcow2", "/a", ",|full-backing-filename|:|/base|") "," NODE (
+                  "x", "qcow2", "/base", "") "," NODE ("y", "qcow2", "/base", "") "]",
+              "[]", NULL);
     ck_assert_ptr_null (graph_node (graph, "top")->backing);
 }
 END_TEST
 
 START_TEST (a_filter_before_4_0_is_followed_by_its_file_name)
 {
-    g_autoptr (Graph) graph = make ("[" NODE ("thr", "throttle", "json:{\\|file\\|: \\|/a.qcow2\\|}", "") "," NODE ("fmt", "qcow2", "/a.qcow2", "") ","
-                                    NODE ("prt", "file", "/a.qcow2", "") "]",
-                                    "[{|device|:||,|qdev|:|vd0|,|removable|:false,|inserted|:{|node-name|:|thr|}}]", NULL);
+    g_autoptr (Graph) graph = make (
+        "[" NODE ("thr", "throttle", "json:{\\|file\\|: \\|/a.qcow2\\|}", "") "," NODE (
+            "fmt", "qcow2", "/a.qcow2", "") "," NODE ("prt", "file", "/a.qcow2", "") "]",
+        "[{|device|:||,|qdev|:|vd0|,|removable|:false,|inserted|:{|node-name|:|thr|}}]", NULL);
     ck_assert_str_eq (need_disk (graph, "vd0")->node, "fmt");
     ck_assert_str_eq (need_disk (graph, "vd0")->top, "thr");
 }
@@ -265,8 +298,11 @@ END_TEST
 
 START_TEST (one_image_under_two_devices_is_one_disk)
 {
-    g_autoptr (Graph) graph = make ("[" NODE ("a", "raw", "/a", "") "]", "[{|device|:||,|qdev|:|p1|,|inserted|:{|node-name|:|a|,|ro|:true}},"
-                                    "{|device|:||,|qdev|:|p2|,|inserted|:{|node-name|:|a|,|ro|:false}}]", NULL);
+    g_autoptr (Graph) graph =
+        make ("[" NODE ("a", "raw", "/a", "") "]",
+              "[{|device|:||,|qdev|:|p1|,|inserted|:{|node-name|:|a|,|ro|:true}},"
+              "{|device|:||,|qdev|:|p2|,|inserted|:{|node-name|:|a|,|ro|:false}}]",
+              NULL);
     ck_assert_uint_eq (graph->disks->len, 1);
     ck_assert_str_eq (need_disk (graph, "p2")->target, "p1");
     ck_assert (!need_disk (graph, "p1")->read_only);
@@ -276,9 +312,13 @@ END_TEST
 START_TEST (targets_are_unique_and_a_shared_name_is_ambiguous)
 {
     g_autoptr (GError) error = NULL;
-    g_autoptr (Graph) graph = make ("[" NODE ("a", "raw", "/same", "") "," NODE ("b", "raw", "/same", "") "," NODE ("c", "raw", "/c", "") "]",
-                                    "[{|device|:|x|,|qdev|:|n1|,|inserted|:{|node-name|:|a|}},{|device|:|x|,|qdev|:|n2|,|inserted|:{|node-name|:|b|}},"
-                                    "{|device|:|n1|,|inserted|:{|node-name|:|c|}}]", NULL);
+    g_autoptr (Graph) graph =
+        make ("[" NODE ("a", "raw", "/same", "") "," NODE ("b", "raw", "/same",
+                                                           "") "," NODE ("c", "raw", "/c", "") "]",
+              "[{|device|:|x|,|qdev|:|n1|,|inserted|:{|node-name|:|a|}},{|device|:|x|,|qdev|:|n2|,|"
+              "inserted|:{|node-name|:|b|}},"
+              "{|device|:|n1|,|inserted|:{|node-name|:|c|}}]",
+              NULL);
     ck_assert_str_eq (nth_disk (graph, 0)->target, "n1");
     ck_assert_str_eq (nth_disk (graph, 1)->target, "n2");
     ck_assert_str_eq (nth_disk (graph, 2)->target, "c");
@@ -292,27 +332,38 @@ END_TEST
 
 START_TEST (firmware_flash_is_left_out)
 {
-    g_autoptr (Graph) graph = make ("[" NODE ("f", "raw", "/vars.fd", "") "]",
-                                    "[{|device|:|pflash1|,|qdev|:|/machine/system.flash1|,|inserted|:{|node-name|:|f|}}]", NULL);
+    g_autoptr (Graph) graph =
+        make ("[" NODE ("f", "raw", "/vars.fd", "") "]",
+              "[{|device|:|pflash1|,|qdev|:|/machine/system.flash1|,|inserted|:{|node-name|:|f|}}]",
+              NULL);
     ck_assert_str_eq (graph_disk_excluded (need_disk (graph, "pflash1")), "is firmware flash");
 }
 END_TEST
 
 /* ---- a QEMU that lies ---- */
 
-static const struct { const char *nodes, *block, *says; } lies[] = {
+static const struct {
+    const char *nodes, *block, *says;
+} lies[] = {
     { "{}", "[]", "list of nodes is none" },
     { "[7]", "[]", "impossible name" },
     { "[{}]", "[]", "impossible name" },
     { "[" NODE ("a\\u001b[31m", "raw", "/a", "") "]", "[]", "node 'a\\x1b[31m'" },
     { "[" NODE ("../../etc", "raw", "/a", "") "]", "[]", "impossible name" },
     { "[" NODE ("a", "raw", "/a", "") "," NODE ("a", "raw", "/a", "") "]", "[]", "twice" },
-    { "[{|node-name|:|a|,|drv|:|raw|,|image|:{|filename|:|f|,|virtual-size|:18446744073709551615}}]", "[]", "impossible size" },
-    { "[{|node-name|:|a|,|drv|:|raw|,|image|:{|filename|:|f|,|virtual-size|:9223372036854775807}}]", "[]", "impossible size" },
-    { "[{|node-name|:|a|,|drv|:|raw|,|image|:{|filename|:|f|,|virtual-size|:-1}}]", "[]", "impossible size" },
-    { "[{|node-name|:|a|,|drv|:|raw|,|image|:{|filename|:|f|,|virtual-size|:1e30}}]", "[]", "impossible size" },
-    { "[{|node-name|:|a|,|drv|:|raw|,|image|:{|filename|:|f|,|virtual-size|:|big|}}]", "[]", "impossible size" },
-    { "[]", "[{|device|:|d\\u0007|,|inserted|:{|node-name|:|x\\n|}}]", "disk 'd\\x07': its node 'x\\x0a'" },
+    { "[{|node-name|:|a|,|drv|:|raw|,|image|:{|filename|:|f|,|virtual-size|:18446744073709551615}}"
+      "]",
+      "[]", "impossible size" },
+    { "[{|node-name|:|a|,|drv|:|raw|,|image|:{|filename|:|f|,|virtual-size|:9223372036854775807}}]",
+      "[]", "impossible size" },
+    { "[{|node-name|:|a|,|drv|:|raw|,|image|:{|filename|:|f|,|virtual-size|:-1}}]", "[]",
+      "impossible size" },
+    { "[{|node-name|:|a|,|drv|:|raw|,|image|:{|filename|:|f|,|virtual-size|:1e30}}]", "[]",
+      "impossible size" },
+    { "[{|node-name|:|a|,|drv|:|raw|,|image|:{|filename|:|f|,|virtual-size|:|big|}}]", "[]",
+      "impossible size" },
+    { "[]", "[{|device|:|d\\u0007|,|inserted|:{|node-name|:|x\\n|}}]",
+      "disk 'd\\x07': its node 'x\\x0a'" },
     { "[]", "[{|device|:|d|,|inserted|:{}}]", "in no list of nodes" },
     { "[]", "{}", "list of drives is none" },
 };
@@ -344,12 +395,17 @@ END_TEST
 
 START_TEST (filters_in_a_circle_end)
 {
-    g_autoptr (JsonNode) nodes = json ("[" NODE ("f1", "throttle", "", "") "," NODE ("f2", "throttle", "", "") "]");
+    g_autoptr (JsonNode) nodes =
+        json ("[" NODE ("f1", "throttle", "", "") "," NODE ("f2", "throttle", "", "") "]");
     g_autoptr (JsonNode) block = json ("[{|device|:|d|,|inserted|:{|node-name|:|f1|}}]");
     g_autoptr (JsonNode) status = json ("{}");
-    g_autoptr (JsonNode) edges = json ("{|nodes|:[{|id|:1,|name|:|f1|,|type|:|block-driver|},{|id|:2,|name|:|f2|,|type|:|block-driver|}],"
-                                       "|edges|:[{|parent|:1,|child|:2,|name|:|file|},{|parent|:2,|child|:1,|name|:|file|},{|parent|:9,|child|:|x|},7]}");
-    GraphAnswers answers = { .named_block_nodes = nodes, .block = block, .status = status, .block_graph = edges };
+    g_autoptr (JsonNode) edges = json ("{|nodes|:[{|id|:1,|name|:|f1|,|type|:|block-driver|},{|id|:"
+                                       "2,|name|:|f2|,|type|:|block-driver|}],"
+                                       "|edges|:[{|parent|:1,|child|:2,|name|:|file|},{|parent|:2,|"
+                                       "child|:1,|name|:|file|},{|parent|:9,|child|:|x|},7]}");
+    GraphAnswers answers = {
+        .named_block_nodes = nodes, .block = block, .status = status, .block_graph = edges
+    };
     g_autoptr (Graph) graph = graph_from_answers (&answers, NULL, NULL);
     ck_assert_ptr_nonnull (graph);
     ck_assert (graph_node (graph, need_disk (graph, "d")->node)->is_filter);
@@ -358,10 +414,13 @@ END_TEST
 
 START_TEST (jobs_exports_and_objects_of_others_are_shown_escaped)
 {
-    g_autoptr (JsonNode) jobs = json ("[{|id|:|j\\u001b|,|type|:|backup|,|status|:|running|,|current-progress|:5,|total-progress|:18446744073709551615,"
+    g_autoptr (JsonNode) jobs = json ("[{|id|:|j\\u001b|,|type|:|backup|,|status|:|running|,|"
+                                      "current-progress|:5,|total-progress|:18446744073709551615,"
                                       "|error|:|e\\r|},null]");
-    g_autoptr (JsonNode) exports = json ("[{|id|:|e1|,|node-name|:|n|,|type|:|nbd|,|shutting-down|:true}]");
-    g_autoptr (JsonNode) objects = json ("[{|name|:|o\\n1|,|type|:|child<iothread>|},{|name|:|type|,|type|:|string|},8]");
+    g_autoptr (JsonNode) exports =
+        json ("[{|id|:|e1|,|node-name|:|n|,|type|:|nbd|,|shutting-down|:true}]");
+    g_autoptr (JsonNode) objects =
+        json ("[{|name|:|o\\n1|,|type|:|child<iothread>|},{|name|:|type|,|type|:|string|},8]");
     g_autoptr (JsonNode) uuid = json ("{|UUID|:|00000000-0000-0000-0000-000000000000|}");
     GraphAnswers answers = { .jobs = jobs, .exports = exports, .objects = objects, .uuid = uuid };
     g_autoptr (Graph) graph = graph_from_answers (&answers, NULL, NULL);
@@ -376,7 +435,8 @@ END_TEST
 
 START_TEST (before_3_0_jobs_are_block_jobs)
 {
-    g_autoptr (JsonNode) jobs = json ("[{|device|:|j1|,|type|:|backup|,|offset|:5,|len|:10,|paused|:true}]");
+    g_autoptr (JsonNode) jobs =
+        json ("[{|device|:|j1|,|type|:|backup|,|offset|:5,|len|:10,|paused|:true}]");
     GraphAnswers answers = { .block_jobs = jobs };
     g_autoptr (Graph) graph = graph_from_answers (&answers, NULL, NULL);
     ck_assert_str_eq (graph_job (graph, "j1")->status, "paused");

@@ -1,4 +1,5 @@
-/* A whole connection, from the greeting to the picture of the guest, against a QEMU that somebody has taken over. */
+/* A whole connection, from the greeting to the picture of the guest, against a QEMU that somebody
+ * has taken over. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,13 +8,17 @@
 #include "helper.h"
 
 /* code 0: all goes well in spite of it */
-static const struct { const char *lie; int code; const char *says; } lies[] = {
+static const struct {
+    const char *lie;
+    int code;
+    const char *says;
+} lies[] = {
     { "silent", BAK_ERROR_MONITOR_HELD, "another client" },
     { "hmp", BAK_ERROR_CONNECTION, "does not speak QMP" },
     { "http", BAK_ERROR_CONNECTION, "does not speak QMP" },
     { "json-but-no-greeting", BAK_ERROR_CONNECTION, "does not speak QMP" },
     { "greeting-without-version", BAK_ERROR_CONNECTION, "does not speak QMP" },
-    { "events-before-greeting", BAK_ERROR_CONNECTION, "does not speak QMP" },
+    { "events-before-greeting", BAK_ERROR_MONITOR_HELD, "no greeting" },
     { "endless-greeting", BAK_ERROR_CONNECTION, "larger than anything" },
     { "endless-spaces", BAK_ERROR_MONITOR_HELD, "another client" },
     { "endless-reply", BAK_ERROR_CONNECTION, "larger than anything" },
@@ -39,14 +44,15 @@ static const struct { const char *lie; int code; const char *says; } lies[] = {
     { "hang", BAK_ERROR_TIMEOUT, "no reply to 'query-block'" },
     { "freeze", BAK_ERROR_TIMEOUT, "no reply" },
     { "eof-in-reply", BAK_ERROR_CONNECTION, "monitor" },
-    { "eof", BAK_ERROR_CONNECTION, "monitor" },     /* both: closed or reset, as the peer left bytes unread or not */
+    /* both: closed or reset, as the peer left bytes unread or not */
+    { "eof", BAK_ERROR_CONNECTION, "monitor" },
 };
 
 /* A sanitizer keeps shadows of everything. */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 #define SANITIZED TRUE
 #elif defined __has_feature
-#if __has_feature (address_sanitizer) || __has_feature (thread_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define SANITIZED TRUE
 #endif
 #endif
@@ -65,7 +71,8 @@ static guint64 peak_memory (void)
 /* Timeouts are short where one is expected, and else long enough for a busy machine. */
 static Graph *look (const char *path, int expected, GError **error)
 {
-    g_autoptr (Qmp) qmp = qmp_connect (path, NULL, expected == BAK_ERROR_MONITOR_HELD ? 1000 : 30000, error);
+    g_autoptr (Qmp) qmp =
+        qmp_connect (path, NULL, expected == BAK_ERROR_MONITOR_HELD ? 1000 : 30000, error);
     if (!qmp)
         return NULL;
     qmp_set_default_timeout (qmp, expected == BAK_ERROR_TIMEOUT ? 4000 : 30000);
@@ -75,20 +82,25 @@ static Graph *look (const char *path, int expected, GError **error)
 
 START_TEST (a_lying_monitor_does_no_harm)
 {
-    const char *const args[] = { "python3", TESTS "/fake/fakeqemu.py", "--listen-fd", "%FD", "--lie", lies[_i].lie, NULL };
+    const char *const args[] = {
+        "python3", TESTS "/fake/fakeqemu.py", "--listen-fd", "%FD", "--lie", lies[_i].lie, NULL
+    };
     Helper helper = { 0 };
     helper_start (&helper, 1, args);
     g_autoptr (GError) error = NULL;
     g_autoptr (Graph) graph = look (helper.path, lies[_i].code, &error);
     int code = error ? error->code : 0;
-    ck_assert_msg (code == lies[_i].code, "%s: %d: %s", lies[_i].lie, code, error ? error->message : "no error");
+    ck_assert_msg (code == lies[_i].code, "%s: %d: %s", lies[_i].lie, code,
+                   error ? error->message : "no error");
     ck_assert_int_eq (graph != NULL, code == 0);
     if (error)
-        ck_assert_msg (strstr (error->message, lies[_i].says) != NULL, "%s: %s", lies[_i].lie, error->message);
+        ck_assert_msg (strstr (error->message, lies[_i].says) != NULL, "%s: %s", lies[_i].lie,
+                       error->message);
     for (const char *p = error ? error->message : ""; *p; p++)
         ck_assert_msg ((guchar) *p >= ' ', "%s: a control character in the message", lies[_i].lie);
     if (!SANITIZED)
-        ck_assert_msg (peak_memory () < 64 * 1024 * 1024, "%s: %" G_GUINT64_FORMAT " bytes", lies[_i].lie, peak_memory ());
+        ck_assert_msg (peak_memory () < 64 * 1024 * 1024, "%s: %" G_GUINT64_FORMAT " bytes",
+                       lies[_i].lie, peak_memory ());
     helper_stop (&helper);
 }
 END_TEST

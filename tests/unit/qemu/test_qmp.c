@@ -1,5 +1,5 @@
-/* The client against a peer that is the other end of a socket pair: what it says is written beforehand, for the ids of the
- * client are known ("bak-1" is qmp_capabilities). */
+/* The client against a peer that is the other end of a socket pair: what it says is written
+ * beforehand, for the ids of the client are known ("bak-1" is qmp_capabilities). */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,14 +13,18 @@
 #include "driver/qemu/qmp_split.h"
 #include "util/json.h"
 
-#define GREETING "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, \"package\": \"Debian\\u001b[2J\"}, \"capabilities\": [\"oob\"]}}\r\n"
+#define GREETING                                                                                   \
+    "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, "             \
+    "\"package\": \"Debian\\u001b[2J\"}, \"capabilities\": [\"oob\"]}}\r\n"
 #define OK(id) "{\"return\": {}, \"id\": \"bak-" id "\"}\r\n"
-#define EVENT(name) "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"" name "\", \"data\": {\"id\": \"j\"}}\r\n"
+#define EVENT(name)                                                                                \
+    "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"" name                    \
+    "\", \"data\": {\"id\": \"j\"}}\r\n"
 
 typedef struct {
     Qmp *qmp;
     int peer;
-    GString *log;               /* what happened, one letter or word a thing */
+    GString *log; /* what happened, one letter or word a thing */
 } Fixture;
 
 static void say (Fixture *f, const char *text)
@@ -58,7 +62,8 @@ static void open_pair (Fixture *f, int *ret_ours)
 
 static void note_event (Qmp *qmp, const char *name, JsonObject *data, gpointer user_data)
 {
-    g_string_append_printf (((Fixture *) user_data)->log, "%s:%s ", name, json_get_string (data, "id") ? json_get_string (data, "id") : "-");
+    g_string_append_printf (((Fixture *) user_data)->log, "%s:%s ", name,
+                            json_get_string (data, "id") ? json_get_string (data, "id") : "-");
 }
 
 static void note_reply (Qmp *qmp, JsonNode *result, const GError *error, gpointer user_data)
@@ -67,7 +72,10 @@ static void note_reply (Qmp *qmp, JsonNode *result, const GError *error, gpointe
     if (error)
         g_string_append_printf (f->log, "E%d ", error->code);
     else
-        g_string_append_printf (f->log, "R%" G_GINT64_FORMAT " ", JSON_NODE_HOLDS_OBJECT (result) ? json_get_int (json_node_get_object (result), "n", -1) : -2);
+        g_string_append_printf (f->log, "R%" G_GINT64_FORMAT " ",
+                                JSON_NODE_HOLDS_OBJECT (result)
+                                    ? json_get_int (json_node_get_object (result), "n", -1)
+                                    : -2);
 }
 
 static void start (Fixture *f)
@@ -106,7 +114,8 @@ static void wait_for_log (Fixture *f, const char *part)
 {
     gpointer data[] = { f, (gpointer) part };
     g_autoptr (GError) error = NULL;
-    gboolean ok = qmp_wait (f->qmp, log_has, data, g_get_monotonic_time () + 5 * G_USEC_PER_SEC, part, &error);
+    gboolean ok = qmp_wait (f->qmp, log_has, data, g_get_monotonic_time () + 5 * G_USEC_PER_SEC,
+                            part, &error);
     ck_assert_msg (ok, "%s; log: %s", error ? error->message : "", f->log->str);
 }
 
@@ -125,8 +134,24 @@ START_TEST (the_greeting_gives_version_and_oob)
 }
 END_TEST
 
-static const struct { const char *package, *text; } packages[] = {
-    { "", "2.7.1" }, { " (Debian 1:2.7)", "2.7.1 (Debian 1:2.7)" }, { "v2.7-1", "2.7.1 (v2.7-1)" }, { "\\n\\u001b", "2.7.1 (\\x0a\\x1b)" } };
+START_TEST (an_event_before_the_greeting_is_passed_over)
+{
+    Fixture f = { 0 };
+    int ours;
+    open_pair (&f, &ours);
+    say (&f, "{\"event\":\"JOB_STATUS_CHANGE\",\"data\":{}}" GREETING OK ("1"));
+    f.qmp = qmp_connect_fd (ours, "test", NULL, 2000, NULL);
+    ck_assert_ptr_nonnull (f.qmp);
+    finish (&f);
+}
+END_TEST
+
+static const struct {
+    const char *package, *text;
+} packages[] = { { "", "2.7.1" },
+                 { " (Debian 1:2.7)", "2.7.1 (Debian 1:2.7)" },
+                 { "v2.7-1", "2.7.1 (v2.7-1)" },
+                 { "\\n\\u001b", "2.7.1 (\\x0a\\x1b)" } };
 
 START_TEST (the_version_is_shown_with_its_package)
 {
@@ -134,8 +159,10 @@ START_TEST (the_version_is_shown_with_its_package)
     int ours;
     const char *text;
     open_pair (&f, &ours);
-    g_autofree char *greeting = g_strdup_printf ("{\"QMP\":{\"version\":{\"qemu\":{\"major\":2,\"minor\":7,\"micro\":1},\"package\":\"%s\"},"
-                                                 "\"capabilities\":[]}}" OK ("1"), packages[_i].package);
+    g_autofree char *greeting = g_strdup_printf (
+        "{\"QMP\":{\"version\":{\"qemu\":{\"major\":2,\"minor\":7,\"micro\":1},\"package\":\"%s\"},"
+        "\"capabilities\":[]}}" OK ("1"),
+        packages[_i].package);
     say (&f, greeting);
     f.qmp = qmp_connect_fd (ours, "test", NULL, 2000, NULL);
     qmp_get_version (f.qmp, &text);
@@ -146,10 +173,13 @@ END_TEST
 
 START_TEST (out_of_band_is_asked_for_only_where_it_is_offered)
 {
-    static const struct { const char *greeting, *asks; } offers[] = {
-        { GREETING, "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]},\"id\":\"bak-1\"}\n" },
-        { "{\"QMP\":{\"version\":{\"qemu\":{\"major\":2,\"minor\":7,\"micro\":1},\"package\":\"\"},\"capabilities\":[]}}",
-          "{\"execute\":\"qmp_capabilities\",\"id\":\"bak-1\"}\n" } };
+    static const struct {
+        const char *greeting, *asks;
+    } offers[] = { { GREETING, "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":["
+                               "\"oob\"]},\"id\":\"bak-1\"}\n" },
+                   { "{\"QMP\":{\"version\":{\"qemu\":{\"major\":2,\"minor\":7,\"micro\":1},"
+                     "\"package\":\"\"},\"capabilities\":[]}}",
+                     "{\"execute\":\"qmp_capabilities\",\"id\":\"bak-1\"}\n" } };
     Fixture f = { 0 };
     int ours;
     open_pair (&f, &ours);
@@ -161,7 +191,7 @@ START_TEST (out_of_band_is_asked_for_only_where_it_is_offered)
     ck_assert_int_eq (qmp_has_oob (f.qmp), _i == 0);
     g_autoptr (GError) error = NULL;
     if (_i == 1) {
-        ck_assert_ptr_null (qmp_execute_oob (f.qmp, "yank", NULL, 0, &error));
+        ck_assert_ptr_null (qmp_call (f.qmp, "yank", NULL, TRUE, 0, &error));
         ck_assert_int_eq (error->code, BAK_ERROR_NOT_SUPPORTED);
     }
     finish (&f);
@@ -169,10 +199,16 @@ START_TEST (out_of_band_is_asked_for_only_where_it_is_offered)
 END_TEST
 
 /* What a peer says instead of a greeting, NULL: nothing more comes. */
-static const struct { const char *says; gboolean closes; int code; const char *text; } strangers[] = {
+static const struct {
+    const char *says;
+    gboolean closes;
+    int code;
+    const char *text;
+} strangers[] = {
     { "", FALSE, BAK_ERROR_MONITOR_HELD, "another client holds it" },
     { "  \r\n ", FALSE, BAK_ERROR_MONITOR_HELD, "another client holds it" },
     { "{\"QMP\":", FALSE, BAK_ERROR_MONITOR_HELD, "another client holds it" },
+    { "{\"event\":\"STOP\"}", FALSE, BAK_ERROR_MONITOR_HELD, "another client holds it" },
     { "", TRUE, BAK_ERROR_CONNECTION, "closed the connection without a greeting" },
     { "{\"QMP\":", TRUE, BAK_ERROR_CONNECTION, "closed the connection without a greeting" },
     { "QEMU 7.2.22 monitor", FALSE, BAK_ERROR_CONNECTION, "does not speak QMP" },
@@ -180,12 +216,15 @@ static const struct { const char *says; gboolean closes; int code; const char *t
     { "\xff{\"return\":1}", FALSE, BAK_ERROR_CONNECTION, "does not speak QMP" },
     { "{\"return\":{}}", FALSE, BAK_ERROR_CONNECTION, "does not speak QMP" },
     { "{\"QMP\":{}}", FALSE, BAK_ERROR_CONNECTION, "does not speak QMP" },
-    { "{\"QMP\":{\"version\":{\"qemu\":{\"major\":-1,\"minor\":0,\"micro\":0}}}}", FALSE, BAK_ERROR_CONNECTION, "does not speak QMP" },
-    { "{\"QMP\":{\"version\":{\"qemu\":{\"major\":\"7\",\"minor\":0,\"micro\":0}}}}", FALSE, BAK_ERROR_CONNECTION, "does not speak QMP" },
+    { "{\"QMP\":{\"version\":{\"qemu\":{\"major\":-1,\"minor\":0,\"micro\":0}}}}", FALSE,
+      BAK_ERROR_CONNECTION, "does not speak QMP" },
+    { "{\"QMP\":{\"version\":{\"qemu\":{\"major\":\"7\",\"minor\":0,\"micro\":0}}}}", FALSE,
+      BAK_ERROR_CONNECTION, "does not speak QMP" },
     { "{broken}", FALSE, BAK_ERROR_CONNECTION, "does not speak QMP" },
     { GREETING, FALSE, BAK_ERROR_TIMEOUT, "no reply to 'qmp_capabilities'" },
     { GREETING, TRUE, BAK_ERROR_CONNECTION, "closed the connection" },
-    { GREETING "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":\"bak-1\"}", FALSE, BAK_ERROR_MONITOR, "GenericError: no" },
+    { GREETING "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":\"bak-1\"}", FALSE,
+      BAK_ERROR_MONITOR, "GenericError: no" },
     { GREETING GREETING OK ("1"), FALSE, BAK_ERROR_CONNECTION, "greeted a second time" },
     { GREETING "{\"return\":{},\"id\":\"bak-1\"}garbage", FALSE, BAK_ERROR_CONNECTION, "not JSON" },
 };
@@ -202,7 +241,8 @@ START_TEST (what_is_no_free_monitor_is_told_apart)
     gint64 began = g_get_monotonic_time ();
     f.qmp = qmp_connect_fd (ours, "/the/monitor", NULL, 200, &error);
     ck_assert_ptr_null (f.qmp);
-    ck_assert_msg (error->code == strangers[_i].code && strstr (error->message, strangers[_i].text), "%d: %s", error->code, error->message);
+    ck_assert_msg (error->code == strangers[_i].code && strstr (error->message, strangers[_i].text),
+                   "%d: %s", error->code, error->message);
     ck_assert_ptr_nonnull (strstr (error->message, "/the/monitor"));
     ck_assert_int_lt (g_get_monotonic_time () - began, 2 * G_USEC_PER_SEC);
     finish (&f);
@@ -246,11 +286,21 @@ START_TEST (a_queue_full_of_waiting_clients_means_held)
 }
 END_TEST
 
-static const struct { const char *address; int code; } addresses[] = {
-    { "/no/such/socket", BAK_ERROR_CONNECTION }, { "/dev/null", BAK_ERROR_CONNECTION }, { "relative", BAK_ERROR_INVALID_ARGUMENT },
-    { "host:", BAK_ERROR_INVALID_ARGUMENT }, { "host:port", BAK_ERROR_INVALID_ARGUMENT }, { "", BAK_ERROR_INVALID_ARGUMENT },
-    { "127.0.0.1:0", BAK_ERROR_INVALID_ARGUMENT }, { "127.0.0.1:70000", BAK_ERROR_INVALID_ARGUMENT },
-    { "/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678", BAK_ERROR_INVALID_ARGUMENT },
+static const struct {
+    const char *address;
+    int code;
+} addresses[] = {
+    { "/no/such/socket", BAK_ERROR_CONNECTION },
+    { "/dev/null", BAK_ERROR_CONNECTION },
+    { "relative", BAK_ERROR_INVALID_ARGUMENT },
+    { "host:", BAK_ERROR_INVALID_ARGUMENT },
+    { "host:port", BAK_ERROR_INVALID_ARGUMENT },
+    { "", BAK_ERROR_INVALID_ARGUMENT },
+    { "127.0.0.1:0", BAK_ERROR_INVALID_ARGUMENT },
+    { "127.0.0.1:70000", BAK_ERROR_INVALID_ARGUMENT },
+    { "/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890"
+      "123456789012345678",
+      BAK_ERROR_INVALID_ARGUMENT },
 };
 
 START_TEST (an_address_that_leads_nowhere_is_an_error)
@@ -262,34 +312,50 @@ START_TEST (an_address_that_leads_nowhere_is_an_error)
 }
 END_TEST
 
-typedef struct { GSocketListener *listener; const char *says[4]; } Greeter;      /* what each client in turn is told, up to NULL */
+#define HANGS_UP ""
+
+/* what each client in turn is told, up to NULL */
+typedef struct {
+    GSocketListener *listener;
+    const char *says[5];
+} Greeter;
 
 static gpointer greet_all (gpointer data)
 {
     const Greeter *greeter = data;
 
     for (const char *const *says = greeter->says; *says; says++) {
-        g_autoptr (GSocketConnection) client = g_socket_listener_accept (greeter->listener, NULL, NULL, NULL);
-        g_output_stream_write_all (g_io_stream_get_output_stream (G_IO_STREAM (client)), *says, strlen (*says), NULL, NULL, NULL);
+        g_autoptr (GSocketConnection) client =
+            g_socket_listener_accept (greeter->listener, NULL, NULL, NULL);
+        g_output_stream_write_all (g_io_stream_get_output_stream (G_IO_STREAM (client)), *says,
+                                   strlen (*says), NULL, NULL, NULL);
         char byte;
-        while (g_input_stream_read (g_io_stream_get_input_stream (G_IO_STREAM (client)), &byte, 1, NULL, NULL) > 0)
+        GInputStream *input = g_io_stream_get_input_stream (G_IO_STREAM (client));
+        while (**says && g_input_stream_read (input, &byte, 1, NULL, NULL) > 0)
             ;
     }
     return NULL;
 }
 
-static const struct { const char *says[4]; const char *text; } greeters[] = {
+static const struct {
+    const char *says[5];
+    const char *text;
+} greeters[] = {
     { { GREETING GREETING OK ("1"), GREETING OK ("1") }, NULL },
     { { GREETING OK ("1") GREETING, GREETING OK ("1") }, NULL },
-    { { GREETING GREETING, GREETING GREETING }, "greeted a second time" },
+    { { HANGS_UP, GREETING OK ("1") }, NULL },
+    { { HANGS_UP, GREETING GREETING OK ("1"), HANGS_UP, GREETING OK ("1") }, NULL },
+    { { GREETING GREETING, HANGS_UP, HANGS_UP, GREETING GREETING }, "greeted a second time" },
+    { { HANGS_UP, HANGS_UP, HANGS_UP, HANGS_UP }, "closed the connection without a greeting" },
 };
 
-START_TEST (a_peer_that_greets_twice_is_asked_once_more)
+START_TEST (a_peer_that_just_starts_is_asked_once_more)
 {
     g_autoptr (GSocketListener) listener = g_socket_listener_new ();
     guint16 port = g_socket_listener_add_any_inet_port (listener, NULL, NULL);
     g_autofree char *address = g_strdup_printf ("127.0.0.1:%u", port);
-    Greeter greeter = { listener, { greeters[_i].says[0], greeters[_i].says[1] } };
+    Greeter greeter = { .listener = listener };
+    memcpy (greeter.says, greeters[_i].says, sizeof greeters[_i].says);
     GThread *thread = g_thread_new ("greeter", greet_all, &greeter);
     g_autoptr (GError) error = NULL;
 
@@ -342,7 +408,8 @@ START_TEST (replies_find_their_command_by_id)
     start (&f);
     for (guint i = 0; i < 3; i++)
         qmp_send (f.qmp, "query-jobs", NULL, 0, note_reply, &f);
-    say (&f, "{\"return\":{\"n\":4},\"id\":\"bak-4\"}{\"return\":{\"n\":2},\"id\":\"bak-2\"}\n\n{\"id\":\"bak-3\",\"error\":{\"class\":\"X\",\"desc\":\"d\"}}");
+    say (&f, "{\"return\":{\"n\":4},\"id\":\"bak-4\"}{\"return\":{\"n\":2},\"id\":\"bak-2\"}\n\n{"
+             "\"id\":\"bak-3\",\"error\":{\"class\":\"X\",\"desc\":\"d\"}}");
     settle (&f);
     ck_assert_str_eq (f.log->str, "R4 R2 E10 ");
     finish (&f);
@@ -374,7 +441,7 @@ START_TEST (out_of_band_overtakes_the_queue)
         qmp_send (f.qmp, "query-jobs", NULL, 0, note_reply, &f);
     g_free (hear (&f));
     say (&f, "{\"return\":{\"n\":7},\"id\":\"bak-12\"}");
-    g_autoptr (JsonNode) result = qmp_execute_oob (f.qmp, "yank", NULL, 1000, NULL);
+    g_autoptr (JsonNode) result = qmp_call (f.qmp, "yank", NULL, TRUE, 1000, NULL);
     ck_assert_ptr_nonnull (result);
     g_autofree char *heard = hear (&f);
     ck_assert_str_eq (heard, "{\"exec-oob\":\"yank\",\"id\":\"bak-12\"}\n");
@@ -398,7 +465,8 @@ START_TEST (events_with_impossible_names_are_dropped)
 {
     Fixture f = { 0 };
     start (&f);
-    say (&f, "{\"event\":\"A\\u001b[2J\",\"data\":{}}{\"event\":\"\",\"data\":{}}{\"event\":\"X\",\"data\":7}" EVENT ("B"));
+    say (&f, "{\"event\":\"A\\u001b[2J\",\"data\":{}}{\"event\":\"\",\"data\":{}}{\"event\":\"X\","
+             "\"data\":7}" EVENT ("B"));
     wait_for_log (&f, "B:j");
     ck_assert_str_eq (f.log->str, "X:- B:j ");
     finish (&f);
@@ -426,7 +494,8 @@ START_TEST (a_refusal_carries_class_and_text)
     Fixture f = { 0 };
     start (&f);
     g_autoptr (GError) error = NULL;
-    say (&f, "{\"id\":\"bak-2\",\"error\":{\"class\":\"DeviceNotActive\",\"desc\":\"Job 'x\\u001b' GenericError: no\"}}");
+    say (&f, "{\"id\":\"bak-2\",\"error\":{\"class\":\"DeviceNotActive\",\"desc\":\"Job 'x\\u001b' "
+             "GenericError: no\"}}");
     ck_assert (!qmp_run (f.qmp, "job-cancel", NULL, 1000, &error));
     ck_assert_int_eq (error->code, BAK_ERROR_MONITOR);
     ck_assert_str_eq (error->message, "DeviceNotActive: Job 'x\\x1b' GenericError: no");
@@ -471,7 +540,7 @@ START_TEST (a_command_behind_seven_unanswered_ones_is_never_sent)
     ck_assert_int_eq (error->code, BAK_ERROR_TIMEOUT);
     ck_assert_ptr_nonnull (strstr (error->message, "was not sent"));
     ck_assert_str_eq (f.log->str, "E11 E11 E11 E11 E11 E11 E11 ");
-    say (&f, OK ("2"));                 /* one place is free again */
+    say (&f, OK ("2")); /* one place is free again */
     settle (&f);
     say (&f, OK ("10"));
     ck_assert (qmp_run (f.qmp, "query-jobs", NULL, 1000, NULL));
@@ -490,7 +559,8 @@ static gboolean answer_one (gpointer data)
     return ++id < 32 ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
 }
 
-/* The last one waits 460 ms for its place, more than its own 300 ms, but never so long without any reply. */
+/* The last one waits 460 ms for its place, more than its own 300 ms, but never so long without any
+ * reply. */
 START_TEST (a_queue_that_moves_is_not_late)
 {
     Fixture f = { 0 };
@@ -536,7 +606,7 @@ START_TEST (a_reset_is_an_end_too)
     Fixture f = { 0 };
     start (&f);
     qmp_send (f.qmp, "query-jobs", NULL, 0, note_reply, &f);
-    close (f.peer);             /* with our command unread: ECONNRESET */
+    close (f.peer); /* with our command unread: ECONNRESET */
     f.peer = -1;
     settle (&f);
     ck_assert_str_eq (f.log->str, "E12 ");
@@ -552,15 +622,24 @@ START_TEST (writing_to_one_who_left_kills_nobody)
     close (f.peer);
     f.peer = -1;
     g_autoptr (GError) error = NULL;
-    ck_assert (!qmp_run (f.qmp, "quit", NULL, 0, &error));      /* SIGPIPE would end the test here */
+    ck_assert (!qmp_run (f.qmp, "quit", NULL, 0, &error)); /* SIGPIPE would end the test here */
     ck_assert_int_eq (error->code, BAK_ERROR_CONNECTION);
     ck_assert_str_eq (f.log->str, "SHUTDOWN:j ");
     finish (&f);
 }
 END_TEST
 
-static const char *const garbage[] = { "}", "\x01", "\xff", "hello", "{\"return\":{},\"id\":\"bak-2\"]", "{\"return\" {} }", "{\"a\":1}", "{/* x */}",
-    "{\"error\":{\"class\":\"GenericError\",\"desc\":\"Invalid JSON syntax\"}}" };
+static const char *const garbage[] = {
+    "}",
+    "\x01",
+    "\xff",
+    "hello",
+    "{\"return\":{},\"id\":\"bak-2\"]",
+    "{\"return\" {} }",
+    "{\"a\":1}",
+    "{/* x */}",
+    "{\"error\":{\"class\":\"GenericError\",\"desc\":\"Invalid JSON syntax\"}}"
+};
 
 START_TEST (garbage_ends_the_connection_and_nothing_else)
 {
@@ -694,7 +773,8 @@ START_TEST (a_wait_ends_with_the_connection)
     close (f.peer);
     f.peer = -1;
     g_autoptr (GError) error = NULL;
-    ck_assert (!qmp_wait (f.qmp, never, NULL, g_get_monotonic_time () + 60 * G_USEC_PER_SEC, "the moon", &error));
+    ck_assert (!qmp_wait (f.qmp, never, NULL, g_get_monotonic_time () + 60 * G_USEC_PER_SEC,
+                          "the moon", &error));
     ck_assert_int_eq (error->code, BAK_ERROR_CONNECTION);
     finish (&f);
 }
@@ -702,11 +782,26 @@ END_TEST
 
 /* ---- the splitter ---- */
 
-static const struct { const char *bytes; QmpSplitResult result; gsize end; } pieces[] = {
-    { "", QMP_SPLIT_MORE, 0 }, { " \r\n\t", QMP_SPLIT_MORE, 4 }, { "{", QMP_SPLIT_MORE, 1 }, { " {}{}", QMP_SPLIT_OBJECT, 3 },
-    { "{\"a\":\"}\"}x", QMP_SPLIT_OBJECT, 9 }, { "{\"a\":\"\\\"}\"} ", QMP_SPLIT_OBJECT, 11 }, { "{\"a\":\"\\\\\"}", QMP_SPLIT_OBJECT, 10 },
-    { "{\"a\":[{}]}", QMP_SPLIT_OBJECT, 10 }, { "[]", QMP_SPLIT_GARBAGE, 0 }, { "x", QMP_SPLIT_GARBAGE, 0 }, { "}", QMP_SPLIT_GARBAGE, 0 },
-    { "{]", QMP_SPLIT_GARBAGE, 2 }, { "{'a'}", QMP_SPLIT_GARBAGE, 2 }, { "{// }\n}", QMP_SPLIT_GARBAGE, 2 }, { "{\"\xff\"}", QMP_SPLIT_OBJECT, 5 },
+static const struct {
+    const char *bytes;
+    QmpSplitResult result;
+    gsize end;
+} pieces[] = {
+    { "", QMP_SPLIT_MORE, 0 },
+    { " \r\n\t", QMP_SPLIT_MORE, 4 },
+    { "{", QMP_SPLIT_MORE, 1 },
+    { " {}{}", QMP_SPLIT_OBJECT, 3 },
+    { "{\"a\":\"}\"}x", QMP_SPLIT_OBJECT, 9 },
+    { "{\"a\":\"\\\"}\"} ", QMP_SPLIT_OBJECT, 11 },
+    { "{\"a\":\"\\\\\"}", QMP_SPLIT_OBJECT, 10 },
+    { "{\"a\":[{}]}", QMP_SPLIT_OBJECT, 10 },
+    { "[]", QMP_SPLIT_GARBAGE, 0 },
+    { "x", QMP_SPLIT_GARBAGE, 0 },
+    { "}", QMP_SPLIT_GARBAGE, 0 },
+    { "{]", QMP_SPLIT_GARBAGE, 2 },
+    { "{'a'}", QMP_SPLIT_GARBAGE, 2 },
+    { "{// }\n}", QMP_SPLIT_GARBAGE, 2 },
+    { "{\"\xff\"}", QMP_SPLIT_OBJECT, 5 },
     { "{\xff}", QMP_SPLIT_GARBAGE, 2 },
 };
 
@@ -715,7 +810,8 @@ START_TEST (an_object_ends_where_it_ends)
     QmpSplit split = { 0 };
     gsize begin = 0, end = 0;
     const char *bytes = pieces[_i].bytes;
-    QmpSplitResult result = qmp_split_feed (&split, (const guint8 *) bytes, strlen (bytes), &begin, &end);
+    QmpSplitResult result =
+        qmp_split_feed (&split, (const guint8 *) bytes, strlen (bytes), &begin, &end);
     ck_assert_int_eq (result, pieces[_i].result);
     ck_assert_uint_eq (end, pieces[_i].end);
 }
@@ -729,7 +825,8 @@ START_TEST (the_result_does_not_depend_on_how_bytes_arrive)
         GString *seen = g_string_new (NULL);
         for (gsize at = 0; at < strlen (bytes);) {
             gsize begin = 0, end = 0, n = MIN (step, strlen (bytes) - at);
-            QmpSplitResult result = qmp_split_feed (&split, (const guint8 *) bytes + at, n, &begin, &end);
+            QmpSplitResult result =
+                qmp_split_feed (&split, (const guint8 *) bytes + at, n, &begin, &end);
             g_string_append_len (seen, bytes + at + begin, end - begin);
             if (result == QMP_SPLIT_OBJECT)
                 g_string_append_c (seen, '|');
@@ -752,8 +849,9 @@ START_TEST (depth_is_limited)
         g_string_append_c (text, '}');
         QmpSplit split = { 0 };
         gsize begin, end;
-        ck_assert_int_eq (qmp_split_feed (&split, (const guint8 *) text->str, text->len, &begin, &end),
-                          depth <= QMP_MAX_DEPTH ? QMP_SPLIT_OBJECT : QMP_SPLIT_TOO_DEEP);
+        ck_assert_int_eq (
+            qmp_split_feed (&split, (const guint8 *) text->str, text->len, &begin, &end),
+            depth <= QMP_MAX_DEPTH ? QMP_SPLIT_OBJECT : QMP_SPLIT_TOO_DEEP);
         g_string_free (text, TRUE);
     }
 }
@@ -764,12 +862,15 @@ int main (void)
     Suite *suite = suite_create ("qmp");
     TCase *tests = tcase_create ("qmp");
     tcase_add_test (tests, the_greeting_gives_version_and_oob);
+    tcase_add_test (tests, an_event_before_the_greeting_is_passed_over);
     tcase_add_loop_test (tests, the_version_is_shown_with_its_package, 0, G_N_ELEMENTS (packages));
     tcase_add_loop_test (tests, out_of_band_is_asked_for_only_where_it_is_offered, 0, 2);
     tcase_add_loop_test (tests, what_is_no_free_monitor_is_told_apart, 0, G_N_ELEMENTS (strangers));
     tcase_add_test (tests, a_queue_full_of_waiting_clients_means_held);
-    tcase_add_loop_test (tests, an_address_that_leads_nowhere_is_an_error, 0, G_N_ELEMENTS (addresses));
-    tcase_add_loop_test (tests, a_peer_that_greets_twice_is_asked_once_more, 0, G_N_ELEMENTS (greeters));
+    tcase_add_loop_test (tests, an_address_that_leads_nowhere_is_an_error, 0,
+                         G_N_ELEMENTS (addresses));
+    tcase_add_loop_test (tests, a_peer_that_just_starts_is_asked_once_more, 0,
+                         G_N_ELEMENTS (greeters));
     tcase_add_test (tests, a_monitor_may_be_a_host_and_port);
     tcase_add_test (tests, the_socket_is_not_inherited);
     tcase_add_test (tests, replies_find_their_command_by_id);
@@ -786,7 +887,8 @@ int main (void)
     tcase_add_test (tests, the_end_of_the_connection_answers_everything);
     tcase_add_test (tests, a_reset_is_an_end_too);
     tcase_add_test (tests, writing_to_one_who_left_kills_nobody);
-    tcase_add_loop_test (tests, garbage_ends_the_connection_and_nothing_else, 0, G_N_ELEMENTS (garbage));
+    tcase_add_loop_test (tests, garbage_ends_the_connection_and_nothing_else, 0,
+                         G_N_ELEMENTS (garbage));
     tcase_add_test (tests, a_peer_that_reads_nothing_blocks_nobody);
     tcase_add_test (tests, a_reply_may_send_the_next_command);
     tcase_add_test (tests, a_reply_may_wait_for_the_next_command);

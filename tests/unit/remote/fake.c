@@ -8,7 +8,7 @@ typedef struct {
     const char *name, *uuid;
     int id;
     guint jobs_ever;
-    bak_job jobs[JOBS];         /* the newest last */
+    bak_job jobs[JOBS]; /* the newest last */
     guint job_count;
     char *checkpoints[CHECKPOINTS];
     char *xml;
@@ -24,9 +24,26 @@ static GCond changed;
 static guint delay_ms, calls, at_once, most_at_once;
 static gboolean waited;
 
-void fake_set_delay (guint ms) { g_mutex_lock (&lock); delay_ms = ms; g_mutex_unlock (&lock); }
-guint fake_calls (void) { g_mutex_lock (&lock); guint n = calls; g_mutex_unlock (&lock); return n; }
-guint fake_calls_at_once (void) { g_mutex_lock (&lock); guint n = most_at_once; g_mutex_unlock (&lock); return n; }
+void fake_set_delay (guint ms)
+{
+    g_mutex_lock (&lock);
+    delay_ms = ms;
+    g_mutex_unlock (&lock);
+}
+guint fake_calls (void)
+{
+    g_mutex_lock (&lock);
+    guint n = calls;
+    g_mutex_unlock (&lock);
+    return n;
+}
+guint fake_calls_at_once (void)
+{
+    g_mutex_lock (&lock);
+    guint n = most_at_once;
+    g_mutex_unlock (&lock);
+    return n;
+}
 
 void fake_await_wait (void)
 {
@@ -61,8 +78,13 @@ static FakeGuest *guest_find (const char *name, GError **error)
 
 void fake_emit (DriverConn *conn, int kind, const char *domain, const char *text)
 {
-    bak_event event = { .kind = kind, .domain = (char *) domain, .uuid = (char *) "", .job = (char *) "", .disk = (char *) "",
-                        .text = (char *) text, .when = g_get_real_time () };
+    bak_event event = { .kind = kind,
+                        .domain = (char *) domain,
+                        .uuid = (char *) "",
+                        .job = (char *) "",
+                        .disk = (char *) "",
+                        .text = (char *) text,
+                        .when = g_get_real_time () };
     FakeGuest *guest = guest_find (domain, NULL);
     if (guest)
         event.uuid = (char *) guest->uuid;
@@ -71,8 +93,14 @@ void fake_emit (DriverConn *conn, int kind, const char *domain, const char *text
 
 static void emit_job (DriverConn *conn, int kind, const bak_job *job)
 {
-    bak_event event = { .kind = kind, .domain = job->domain, .uuid = (char *) "", .job = job->id, .disk = (char *) "",
-                        .text = job->error, .state = job->state, .when = g_get_real_time () };
+    bak_event event = { .kind = kind,
+                        .domain = job->domain,
+                        .uuid = (char *) "",
+                        .job = job->id,
+                        .disk = (char *) "",
+                        .text = job->error,
+                        .state = job->state,
+                        .when = g_get_real_time () };
     FakeGuest *guest = guest_find (job->domain, NULL);
     if (guest)
         event.uuid = (char *) guest->uuid;
@@ -87,7 +115,8 @@ static void fill_item (const FakeGuest *guest, bak_domain_item *item)
     item->state = guest->id < 0 ? DOMAIN_STATE_SHUTOFF : DOMAIN_STATE_RUNNING;
 }
 
-static gboolean fake_list (DriverConn *conn, const bak_list_args *args, bak_list_ret *ret, GError **error)
+static gboolean fake_list (DriverConn *conn, const bak_list_args *args, bak_list_ret *ret,
+                           GError **error)
 {
     enter ();
     ret->domains.domains_val = ret_array (GUESTS, sizeof (bak_domain_item));
@@ -98,7 +127,8 @@ static gboolean fake_list (DriverConn *conn, const bak_list_args *args, bak_list
     return TRUE;
 }
 
-static gboolean fake_lookup (DriverConn *conn, const bak_lookup_args *args, bak_lookup_ret *ret, GError **error)
+static gboolean fake_lookup (DriverConn *conn, const bak_lookup_args *args, bak_lookup_ret *ret,
+                             GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (*args->name ? args->name : args->uuid, error);
@@ -108,17 +138,21 @@ static gboolean fake_lookup (DriverConn *conn, const bak_lookup_args *args, bak_
     return guest != NULL;
 }
 
-static gboolean fake_state (DriverConn *conn, const bak_domain_arg *args, bak_state_ret *ret, GError **error)
+static gboolean fake_state (DriverConn *conn, const bak_domain_arg *args, bak_state_ret *ret,
+                            GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
     if (guest)
-        *ret = (bak_state_ret) { .state = guest->id < 0 ? DOMAIN_STATE_SHUTOFF : DOMAIN_STATE_RUNNING, .reason = 1 };
+        *ret =
+            (bak_state_ret){ .state = guest->id < 0 ? DOMAIN_STATE_SHUTOFF : DOMAIN_STATE_RUNNING,
+                             .reason = 1 };
     g_mutex_unlock (&lock);
     return guest != NULL;
 }
 
-static gboolean fake_info (DriverConn *conn, const bak_domain_arg *args, bak_domain_info *ret, GError **error)
+static gboolean fake_info (DriverConn *conn, const bak_domain_arg *args, bak_domain_info *ret,
+                           GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
@@ -138,15 +172,19 @@ static gboolean fake_info (DriverConn *conn, const bak_domain_arg *args, bak_dom
     return guest != NULL;
 }
 
-static gboolean fake_xml (DriverConn *conn, const bak_domain_arg *args, bak_text_ret *ret, GError **error)
+static gboolean fake_xml (DriverConn *conn, const bak_domain_arg *args, bak_text_ret *ret,
+                          GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
     if (guest) {
-        g_autofree char *id = guest->id < 0 ? g_strdup ("") : g_strdup_printf (" id='%d'", guest->id);
+        g_autofree char *id =
+            guest->id < 0 ? g_strdup ("") : g_strdup_printf (" id='%d'", guest->id);
         g_autofree char *text = g_strdup_printf (
-            "<domain type='qemu'%s>\n  <name>%s</name>\n  <uuid>%s</uuid>\n  <os><type>hvm</type></os>\n  <devices>\n"
-            "    <disk type='file' device='disk'>\n      <driver name='qemu' type='qcow2'/>\n      <source file='/disks/%s.qcow2'/>\n"
+            "<domain type='qemu'%s>\n  <name>%s</name>\n  <uuid>%s</uuid>\n  "
+            "<os><type>hvm</type></os>\n  <devices>\n"
+            "    <disk type='file' device='disk'>\n      <driver name='qemu' type='qcow2'/>\n      "
+            "<source file='/disks/%s.qcow2'/>\n"
             "      <target dev='vda' bus='virtio'/>\n    </disk>\n  </devices>\n</domain>\n",
             id, guest->name, guest->uuid, guest->name);
         ret->text = ret_string (text);
@@ -158,14 +196,25 @@ static gboolean fake_xml (DriverConn *conn, const bak_domain_arg *args, bak_text
 static void fill_disk (const FakeGuest *guest, bak_disk *disk)
 {
     g_autofree char *source = g_strdup_printf ("/disks/%s.qcow2", guest->name);
-    *disk = (bak_disk) {
-        .target = ret_string ("vda"), .node = ret_string ("node"), .source = ret_string (source), .type = ret_string ("file"),
-        .device = ret_string ("disk"), .format = ret_string ("qcow2"), .bus = ret_string ("virtio"), .iothread = ret_string (""),
-        .note = ret_string (""), .capacity = 1 << 30, .allocation = 1 << 20, .physical = 1 << 21, .selected = 1,
+    *disk = (bak_disk){
+        .target = ret_string ("vda"),
+        .node = ret_string ("node"),
+        .source = ret_string (source),
+        .type = ret_string ("file"),
+        .device = ret_string ("disk"),
+        .format = ret_string ("qcow2"),
+        .bus = ret_string ("virtio"),
+        .iothread = ret_string (""),
+        .note = ret_string (""),
+        .capacity = 1 << 30,
+        .allocation = 1 << 20,
+        .physical = 1 << 21,
+        .selected = 1,
     };
 }
 
-static gboolean fake_disks (DriverConn *conn, const bak_domain_arg *args, bak_disks_ret *ret, GError **error)
+static gboolean fake_disks (DriverConn *conn, const bak_domain_arg *args, bak_disks_ret *ret,
+                            GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
@@ -178,11 +227,13 @@ static gboolean fake_disks (DriverConn *conn, const bak_domain_arg *args, bak_di
     return guest != NULL;
 }
 
-static gboolean fake_disk (DriverConn *conn, const bak_disk_arg *args, bak_disk_ret *ret, GError **error)
+static gboolean fake_disk (DriverConn *conn, const bak_disk_arg *args, bak_disk_ret *ret,
+                           GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
-    gboolean ok = guest && (g_str_equal (args->disk, "vda") || g_str_has_prefix (args->disk, "/disks/"));
+    gboolean ok =
+        guest && (g_str_equal (args->disk, "vda") || g_str_has_prefix (args->disk, "/disks/"));
     if (ok)
         fill_disk (guest, &ret->disk);
     else if (guest)
@@ -191,7 +242,8 @@ static gboolean fake_disk (DriverConn *conn, const bak_disk_arg *args, bak_disk_
     return ok;
 }
 
-static gboolean fake_freeze (DriverConn *conn, const bak_mounts_args *args, bak_count_ret *ret, GError **error)
+static gboolean fake_freeze (DriverConn *conn, const bak_mounts_args *args, bak_count_ret *ret,
+                             GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
@@ -248,18 +300,21 @@ void fake_finish_job (DriverConn *conn, const char *domain, int state, const cha
     job_tell (conn, job);
 }
 
-static gboolean fake_begin (DriverConn *conn, const bak_begin_args *args, bak_begin_ret *ret, GError **error)
+static gboolean fake_begin (DriverConn *conn, const bak_begin_args *args, bak_begin_ret *ret,
+                            GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
     bak_job *last = guest && guest->job_count ? &guest->jobs[guest->job_count - 1] : NULL;
     gboolean ok = guest != NULL;
     if (ok && guest->id < 0)
-        ok = error_set (error, BAK_ERROR_NOT_SUPPORTED, "cannot perform disk backup for inactive domain");
+        ok = error_set (error, BAK_ERROR_NOT_SUPPORTED,
+                        "cannot perform disk backup for inactive domain");
     if (ok && !strstr (args->backup_xml, "<domainbackup"))
         ok = error_set (error, BAK_ERROR_XML, "expecting root element of 'domainbackup'");
     if (ok && last && !job_state_ended (last->state))
-        ok = error_set (error, BAK_ERROR_BUSY, "another backup job is already running: %s", last->id);
+        ok = error_set (error, BAK_ERROR_BUSY, "another backup job is already running: %s",
+                        last->id);
     if (!ok) {
         g_mutex_unlock (&lock);
         return FALSE;
@@ -269,21 +324,41 @@ static gboolean fake_begin (DriverConn *conn, const bak_begin_args *args, bak_be
         memmove (guest->jobs, guest->jobs + 1, sizeof guest->jobs[0] * --guest->job_count);
         memset (&guest->jobs[JOBS - 1], 0, sizeof guest->jobs[0]);
     }
-    gboolean pull = strstr (args->backup_xml, "mode='pull'") || strstr (args->backup_xml, "mode=\"pull\"");
+    gboolean pull =
+        strstr (args->backup_xml, "mode='pull'") || strstr (args->backup_xml, "mode=\"pull\"");
     g_autofree char *id = g_strdup_printf ("%s-%u", guest->name, ++guest->jobs_ever);
     bak_job *job = &guest->jobs[guest->job_count++];
-    *job = (bak_job) {
-        .id = ret_string (id), .domain = ret_string (guest->name), .mode = pull ? JOB_MODE_PULL : JOB_MODE_PUSH,
-        .state = pull ? JOB_STATE_READY : JOB_STATE_RUNNING, .started = g_get_real_time (), .error = ret_string (""),
-        .checkpoint = ret_string (""), .server = ret_string (""), .consistency = ret_string ("crash"), .owner = ret_string ("test"),
-        .temp_used = pull ? 65536 : 0, .temp_total = pull ? 1 << 30 : 0,
+    *job = (bak_job){
+        .id = ret_string (id),
+        .domain = ret_string (guest->name),
+        .mode = pull ? JOB_MODE_PULL : JOB_MODE_PUSH,
+        .state = pull ? JOB_STATE_READY : JOB_STATE_RUNNING,
+        .started = g_get_real_time (),
+        .error = ret_string (""),
+        .checkpoint = ret_string (""),
+        .server = ret_string (""),
+        .consistency = ret_string ("crash"),
+        .owner = ret_string ("test"),
+        .temp_used = pull ? 65536 : 0,
+        .temp_total = pull ? 1 << 30 : 0,
     };
     job->disks.disks_len = 1;
     job->disks.disks_val = ret_array (1, sizeof (bak_job_disk));
-    job->disks.disks_val[0] = (bak_job_disk) {
-        .target = ret_string ("vda"), .state = job->state, .type = ret_string ("full"), .reason = ret_string (""),
-        .bytes = 1 << 20, .total = 1 << 30, .error = ret_string (""), .path = ret_string ("/backups/vda"), .scratch = ret_string (""),
-        .format = ret_string ("qcow2"), .export_name = ret_string ("vda"), .bitmap = ret_string (""), .protection = ret_string (""), .since = ret_string (""),
+    job->disks.disks_val[0] = (bak_job_disk){
+        .target = ret_string ("vda"),
+        .state = job->state,
+        .type = ret_string ("full"),
+        .reason = ret_string (""),
+        .bytes = 1 << 20,
+        .total = 1 << 30,
+        .error = ret_string (""),
+        .path = ret_string ("/backups/vda"),
+        .scratch = ret_string (""),
+        .format = ret_string ("qcow2"),
+        .export_name = ret_string ("vda"),
+        .bitmap = ret_string (""),
+        .protection = ret_string (""),
+        .since = ret_string (""),
     };
     g_free (guest->xml);
     guest->xml = g_strdup (args->backup_xml);
@@ -292,7 +367,8 @@ static gboolean fake_begin (DriverConn *conn, const bak_begin_args *args, bak_be
     return TRUE;
 }
 
-static gboolean fake_stop (DriverConn *conn, const bak_stop_args *args, bak_job_ret *ret, GError **error)
+static gboolean fake_stop (DriverConn *conn, const bak_stop_args *args, bak_job_ret *ret,
+                           GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
@@ -302,13 +378,17 @@ static gboolean fake_stop (DriverConn *conn, const bak_stop_args *args, bak_job_
         return FALSE;
     }
     if (!job_state_ended (job->state))
-        job_end (conn, job, (args->flags & STOP_ABORT) || job->mode == JOB_MODE_PUSH ? JOB_STATE_ABORTED : JOB_STATE_COMPLETED, "");
+        job_end (conn, job,
+                 (args->flags & STOP_ABORT) || job->mode == JOB_MODE_PUSH ? JOB_STATE_ABORTED
+                                                                          : JOB_STATE_COMPLETED,
+                 "");
     bak_job_copy (job, &ret->job);
     job_tell (conn, job);
     return TRUE;
 }
 
-static gboolean fake_abort (DriverConn *conn, const bak_domain_arg *args, bak_none *ret, GError **error)
+static gboolean fake_abort (DriverConn *conn, const bak_domain_arg *args, bak_none *ret,
+                            GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
@@ -324,7 +404,8 @@ static gboolean fake_abort (DriverConn *conn, const bak_domain_arg *args, bak_no
     return guest ? error_set (error, BAK_ERROR_NO_JOB, "no job is active on the domain") : FALSE;
 }
 
-static gboolean fake_job_info (DriverConn *conn, const bak_job_arg *args, bak_job_ret *ret, GError **error)
+static gboolean fake_job_info (DriverConn *conn, const bak_job_arg *args, bak_job_ret *ret,
+                               GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
@@ -336,13 +417,15 @@ static gboolean fake_job_info (DriverConn *conn, const bak_job_arg *args, bak_jo
 }
 
 /* As libvirt counts: a running job, or with STATS_COMPLETED the last one, once. */
-static gboolean fake_stats (DriverConn *conn, const bak_job_arg *args, bak_job_ret *ret, GError **error)
+static gboolean fake_stats (DriverConn *conn, const bak_job_arg *args, bak_job_ret *ret,
+                            GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
     bak_job *job = guest ? job_find (guest, "", NULL) : NULL;
     gboolean completed = args->flags & STATS_COMPLETED;
-    gboolean ok = job && job_state_ended (job->state) == completed && !(completed && job->acknowledged);
+    gboolean ok =
+        job && job_state_ended (job->state) == completed && !(completed && job->acknowledged);
     if (ok) {
         bak_job_copy (job, &ret->job);
         if (completed && !(args->flags & STATS_KEEP_COMPLETED))
@@ -354,7 +437,8 @@ static gboolean fake_stats (DriverConn *conn, const bak_job_arg *args, bak_job_r
     return ok;
 }
 
-static gboolean fake_wait (DriverConn *conn, const bak_wait_args *args, bak_job_ret *ret, GError **error)
+static gboolean fake_wait (DriverConn *conn, const bak_wait_args *args, bak_job_ret *ret,
+                           GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
@@ -362,7 +446,8 @@ static gboolean fake_wait (DriverConn *conn, const bak_wait_args *args, bak_job_
     gint64 deadline = g_get_monotonic_time () + (gint64) args->timeout;
     waited = TRUE;
     g_cond_broadcast (&changed);
-    while (job && args->timeout && !job_state_ended (job->state) && g_cond_wait_until (&changed, &lock, deadline))
+    while (job && args->timeout && !job_state_ended (job->state)
+           && g_cond_wait_until (&changed, &lock, deadline))
         ;
     if (job)
         bak_job_copy (job, &ret->job);
@@ -370,7 +455,8 @@ static gboolean fake_wait (DriverConn *conn, const bak_wait_args *args, bak_job_
     return job != NULL;
 }
 
-static gboolean fake_backup_xml (DriverConn *conn, const bak_job_arg *args, bak_text_ret *ret, GError **error)
+static gboolean fake_backup_xml (DriverConn *conn, const bak_job_arg *args, bak_text_ret *ret,
+                                 GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
@@ -390,8 +476,11 @@ static gboolean fake_backup_xml (DriverConn *conn, const bak_job_arg *args, bak_
 static void fill_checkpoint (const FakeGuest *guest, guint i, bak_checkpoint_item *item)
 {
     gboolean leaf = i + 1 == CHECKPOINTS || !guest->checkpoints[i + 1];
-    *item = (bak_checkpoint_item) { .name = ret_string (guest->checkpoints[i]), .parent = ret_string (i ? guest->checkpoints[i - 1] : ""),
-                                    .created = 1600000000 + i, .children = leaf ? 0 : 1, .note = ret_string ("") };
+    *item = (bak_checkpoint_item){ .name = ret_string (guest->checkpoints[i]),
+                                   .parent = ret_string (i ? guest->checkpoints[i - 1] : ""),
+                                   .created = 1600000000 + i,
+                                   .children = leaf ? 0 : 1,
+                                   .note = ret_string ("") };
 }
 
 static int checkpoint_find (const FakeGuest *guest, const char *name, GError **error)
@@ -399,15 +488,18 @@ static int checkpoint_find (const FakeGuest *guest, const char *name, GError **e
     for (guint i = 0; i < CHECKPOINTS && guest->checkpoints[i]; i++)
         if (g_str_equal (guest->checkpoints[i], name))
             return i;
-    error_set (error, BAK_ERROR_NO_CHECKPOINT, "no domain checkpoint with matching name '%s'", name);
+    error_set (error, BAK_ERROR_NO_CHECKPOINT, "no domain checkpoint with matching name '%s'",
+               name);
     return -1;
 }
 
-static gboolean fake_checkpoint_create (DriverConn *conn, const bak_checkpoint_create_args *args, bak_checkpoint_ret *ret, GError **error)
+static gboolean fake_checkpoint_create (DriverConn *conn, const bak_checkpoint_create_args *args,
+                                        bak_checkpoint_ret *ret, GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
-    const char *start = strstr (args->xml, "<name>"), *end = start ? strstr (start, "</name>") : NULL;
+    const char *start = strstr (args->xml, "<name>"),
+               *end = start ? strstr (start, "</name>") : NULL;
     g_autofree char *name = end ? g_strndup (start + 6, end - start - 6) : g_strdup ("made");
     guint i = 0;
     while (guest && i < CHECKPOINTS && guest->checkpoints[i])
@@ -423,7 +515,8 @@ static gboolean fake_checkpoint_create (DriverConn *conn, const bak_checkpoint_c
     return ok;
 }
 
-static gboolean fake_checkpoint_lookup (DriverConn *conn, const bak_checkpoint_arg *args, bak_checkpoint_ret *ret, GError **error)
+static gboolean fake_checkpoint_lookup (DriverConn *conn, const bak_checkpoint_arg *args,
+                                        bak_checkpoint_ret *ret, GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
@@ -434,16 +527,19 @@ static gboolean fake_checkpoint_lookup (DriverConn *conn, const bak_checkpoint_a
     return i >= 0;
 }
 
-static gboolean fake_checkpoint_xml (DriverConn *conn, const bak_checkpoint_arg *args, bak_text_ret *ret, GError **error)
+static gboolean fake_checkpoint_xml (DriverConn *conn, const bak_checkpoint_arg *args,
+                                     bak_text_ret *ret, GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
     int i = guest ? checkpoint_find (guest, args->name, error) : -1;
     if (i >= 0) {
-        g_autofree char *text = g_strdup_printf ("<domaincheckpoint>\n  <name>%s</name>\n  <creationTime>%d</creationTime>\n  <disks>\n"
-                                                 "    <disk name='vda' checkpoint='bitmap' bitmap='%s'%s/>\n  </disks>\n</domaincheckpoint>\n",
-                                                 args->name, 1600000000 + i, args->name,
-                                                 args->flags & CHECKPOINT_XML_SIZE ? " size='65536'" : "");
+        g_autofree char *text = g_strdup_printf (
+            "<domaincheckpoint>\n  <name>%s</name>\n  <creationTime>%d</creationTime>\n  <disks>\n"
+            "    <disk name='vda' checkpoint='bitmap' bitmap='%s'%s/>\n  "
+            "</disks>\n</domaincheckpoint>\n",
+            args->name, 1600000000 + i, args->name,
+            args->flags & CHECKPOINT_XML_SIZE ? " size='65536'" : "");
         ret->text = ret_string (text);
     }
     g_mutex_unlock (&lock);
@@ -454,11 +550,13 @@ static gboolean list_from (FakeGuest *guest, guint first, bak_checkpoints_ret *r
 {
     ret->checkpoints.checkpoints_val = ret_array (CHECKPOINTS, sizeof (bak_checkpoint_item));
     for (guint i = first; i < CHECKPOINTS && guest->checkpoints[i]; i++)
-        fill_checkpoint (guest, i, &ret->checkpoints.checkpoints_val[ret->checkpoints.checkpoints_len++]);
+        fill_checkpoint (guest, i,
+                         &ret->checkpoints.checkpoints_val[ret->checkpoints.checkpoints_len++]);
     return TRUE;
 }
 
-static gboolean fake_checkpoint_list (DriverConn *conn, const bak_domain_arg *args, bak_checkpoints_ret *ret, GError **error)
+static gboolean fake_checkpoint_list (DriverConn *conn, const bak_domain_arg *args,
+                                      bak_checkpoints_ret *ret, GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
@@ -467,7 +565,8 @@ static gboolean fake_checkpoint_list (DriverConn *conn, const bak_domain_arg *ar
     return ok;
 }
 
-static gboolean fake_checkpoint_children (DriverConn *conn, const bak_checkpoint_arg *args, bak_checkpoints_ret *ret, GError **error)
+static gboolean fake_checkpoint_children (DriverConn *conn, const bak_checkpoint_arg *args,
+                                          bak_checkpoints_ret *ret, GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
@@ -475,7 +574,8 @@ static gboolean fake_checkpoint_children (DriverConn *conn, const bak_checkpoint
     gboolean ok = i >= 0 && list_from (guest, i + 1, ret);
     if (ok && !(args->flags & CHECKPOINT_LIST_DESCENDANTS))
         for (; ret->checkpoints.checkpoints_len > 1; ret->checkpoints.checkpoints_len--) {
-            bak_checkpoint_item *last = &ret->checkpoints.checkpoints_val[ret->checkpoints.checkpoints_len - 1];
+            bak_checkpoint_item *last =
+                &ret->checkpoints.checkpoints_val[ret->checkpoints.checkpoints_len - 1];
             free (last->name);
             free (last->parent);
             free (last->note);
@@ -484,39 +584,72 @@ static gboolean fake_checkpoint_children (DriverConn *conn, const bak_checkpoint
     return ok;
 }
 
-static gboolean fake_checkpoint_delete (DriverConn *conn, const bak_checkpoint_arg *args, bak_none *ret, GError **error)
+static gboolean fake_checkpoint_delete (DriverConn *conn, const bak_checkpoint_arg *args,
+                                        bak_none *ret, GError **error)
 {
     enter ();
     FakeGuest *guest = guest_find (args->domain, error);
     int i = guest ? checkpoint_find (guest, args->name, error) : -1;
     if (i >= 0) {
         g_free (guest->checkpoints[i]);
-        memmove (&guest->checkpoints[i], &guest->checkpoints[i + 1], sizeof (char *) * (CHECKPOINTS - 1 - i));
+        memmove (&guest->checkpoints[i], &guest->checkpoints[i + 1],
+                 sizeof (char *) * (CHECKPOINTS - 1 - i));
         guest->checkpoints[CHECKPOINTS - 1] = NULL;
     }
     g_mutex_unlock (&lock);
     return i >= 0;
 }
 
-static gboolean fake_register (DriverConn *conn, const bak_register_args *args, bak_register_ret *ret, GError **error)
+static gboolean fake_register (DriverConn *conn, const bak_register_args *args,
+                               bak_register_ret *ret, GError **error)
 {
     ret->id = 1;
     return TRUE;
 }
 
-static gboolean fake_probe (const char *uri) { return g_str_equal (uri, "qemu:///system") || g_str_equal (uri, "qemu:///session"); }
-static gboolean fake_open (DriverConn *conn, const DriverOpenOptions *options, GError **error) { return TRUE; }
-static void fake_close (DriverConn *conn) { }
+static gboolean fake_probe (const char *uri)
+{
+    return g_str_equal (uri, "qemu:///system") || g_str_equal (uri, "qemu:///session");
+}
+static gboolean fake_open (DriverConn *conn, const DriverOpenOptions *options, GError **error)
+{
+    return TRUE;
+}
+static void fake_close (DriverConn *conn) {}
+
+static const DriverCall fake_rows[CALL_COUNT] = {
+    ON_CONN (list, fake_list),
+    ON_CONN (lookup, fake_lookup),
+    ON_CONN (domain_info, fake_info),
+    ON_CONN (domain_state, fake_state),
+    ON_CONN (domain_xml, fake_xml),
+    ON_CONN (domain_disks, fake_disks),
+    ON_CONN (domain_disk, fake_disk),
+    ON_CONN (fs_freeze, fake_freeze),
+    ON_CONN (fs_thaw, fake_freeze),
+    ON_CONN (backup_begin, fake_begin),
+    ON_CONN (backup_stop, fake_stop),
+    ON_CONN (backup_info, fake_job_info),
+    ON_CONN (backup_running, driver_running),
+    ON_CONN (backup_wait, fake_wait),
+    ON_CONN (backup_xml, fake_backup_xml),
+    ON_CONN (job_stats, fake_stats),
+    ON_CONN (job_abort, fake_abort),
+    ON_CONN (checkpoint_create, fake_checkpoint_create),
+    ON_CONN (checkpoint_xml, fake_checkpoint_xml),
+    ON_CONN (checkpoint_list, fake_checkpoint_list),
+    ON_CONN (checkpoint_children, fake_checkpoint_children),
+    ON_CONN (checkpoint_lookup, fake_checkpoint_lookup),
+    ON_CONN (checkpoint_delete, fake_checkpoint_delete),
+    ON_CONN (event_register, fake_register),
+};
 
 static const DriverOps fake_driver = {
-    .name = "fake", .probe = fake_probe, .open = fake_open, .close = fake_close, .list = fake_list, .lookup = fake_lookup,
-    .domain_info = fake_info, .domain_state = fake_state, .domain_xml = fake_xml, .domain_disks = fake_disks, .domain_disk = fake_disk,
-    .fs_freeze = fake_freeze, .fs_thaw = fake_freeze, .backup_begin = fake_begin, .backup_stop = fake_stop,
-    .backup_info = fake_job_info, .backup_wait = fake_wait, .backup_xml = fake_backup_xml, .job_stats = fake_stats,
-    .job_abort = fake_abort, .checkpoint_create = fake_checkpoint_create, .checkpoint_xml = fake_checkpoint_xml,
-    .checkpoint_list = fake_checkpoint_list, .checkpoint_children = fake_checkpoint_children,
-    .checkpoint_lookup = fake_checkpoint_lookup, .checkpoint_delete = fake_checkpoint_delete,
-    .event_register = fake_register,
+    .name = "fake",
+    .probe = fake_probe,
+    .open = fake_open,
+    .close = fake_close,
+    .calls = fake_rows,
 };
 
 __attribute__ ((constructor)) static void fake_install (void)

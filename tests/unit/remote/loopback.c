@@ -1,4 +1,5 @@
-/* The server and the remote driver, joined by a socket in one process, over a driver without QEMU. */
+/* The server and the remote driver, joined by a socket in one process, over a driver without QEMU.
+ */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,14 +124,16 @@ static DriverConn *open_client (Host *host)
 
 static bak_domain_arg domain_arg (const char *name)
 {
-    return (bak_domain_arg) { .domain = (char *) name };
+    return (bak_domain_arg){ .domain = (char *) name };
 }
 
 static bak_begin_args begin_args (const char *name, const char *mode)
 {
     static char xml[128];
     g_snprintf (xml, sizeof xml, "<domainbackup mode='%s'/>", mode);
-    return (bak_begin_args) { .domain = (char *) name, .backup_xml = xml, .checkpoint_xml = (char *) "" };
+    return (bak_begin_args){ .domain = (char *) name,
+                             .backup_xml = xml,
+                             .checkpoint_xml = (char *) "" };
 }
 
 START_TEST (a_call_and_its_result_cross_the_wire)
@@ -186,15 +189,20 @@ START_TEST (a_read_only_connection_may_look_and_not_touch)
 }
 END_TEST
 
-typedef struct { DriverConn *conn; guint rounds; guint failed; } Caller;
+typedef struct {
+    DriverConn *conn;
+    guint rounds;
+    guint failed;
+} Asker;
 
 static gpointer caller_thread (gpointer data)
 {
-    Caller *caller = data;
+    Asker *caller = data;
     for (guint i = 0; i < caller->rounds; i++) {
         bak_lookup_args args = { .name = (char *) (i % 2 ? "one" : "two"), .uuid = (char *) "" };
         bak_lookup_ret ret = { 0 };
-        if (!call_lookup (caller->conn, &args, &ret, NULL) || !g_str_equal (ret.domain.name, args.name))
+        if (!call_lookup (caller->conn, &args, &ret, NULL)
+            || !g_str_equal (ret.domain.name, args.name))
             caller->failed++;
         call_clear_ret (CALL_ID_lookup, &ret);
     }
@@ -204,11 +212,11 @@ static gpointer caller_thread (gpointer data)
 START_TEST (many_threads_share_a_connection)
 {
     Host *host = host_start ();
-    Caller callers[8];
+    Asker callers[8];
     GThread *threads[8];
     DriverConn *conn = open_client (host);
     for (guint i = 0; i < G_N_ELEMENTS (threads); i++) {
-        callers[i] = (Caller) { .conn = conn, .rounds = 500 };
+        callers[i] = (Asker){ .conn = conn, .rounds = 500 };
         threads[i] = g_thread_new ("caller", caller_thread, &callers[i]);
     }
     for (guint i = 0; i < G_N_ELEMENTS (threads); i++) {
@@ -225,12 +233,12 @@ START_TEST (slow_calls_of_one_peer_run_side_by_side_up_to_the_limit)
     ServerLimits limits = server_default_limits;
     limits.max_in_work = 3;
     Host *host = host_start_with (limits, LISTEN_RW, NULL);
-    Caller callers[8];
+    Asker callers[8];
     GThread *threads[8];
     DriverConn *conn = open_client (host);
     fake_set_delay (20);
     for (guint i = 0; i < G_N_ELEMENTS (threads); i++) {
-        callers[i] = (Caller) { .conn = conn, .rounds = 5 };
+        callers[i] = (Asker){ .conn = conn, .rounds = 5 };
         threads[i] = g_thread_new ("caller", caller_thread, &callers[i]);
     }
     for (guint i = 0; i < G_N_ELEMENTS (threads); i++) {
@@ -243,7 +251,13 @@ START_TEST (slow_calls_of_one_peer_run_side_by_side_up_to_the_limit)
 }
 END_TEST
 
-typedef struct { GMutex lock; GCond cond; guint count; int kind, state; char *text; } Heard;
+typedef struct {
+    GMutex lock;
+    GCond cond;
+    guint count;
+    int kind, state;
+    char *text;
+} Heard;
 
 static void hear (DriverConn *conn, const bak_event *event, gpointer data)
 {
@@ -341,9 +355,11 @@ START_TEST (a_wait_ends_with_the_job_and_holds_no_thread)
     ck_assert (call_backup_begin (conn, &begin, &begun, &error));
     GThread *finisher = g_thread_new ("finisher", finish_later, host->driver);
 
-    Caller caller = { .conn = other, .rounds = 100 };
+    Asker caller = { .conn = other, .rounds = 100 };
     GThread *calling = g_thread_new ("caller", caller_thread, &caller);
-    bak_wait_args args = { .domain = (char *) "one", .job = begun.job, .timeout = 30 * G_USEC_PER_SEC };
+    bak_wait_args args = { .domain = (char *) "one",
+                           .job = begun.job,
+                           .timeout = 30 * G_USEC_PER_SEC };
     bak_job_ret job = { 0 };
     gint64 before = g_get_monotonic_time ();
     ck_assert (call_backup_wait (conn, &args, &job, &error));
@@ -399,7 +415,7 @@ START_TEST (a_server_that_goes_breaks_calls_and_the_next_call_connects_again)
     g_thread_join (host->thread);
     g_unlink (path);
     ck_assert (heard_wait (&heard, 1, 5000));
-    ck_assert_int_eq (heard.kind, EVENT_WARNING);
+    ck_assert_int_eq (heard.kind, EVENT_CONNECTION);
     ck_assert (strstr (heard.text, "broke"));
     ck_assert (!call_domain_state (conn, &args, &state, &error));
     ck_assert_int_eq (error_code (error), BAK_ERROR_CONNECTION);
@@ -407,12 +423,62 @@ START_TEST (a_server_that_goes_breaks_calls_and_the_next_call_connects_again)
     next = host;
     host_run (host);
     ck_assert (call_domain_state (conn, &args, &state, NULL));
-    fake_emit (next->driver, EVENT_WARNING, "one", "again");
     ck_assert (heard_wait (&heard, 2, 5000));
+    ck_assert_int_eq (heard.kind, EVENT_CONNECTION);
+    fake_emit (next->driver, EVENT_WARNING, "one", "again");
+    ck_assert (heard_wait (&heard, 3, 5000));
     ck_assert_str_eq (heard.text, "again");
     driver_close (conn);
     heard_clear (&heard);
     host_stop (next);
+}
+END_TEST
+
+START_TEST (who_waits_for_events_is_told_of_a_loss_and_hears_the_next_server_without_a_call)
+{
+    Host *host = host_start ();
+    DriverConn *conn = open_client (host);
+    Heard heard = { 0 };
+    driver_conn_set_events (conn, hear, &heard);
+    subscribe (conn, EVENT_JOB_COMPLETED, "one");
+    for (guint round = 0; round < 2; round++) {
+        g_autofree char *path = g_strdup (host->path);
+        g_main_loop_quit (host->loop);
+        g_thread_join (host->thread);
+        g_unlink (path);
+        ck_assert (heard_wait (&heard, 3 * round + 1, 5000));
+        ck_assert_int_eq (heard.kind, EVENT_CONNECTION);
+        ck_assert (strstr (heard.text, "broke"));
+        host_run (host);
+        ck_assert (heard_wait (&heard, 3 * round + 2, 20000));
+        ck_assert_int_eq (heard.kind, EVENT_CONNECTION);
+        ck_assert (strstr (heard.text, "again"));
+        fake_emit (host->driver, EVENT_JOB_COMPLETED, "one", "done");
+        ck_assert (heard_wait (&heard, 3 * round + 3, 5000));
+        ck_assert_str_eq (heard.text, "done");
+    }
+    driver_close (conn);
+    heard_clear (&heard);
+    host_stop (host);
+}
+END_TEST
+
+START_TEST (a_connection_closes_while_it_is_lost)
+{
+    Host *host = host_start ();
+    DriverConn *conn = open_client (host);
+    Heard heard = { 0 };
+    driver_conn_set_events (conn, hear, &heard);
+    subscribe (conn, EVENT_JOB_COMPLETED, "");
+    g_autofree char *path = g_strdup (host->path);
+    g_main_loop_quit (host->loop);
+    g_thread_join (host->thread);
+    g_unlink (path);
+    ck_assert (heard_wait (&heard, 1, 5000));
+    driver_close (conn);
+    heard_clear (&heard);
+    host_run (host);
+    host_stop (host);
 }
 END_TEST
 
@@ -427,7 +493,9 @@ static int raw_connect (Host *host)
 /* Sends a call of our own program and reads its reply. */
 static void raw_call (int fd, CallId id, const void *args)
 {
-    FrameHeader header = { .program = PROGRAM_BACKUP, .version = 1, .procedure = call_rows[id].number };
+    FrameHeader header = { .program = PROGRAM_BACKUP,
+                           .version = 1,
+                           .procedure = call_rows[id].number };
     g_autoptr (GByteArray) packet = g_byte_array_new ();
     guint8 reply[4096];
     g_byte_array_set_size (packet, FRAME_HEADER_SIZE);
@@ -451,8 +519,12 @@ static gboolean raw_is_closed (int fd)
     return n == 0 || (n < 0 && errno == ECONNRESET);
 }
 
-static const struct { guint32 length; gboolean closes; } lengths[] = {
-    { 0, TRUE }, { 3, TRUE }, { 27, TRUE }, { 28, FALSE }, { 65536, FALSE }, { 65537, TRUE }, { 33554436, TRUE }, { 0xffffffff, TRUE },
+static const struct {
+    guint32 length;
+    gboolean closes;
+} lengths[] = {
+    { 0, TRUE },      { 3, TRUE },     { 27, TRUE },       { 28, FALSE },
+    { 65536, FALSE }, { 65537, TRUE }, { 33554436, TRUE }, { 0xffffffff, TRUE },
 };
 
 START_TEST (a_length_that_nobody_means_closes_the_connection)
@@ -505,7 +577,11 @@ START_TEST (a_subscriber_that_does_not_read_is_dropped_and_the_others_hear_all)
 }
 END_TEST
 
-static const struct { const char *rules, *guest; CallId call; BakErrorCode code; } rights[] = {
+static const struct {
+    const char *rules, *guest;
+    CallId call;
+    BakErrorCode code;
+} rights[] = {
     { "group:nobody-has-this one see\n", "one", CALL_ID_domain_state, BAK_ERROR_NO_DOMAIN },
     { "tls:* * all\n", "one", CALL_ID_fs_freeze, BAK_ERROR_NONE },
     { "tls:CN=ops* one see\n", "one", CALL_ID_domain_state, BAK_ERROR_NONE },
@@ -513,20 +589,24 @@ static const struct { const char *rules, *guest; CallId call; BakErrorCode code;
     { "tls:CN=ops* one see\n", "one", CALL_ID_fs_freeze, BAK_ERROR_ACCESS_DENIED },
     { "tls:CN=ops* o* backup\n", "one", CALL_ID_fs_freeze, BAK_ERROR_ACCESS_DENIED },
     { "tls:CN=ops* o* backup\n", "one", CALL_ID_domain_state, BAK_ERROR_NONE },
-    { "# all\n  tls:CN=ops,O=Example Ltd   *   manage,backup \n", "one", CALL_ID_fs_freeze, BAK_ERROR_NONE },
+    { "# all\n  tls:CN=ops,O=Example Ltd   *   manage,backup \n", "one", CALL_ID_fs_freeze,
+      BAK_ERROR_NONE },
 };
 
 START_TEST (a_policy_says_who_may_do_what_with_which_guest)
 {
     g_autoptr (GError) error = NULL;
     g_autoptr (Policy) policy = policy_parse (rights[_i].rules, "test", &error);
-    g_autoptr (Identity) ops = identity_new_tls ("CN=ops,O=Example Ltd", "test"), root = identity_new_trusted ("test");
+    g_autoptr (Identity) ops = identity_new_tls ("CN=ops,O=Example Ltd", "test"),
+                         root = identity_new_trusted ("test");
     g_autoptr (Identity) stranger = identity_new_tls ("CN=stranger", "test");
     const CallRow *row = &call_rows[rights[_i].call];
     g_assert_no_error (error);
     gboolean all = strstr (rights[_i].rules, "tls:* *") != NULL;
-    ck_assert (policy_allows (policy, ops, rights[_i].guest, row->verb) == (rights[_i].code == BAK_ERROR_NONE));
-    ck_assert (policy_allows (policy, ops, rights[_i].guest, VERB_SEE) == (rights[_i].code != BAK_ERROR_NO_DOMAIN));
+    ck_assert (policy_allows (policy, ops, rights[_i].guest, row->verb)
+               == (rights[_i].code == BAK_ERROR_NONE));
+    ck_assert (policy_allows (policy, ops, rights[_i].guest, VERB_SEE)
+               == (rights[_i].code != BAK_ERROR_NO_DOMAIN));
     ck_assert (policy_allows (policy, stranger, rights[_i].guest, VERB_SEE) == all);
     ck_assert (policy_knows (policy, stranger) == all);
     ck_assert (policy_allows (policy, root, rights[_i].guest, row->verb));
@@ -534,10 +614,14 @@ START_TEST (a_policy_says_who_may_do_what_with_which_guest)
 END_TEST
 
 /* anna of the groups staff and backup, by the socket */
-static const struct { const char *rules; CallVerb verb; gboolean allowed; } local_rights[] = {
-    { "", VERB_MANAGE, TRUE },                                          /* the socket's mode has decided */
-    { "tls:* * see\n", VERB_MANAGE, TRUE },                             /* says nothing about local users */
-    { "user:bert * all\n", VERB_SEE, FALSE },                           /* but this does: only what such lines grant */
+static const struct {
+    const char *rules;
+    CallVerb verb;
+    gboolean allowed;
+} local_rights[] = {
+    { "", VERB_MANAGE, TRUE },                /* the socket's mode has decided */
+    { "tls:* * see\n", VERB_MANAGE, TRUE },   /* says nothing about local users */
+    { "user:bert * all\n", VERB_SEE, FALSE }, /* but this does: only what such lines grant */
     { "user:anna o?e backup\n", VERB_BACKUP, TRUE },
     { "user:anna o?e backup\n", VERB_SEE, TRUE },
     { "user:anna o?e backup\n", VERB_RESTORE, FALSE },
@@ -545,7 +629,8 @@ static const struct { const char *rules; CallVerb verb; gboolean allowed; } loca
     { "group:backup * backup\n", VERB_BACKUP, TRUE },
     { "group:back * backup\n", VERB_BACKUP, FALSE },
     { "group:wheel * all\ngroup:staff one manage\n", VERB_MANAGE, TRUE },
-    { "tls:anna * all\nuser:bert * all\n", VERB_SEE, FALSE },           /* a certificate's name is not a user's */
+    /* a certificate's name is not a user's */
+    { "tls:anna * all\nuser:bert * all\n", VERB_SEE, FALSE },
     { "user:a* one see\nuser:anna one restore\n", VERB_RESTORE, TRUE }, /* lines add up */
 };
 
@@ -561,34 +646,43 @@ START_TEST (a_policy_holds_for_local_users_once_it_names_some)
     anna->groups = g_ptr_array_new_with_free_func (g_free);
     g_ptr_array_add (anna->groups, g_strdup ("staff"));
     g_ptr_array_add (anna->groups, g_strdup ("backup"));
-    ck_assert_int_eq (policy_allows (policy, anna, "one", local_rights[_i].verb), local_rights[_i].allowed);
+    ck_assert_int_eq (policy_allows (policy, anna, "one", local_rights[_i].verb),
+                      local_rights[_i].allowed);
     ck_assert (policy_allows (policy, root, "one", VERB_MANAGE));
-    ck_assert (identity_in_group (anna, "backup") && !identity_in_group (anna, "back") && !identity_in_group (root, "backup"));
+    ck_assert (identity_in_group (anna, "backup") && !identity_in_group (anna, "back")
+               && !identity_in_group (root, "backup"));
 }
 END_TEST
 
-/* Who asks for a guest must be asked for: a call about a guest without a verb would pass every policy. */
+/* Who asks for a guest must be asked for: a call about a guest without a verb would pass every
+ * policy. */
 START_TEST (every_call_about_a_guest_has_a_verb)
 {
     for (guint i = 0; i < CALL_COUNT; i++) {
-        ck_assert_msg (!(call_rows[i].flags & CALL_GUEST) || call_rows[i].verb != VERB_NONE, "%s", call_rows[i].name);
-        ck_assert_msg (!(call_rows[i].flags & CALL_WRITE) || call_rows[i].verb > VERB_SEE, "%s", call_rows[i].name);
+        ck_assert_msg (!(call_rows[i].flags & CALL_GUEST) || call_rows[i].verb != VERB_NONE, "%s",
+                       call_rows[i].name);
+        ck_assert_msg (!(call_rows[i].flags & CALL_WRITE) || call_rows[i].verb > VERB_SEE, "%s",
+                       call_rows[i].name);
     }
-    static const gint32 no_guest[] = { 1, 2, 3, 4, 6, 7, 59, 60, 66, 110, 122, 149, 157, 273, 316, 317, 344, 360, 361, 391 };
+    static const gint32 no_guest[] = { 1,   2,   3,   4,   6,   7,   59,  60,  66,  110,
+                                       122, 149, 157, 273, 316, 317, 344, 360, 361, 391 };
     for (guint i = 0; i < program_libvirt.count; i++) {
         const Procedure *row = &program_libvirt.rows[i];
         gboolean none = FALSE;
         for (guint k = 0; k < G_N_ELEMENTS (no_guest); k++)
             none |= no_guest[k] == row->number;
-        gboolean refused = row->args_codec == NULL && row->ret_codec == NULL;      /* there is nothing in it that could be had */
+        /* there is nothing in it that could be had */
+        gboolean refused = row->args_codec == NULL && row->ret_codec == NULL;
         ck_assert_msg (none || refused || row->verb != VERB_NONE, "%s", row->name);
-        ck_assert_msg (!(row->flags & CALL_WRITE) || refused || row->verb > VERB_SEE, "%s", row->name);
+        ck_assert_msg (!(row->flags & CALL_WRITE) || refused || row->verb > VERB_SEE, "%s",
+                       row->name);
     }
 }
 END_TEST
 
 static const char *const bad_rules[] = {
-    "tls:x one\n", "tls:x one look\n", "one see\n", "user: one see\n", "robot:x * all\n", "\nuser:x * see,\n",
+    "tls:x one\n",     "tls:x one look\n", "one see\n",
+    "user: one see\n", "robot:x * all\n",  "\nuser:x * see,\n",
 };
 
 START_TEST (a_wrong_line_of_a_policy_is_named)
@@ -596,7 +690,8 @@ START_TEST (a_wrong_line_of_a_policy_is_named)
     g_autoptr (GError) error = NULL;
     g_autofree char *text = g_strconcat ("# first\n", bad_rules[_i], NULL);
     ck_assert_ptr_null (policy_parse (text, "/etc/policy", &error));
-    ck_assert (strstr (error->message, "/etc/policy:2:") || strstr (error->message, "/etc/policy:3:"));
+    ck_assert (strstr (error->message, "/etc/policy:2:")
+               || strstr (error->message, "/etc/policy:3:"));
 }
 END_TEST
 
@@ -614,10 +709,16 @@ int main (void)
     tcase_add_test (tcase, a_wait_ends_with_the_job_and_holds_no_thread);
     tcase_add_test (tcase, a_wait_with_a_deadline_ends_at_it);
     tcase_add_test (tcase, a_server_that_goes_breaks_calls_and_the_next_call_connects_again);
-    tcase_add_loop_test (tcase, a_length_that_nobody_means_closes_the_connection, 0, G_N_ELEMENTS (lengths));
+    tcase_add_test (
+        tcase, who_waits_for_events_is_told_of_a_loss_and_hears_the_next_server_without_a_call);
+    tcase_add_test (tcase, a_connection_closes_while_it_is_lost);
+    tcase_add_loop_test (tcase, a_length_that_nobody_means_closes_the_connection, 0,
+                         G_N_ELEMENTS (lengths));
     tcase_add_test (tcase, a_subscriber_that_does_not_read_is_dropped_and_the_others_hear_all);
-    tcase_add_loop_test (tcase, a_policy_says_who_may_do_what_with_which_guest, 0, G_N_ELEMENTS (rights));
-    tcase_add_loop_test (tcase, a_policy_holds_for_local_users_once_it_names_some, 0, G_N_ELEMENTS (local_rights));
+    tcase_add_loop_test (tcase, a_policy_says_who_may_do_what_with_which_guest, 0,
+                         G_N_ELEMENTS (rights));
+    tcase_add_loop_test (tcase, a_policy_holds_for_local_users_once_it_names_some, 0,
+                         G_N_ELEMENTS (local_rights));
     tcase_add_test (tcase, every_call_about_a_guest_has_a_verb);
     tcase_add_loop_test (tcase, a_wrong_line_of_a_policy_is_named, 0, G_N_ELEMENTS (bad_rules));
     suite_add_tcase (suite, tcase);

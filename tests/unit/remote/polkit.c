@@ -1,5 +1,5 @@
-/* polkit's part in opening a connection: a private bus, an authority on it that answers as a test wants, a server, and a
- * local user's connection. All on one context. */
+/* polkit's part in opening a connection: a private bus, an authority on it that answers as a test
+ * wants, a server, and a local user's connection. All on one context. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,46 +26,62 @@ typedef struct {
     guint32 flags;
 } Authority;
 
-static void authority_method (GDBusConnection *bus, const char *sender, const char *path, const char *interface, const char *method,
-                              GVariant *parameters, GDBusMethodInvocation *invocation, gpointer data)
+static void authority_method (GDBusConnection *bus, const char *sender, const char *path,
+                              const char *interface, const char *method, GVariant *parameters,
+                              GDBusMethodInvocation *invocation, gpointer data)
 {
     Authority *authority = data;
     g_autoptr (GVariant) subject = NULL;
     const char *kind;
     authority->asked++;
     g_free (authority->action);
-    g_variant_get (parameters, "((&s@a{sv})sa{ss}us)", &kind, &subject, &authority->action, NULL, &authority->flags, NULL);
+    g_variant_get (parameters, "((&s@a{sv})sa{ss}us)", &kind, &subject, &authority->action, NULL,
+                   &authority->flags, NULL);
     ck_assert_str_eq (kind, "unix-process");
-    ck_assert (g_variant_lookup (subject, "pid", "u", &authority->pid) && g_variant_lookup (subject, "start-time", "t", &authority->start_time) &&
-               g_variant_lookup (subject, "uid", "i", &authority->uid));
+    ck_assert (g_variant_lookup (subject, "pid", "u", &authority->pid)
+               && g_variant_lookup (subject, "start-time", "t", &authority->start_time)
+               && g_variant_lookup (subject, "uid", "i", &authority->uid));
     if (authority->answer == SAYS_NOTHING)
         g_object_unref (invocation);
     else if (authority->answer == SAYS_ERROR)
-        g_dbus_method_invocation_return_dbus_error (invocation, "org.freedesktop.PolicyKit1.Error.Failed", "it is confused");
+        g_dbus_method_invocation_return_dbus_error (
+            invocation, "org.freedesktop.PolicyKit1.Error.Failed", "it is confused");
     else
-        g_dbus_method_invocation_return_value (invocation, g_variant_new ("((bba{ss}))", authority->answer == SAYS_YES, FALSE, NULL));
+        g_dbus_method_invocation_return_value (
+            invocation, g_variant_new ("((bba{ss}))", authority->answer == SAYS_YES, FALSE, NULL));
 }
 
 static void authority_start (Authority *authority, Answer answer)
 {
-    static const char xml[] = "<node><interface name='org.freedesktop.PolicyKit1.Authority'><method name='CheckAuthorization'>"
-        "<arg type='(sa{sv})' direction='in'/><arg type='s' direction='in'/><arg type='a{ss}' direction='in'/><arg type='u' direction='in'/>"
-        "<arg type='s' direction='in'/><arg type='(bba{ss})' direction='out'/></method></interface></node>";
+    static const char xml[] =
+        "<node><interface name='org.freedesktop.PolicyKit1.Authority'><method "
+        "name='CheckAuthorization'>"
+        "<arg type='(sa{sv})' direction='in'/><arg type='s' direction='in'/><arg type='a{ss}' "
+        "direction='in'/><arg type='u' direction='in'/>"
+        "<arg type='s' direction='in'/><arg type='(bba{ss})' "
+        "direction='out'/></method></interface></node>";
     static const GDBusInterfaceVTable table = { .method_call = authority_method };
     g_autoptr (GError) error = NULL;
-    *authority = (Authority) { .answer = answer, .bus = g_test_dbus_new (G_TEST_DBUS_NONE) };
+    *authority = (Authority){ .answer = answer, .bus = g_test_dbus_new (G_TEST_DBUS_NONE) };
     g_test_dbus_up (authority->bus);
     g_setenv ("DBUS_SYSTEM_BUS_ADDRESS", g_test_dbus_get_bus_address (authority->bus), TRUE);
     if (answer == IS_ABSENT)
         return;
-    authority->authority = g_dbus_connection_new_for_address_sync (g_test_dbus_get_bus_address (authority->bus),
-        G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION, NULL, NULL, &error);
+    authority->authority = g_dbus_connection_new_for_address_sync (
+        g_test_dbus_get_bus_address (authority->bus),
+        G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT
+            | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION,
+        NULL, NULL, &error);
     g_assert_no_error (error);
     g_autoptr (GDBusNodeInfo) node = g_dbus_node_info_new_for_xml (xml, NULL);
-    g_dbus_connection_register_object (authority->authority, "/org/freedesktop/PolicyKit1/Authority", node->interfaces[0], &table, authority, NULL, &error);
+    g_dbus_connection_register_object (authority->authority,
+                                       "/org/freedesktop/PolicyKit1/Authority", node->interfaces[0],
+                                       &table, authority, NULL, &error);
     g_assert_no_error (error);
-    g_autoptr (GVariant) owned = g_dbus_connection_call_sync (authority->authority, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
-        "RequestName", g_variant_new ("(su)", "org.freedesktop.PolicyKit1", 0), NULL, 0, -1, NULL, &error);
+    g_autoptr (GVariant) owned = g_dbus_connection_call_sync (
+        authority->authority, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+        "org.freedesktop.DBus", "RequestName",
+        g_variant_new ("(su)", "org.freedesktop.PolicyKit1", 0), NULL, 0, -1, NULL, &error);
     g_assert_no_error (error);
 }
 
@@ -113,14 +129,17 @@ static gboolean reply (int fd, guint ms, guint32 *ret_status, char **ret_text)
     FrameHeader header;
     frame_unpack (bytes, &header);
     *ret_status = header.status;
-    *ret_text = g_strndup ((char *) bytes + FRAME_HEADER_SIZE + 16, n > FRAME_HEADER_SIZE + 16 ? n - FRAME_HEADER_SIZE - 16 : 0);
+    *ret_text = g_strndup ((char *) bytes + FRAME_HEADER_SIZE + 16,
+                           n > FRAME_HEADER_SIZE + 16 ? n - FRAME_HEADER_SIZE - 16 : 0);
     return TRUE;
 }
 
 static int connect_as (Server *server, Identity *identity, gboolean readonly)
 {
-    static const guint8 arguments[8];           /* no URI, no flags */
-    const FrameHeader header = { .program = PROGRAM_LIBVIRT, .version = 1, .procedure = 1, .type = FRAME_CALL };
+    static const guint8 arguments[8]; /* no URI, no flags */
+    const FrameHeader header = {
+        .program = PROGRAM_LIBVIRT, .version = 1, .procedure = 1, .type = FRAME_CALL
+    };
     guint8 packet[FRAME_HEADER_SIZE + sizeof arguments];
     int pair[2];
     g_assert_cmpint (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
@@ -131,13 +150,19 @@ static int connect_as (Server *server, Identity *identity, gboolean readonly)
     return pair[0];
 }
 
-static const struct { Answer answer; const char *group; gboolean readonly; guint asked; const char *error; } cases[] = {
+static const struct {
+    Answer answer;
+    const char *group;
+    gboolean readonly;
+    guint asked;
+    const char *error;
+} cases[] = {
     { SAYS_YES, "users", FALSE, 1, NULL },
     { SAYS_NO, "users", FALSE, 1, "polkit does not let anna use the daemon (org.libbackup.use)" },
     { SAYS_ERROR, "users", FALSE, 1, "polkit cannot be asked about anna: " },
     { IS_ABSENT, "users", FALSE, 0, "polkit cannot be asked about anna: " },
-    { SAYS_NO, "backup", FALSE, 0, NULL },             /* a member of the group */
-    { SAYS_NO, "users", TRUE, 0, NULL },               /* who may only look */
+    { SAYS_NO, "backup", FALSE, 0, NULL }, /* a member of the group */
+    { SAYS_NO, "users", TRUE, 0, NULL },   /* who may only look */
 };
 
 START_TEST (polkit_decides_about_users_outside_the_group)
@@ -181,7 +206,8 @@ START_TEST (a_question_without_an_answer_holds_up_neither_peers_nor_the_end)
     DriverConn *driver = driver_open ("qemu:///system", &options, NULL);
     Server *server = server_new (driver, NULL);
     server_set_polkit (server, "backup");
-    int waiting = connect_as (server, user ("users"), FALSE), other = connect_as (server, user ("backup"), FALSE);
+    int waiting = connect_as (server, user ("users"), FALSE),
+        other = connect_as (server, user ("backup"), FALSE);
     ck_assert (reply (other, 20000, &status, &text));
     ck_assert_uint_eq (status, FRAME_OK);
     while (authority.asked == 0)
@@ -203,7 +229,8 @@ int main (void)
     Suite *suite = suite_create ("polkit");
     TCase *tcase = tcase_create ("open");
     tcase_set_timeout (tcase, 60);
-    tcase_add_loop_test (tcase, polkit_decides_about_users_outside_the_group, 0, G_N_ELEMENTS (cases));
+    tcase_add_loop_test (tcase, polkit_decides_about_users_outside_the_group, 0,
+                         G_N_ELEMENTS (cases));
     tcase_add_test (tcase, a_question_without_an_answer_holds_up_neither_peers_nor_the_end);
     suite_add_tcase (suite, tcase);
     SRunner *runner = srunner_create (suite);

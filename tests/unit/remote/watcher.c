@@ -1,4 +1,5 @@
-/* A watcher from its start to its end: the fake libbackupd (LIBBACKUPD) stands in for the real one. */
+/* A watcher from its start to its end: the fake libbackupd (LIBBACKUPD) stands in for the real one.
+ */
 #include <check.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -19,13 +20,16 @@
 static char *state_dir;
 
 /* For what has no event of its own. */
-#define until(condition) G_STMT_START { \
-        gint64 deadline = g_get_monotonic_time () + 10 * G_USEC_PER_SEC; \
-        while (!(condition)) { \
-            ck_assert_msg (g_get_monotonic_time () < deadline, "timed out: %s", #condition); \
-            g_usleep (1000); \
-        } \
-    } G_STMT_END
+#define until(condition)                                                                           \
+    G_STMT_START                                                                                   \
+    {                                                                                              \
+        gint64 deadline = g_get_monotonic_time () + 10 * G_USEC_PER_SEC;                           \
+        while (!(condition)) {                                                                     \
+            ck_assert_msg (g_get_monotonic_time () < deadline, "timed out: %s", #condition);       \
+            g_usleep (1000);                                                                       \
+        }                                                                                          \
+    }                                                                                              \
+    G_STMT_END
 
 static void make_state (void)
 {
@@ -51,7 +55,8 @@ static pid_t find_process (void)
         gsize length;
         if (!g_ascii_isdigit (*name) || !g_file_get_contents (path, &text, &length, NULL))
             continue;
-        if (g_strstr_len (text, length, "libbackupd") && memmem (text, length, state_dir, strlen (state_dir)))
+        if (g_strstr_len (text, length, "libbackupd")
+            && memmem (text, length, state_dir, strlen (state_dir)))
             return atoi (name);
     }
     return 0;
@@ -81,7 +86,9 @@ static DriverConn *open_watcher (GError **error)
 static void begin (DriverConn *conn)
 {
     g_autoptr (GError) error = NULL;
-    bak_begin_args args = { .domain = (char *) "one", .backup_xml = (char *) "<domainbackup mode='pull'/>", .checkpoint_xml = (char *) "" };
+    bak_begin_args args = { .domain = (char *) "one",
+                            .backup_xml = (char *) "<domainbackup mode='pull'/>",
+                            .checkpoint_xml = (char *) "" };
     bak_begin_ret ret = { 0 };
     call_backup_begin (conn, &args, &ret, &error);
     g_assert_no_error (error);
@@ -180,7 +187,8 @@ END_TEST
 START_TEST (a_program_that_cannot_watch_is_an_error_with_what_it_said)
 {
     g_autoptr (GError) error = NULL;
-    static const char *const programs[] = { "/nonexistent/libbackupd", "/bin/false", "/etc/passwd" };
+    static const char *const programs[] = { "/nonexistent/libbackupd", "/bin/false",
+                                            "/etc/passwd" };
     make_state ();
     g_setenv ("LIBBACKUPD", programs[_i], TRUE);
     ck_assert (!watcher_spawn (state_dir, "one", NULL, &error));
@@ -228,11 +236,20 @@ static gpointer ask (gpointer data)
 {
     Asked *asked = data;
     char *none = (char *) "";
-    union { bak_begin_args begin; bak_domain_arg domain; } args = { .begin = { .domain = (char *) "one", .backup_xml = (char *) "<domainbackup mode='pull'/>", .checkpoint_xml = none } };
-    union { bak_begin_ret begin; bak_state_ret state; } ret = { 0 };
+    union {
+        bak_begin_args begin;
+        bak_domain_arg domain;
+    } args = { .begin = { .domain = (char *) "one",
+                          .backup_xml = (char *) "<domainbackup mode='pull'/>",
+                          .checkpoint_xml = none } };
+    union {
+        bak_begin_ret begin;
+        bak_state_ret state;
+    } ret = { 0 };
     if (asked->id != CALL_ID_backup_begin)
-        args.domain = (bak_domain_arg) { .domain = (char *) "one" };
-    asked->there = watchers_ask (asked->watchers, "one", asked->id == CALL_ID_backup_begin, asked->id, &args, &ret, &asked->ok, &asked->error);
+        args.domain = (bak_domain_arg){ .domain = (char *) "one" };
+    asked->there = watchers_ask (asked->watchers, "one", asked->id == CALL_ID_backup_begin,
+                                 asked->id, &args, &ret, &asked->ok, &asked->error);
     call_clear_ret (asked->id, &ret);
     return NULL;
 }
@@ -246,21 +263,25 @@ static gboolean is_call_unread (void)
     socklen_t length = sizeof type;
 
     while ((name = g_dir_read_name (fds)))
-        if (getsockopt (atoi (name), SOL_SOCKET, SO_TYPE, &type, &length) == 0 && ioctl (atoi (name), SIOCOUTQ, &unread) == 0 && unread > 0)
+        if (getsockopt (atoi (name), SOL_SOCKET, SO_TYPE, &type, &length) == 0
+            && ioctl (atoi (name), SIOCOUTQ, &unread) == 0 && unread > 0)
             return TRUE;
     return FALSE;
 }
 
-/* A watcher dies with a call that it has not answered. next: another process owns the guest then; journal: it died with one. */
+/* A watcher dies with a call that it has not answered. next: another process owns the guest then;
+ * journal: it died with one. */
 static Asked lose_a_call (CallId id, gboolean next, gboolean journal)
 {
     static const char *const folders[] = { ".", NULL };
     const DriverOpenOptions options = { .role = DRIVER_ROLE_WATCHER, .state_dir = state_dir };
     g_autoptr (GError) error = NULL;
-    g_autofree char *lock = g_build_filename (state_dir, "guests", "one", "lock", NULL), *left = g_build_filename (state_dir, "guests", "one", "journal", NULL);
+    g_autofree char *lock = g_build_filename (state_dir, "guests", "one", "lock", NULL),
+                    *left = g_build_filename (state_dir, "guests", "one", "journal", NULL);
     DriverConn *conn = driver_open ("qemu:///system", &options, &error);
     g_assert_no_error (error);
-    Asked asked = { .watchers = watchers_new (conn, state_dir, NULL, folders), .id = CALL_ID_domain_state };
+    Asked asked = { .watchers = watchers_new (conn, state_dir, NULL, folders),
+                    .id = CALL_ID_domain_state };
     int owner = files_lock (lock, 0, NULL);
 
     watcher_spawn (state_dir, "one", NULL, &error);
@@ -296,8 +317,13 @@ static Asked lose_a_call (CallId id, gboolean next, gboolean journal)
 
 START_TEST (a_call_that_was_lost_with_its_watcher_goes_to_the_next)
 {
-    static const struct { CallId id; gboolean next, journal; } rows[] = {
-        { CALL_ID_backup_begin, TRUE, TRUE }, { CALL_ID_backup_begin, FALSE, FALSE }, { CALL_ID_domain_state, TRUE, FALSE }, { CALL_ID_domain_state, FALSE, TRUE } };
+    static const struct {
+        CallId id;
+        gboolean next, journal;
+    } rows[] = { { CALL_ID_backup_begin, TRUE, TRUE },
+                 { CALL_ID_backup_begin, FALSE, FALSE },
+                 { CALL_ID_domain_state, TRUE, FALSE },
+                 { CALL_ID_domain_state, FALSE, TRUE } };
     make_state ();
     Asked asked = lose_a_call (rows[_i].id, rows[_i].next, rows[_i].journal);
     g_assert_no_error (asked.error);
@@ -330,7 +356,8 @@ static pid_t start_daemon (const char *socket)
 {
     pid_t pid = fork ();
     if (pid == 0) {
-        execl (g_getenv ("LIBBACKUPD"), "libbackupd", "--state-dir", state_dir, "--socket", socket, NULL);
+        execl (g_getenv ("LIBBACKUPD"), "libbackupd", "--state-dir", state_dir, "--socket", socket,
+               NULL);
         _exit (127);
     }
     return pid;
@@ -384,7 +411,8 @@ START_TEST (a_killed_daemon_is_followed_by_a_new_one_at_the_same_place)
         g_assert_no_error (error);
         ck_assert_str_eq (found, socket);
         g_clear_pointer (&found, g_free);
-        DriverConn *conn = driver_open ("qemu:///system", &(DriverOpenOptions) { .state_dir = state_dir }, &error);
+        DriverConn *conn =
+            driver_open ("qemu:///system", &(DriverOpenOptions){ .state_dir = state_dir }, &error);
         g_assert_no_error (error);
         driver_close (conn);
         kill (pid, SIGKILL);

@@ -1,4 +1,5 @@
-/* Packets and payloads byte for byte, without a socket. The vectors were recorded between libvirt's own client and daemon. */
+/* Packets and payloads byte for byte, without a socket. The vectors were recorded between libvirt's
+ * own client and daemon. */
 #include <check.h>
 #include <rpc/rpc.h>
 #include <stdlib.h>
@@ -12,7 +13,9 @@
 #include "remote/table.h"
 
 #define UUID "11111111222233334444555555555555"
-#define DOMAIN "00000001" "78000000" UUID "00000002"
+#define DOMAIN                                                                                     \
+    "00000001"                                                                                     \
+    "78000000" UUID "00000002"
 
 static GByteArray *unhex (const char *text)
 {
@@ -36,12 +39,21 @@ static char *hex (const GByteArray *bytes)
 
 START_TEST (a_keepalive_ping_is_the_recorded_28_bytes)
 {
-    const FrameHeader ping = { .program = PROGRAM_KEEPALIVE, .version = 1, .procedure = KEEPALIVE_PING, .type = FRAME_MESSAGE };
+    const FrameHeader ping = { .program = PROGRAM_KEEPALIVE,
+                               .version = 1,
+                               .procedure = KEEPALIVE_PING,
+                               .type = FRAME_MESSAGE };
     GByteArray *packet = g_byte_array_new ();
     g_byte_array_set_size (packet, FRAME_HEADER_SIZE);
     frame_pack (&ping, 0, packet->data);
     g_autofree char *text = hex (packet);
-    ck_assert_str_eq (text, "0000001c" "6b656570" "00000001" "00000001" "00000002" "00000000" "00000000");
+    ck_assert_str_eq (text, "0000001c"
+                            "6b656570"
+                            "00000001"
+                            "00000001"
+                            "00000002"
+                            "00000000"
+                            "00000000");
     FrameHeader back;
     frame_unpack (packet->data, &back);
     ck_assert_int_eq (memcmp (&back, &ping, sizeof ping), 0);
@@ -56,7 +68,9 @@ START_TEST (packets_come_out_whole_however_the_bytes_come_in)
     g_autoptr (GByteArray) stream = g_byte_array_new ();
     for (guint i = 0; i < G_N_ELEMENTS (sizes); i++) {
         guint8 packet[FRAME_HEADER_SIZE + 8];
-        FrameHeader header = { .program = PROGRAM_LIBVIRT, .version = 1, .procedure = 100 + i, .serial = i };
+        FrameHeader header = {
+            .program = PROGRAM_LIBVIRT, .version = 1, .procedure = 100 + i, .serial = i
+        };
         frame_pack (&header, sizes[i], packet);
         memset (packet + FRAME_HEADER_SIZE, 'a' + i, sizes[i]);
         g_byte_array_append (stream, packet, FRAME_HEADER_SIZE + sizes[i]);
@@ -78,13 +92,17 @@ START_TEST (packets_come_out_whole_however_the_bytes_come_in)
         }
     }
     ck_assert_uint_eq (seen, G_N_ELEMENTS (sizes));
-    ck_assert_ptr_null (splitter.data);         /* an idle peer holds no buffer */
+    ck_assert_ptr_null (splitter.data); /* an idle peer holds no buffer */
     splitter_clear (&splitter);
 }
 END_TEST
 
-static const struct { guint32 length; SplitResult result; } lengths[] = {
-    { 0, SPLIT_BAD }, { 3, SPLIT_BAD }, { 4, SPLIT_BAD }, { 27, SPLIT_BAD }, { 28, SPLIT_MORE }, { 33554436, SPLIT_MORE },
+static const struct {
+    guint32 length;
+    SplitResult result;
+} lengths[] = {
+    { 0, SPLIT_BAD },        { 3, SPLIT_BAD },          { 4, SPLIT_BAD },
+    { 27, SPLIT_BAD },       { 28, SPLIT_MORE },        { 33554436, SPLIT_MORE },
     { 33554437, SPLIT_BAD }, { 0xffffffff, SPLIT_BAD },
 };
 
@@ -104,18 +122,38 @@ END_TEST
 
 /* Payloads: decoded and encoded again they are the same bytes */
 
-static const struct { gint32 procedure; gboolean reply; const char *bytes; } recorded[] = {
+static const struct {
+    gint32 procedure;
+    gboolean reply;
+    const char *bytes;
+} recorded[] = {
     { 23, TRUE, DOMAIN },
-    { 66, TRUE, "00000001" "00000000" },
+    { 66, TRUE,
+      "00000001"
+      "00000000" },
     { 60, FALSE, "0000000e" },
     { 60, TRUE, "00000001" },
-    { 1, FALSE, "00000001" "0000000e" "71656d753a2f2f2f73797374656d0000" "00000000" },
-    { 273, FALSE, "00000001" "00000003" },
-    { 316, FALSE, "00000000" "00000000" },
+    { 1, FALSE,
+      "00000001"
+      "0000000e"
+      "71656d753a2f2f2f73797374656d0000"
+      "00000000" },
+    { 273, FALSE,
+      "00000001"
+      "00000003" },
+    { 316, FALSE,
+      "00000000"
+      "00000000" },
     { 316, TRUE, "00000039" },
-    { 298, TRUE, "00000000" "00000000" },
-    { 413, FALSE, DOMAIN "00000001" "00000000" },
-    { 412, FALSE, "00000003" "63703100" DOMAIN "00000004" },
+    { 298, TRUE,
+      "00000000"
+      "00000000" },
+    { 413, FALSE,
+      DOMAIN "00000001"
+             "00000000" },
+    { 412, FALSE,
+      "00000003"
+      "63703100" DOMAIN "00000004" },
 };
 
 static const Procedure *row_of (gint32 number)
@@ -145,7 +183,11 @@ END_TEST
 START_TEST (an_open_from_a_client_with_another_idea_of_true_is_understood)
 {
     rpc_open_args args = { 0 };
-    g_autoptr (GByteArray) bytes = unhex ("01000000" "0000000e" "71656d753a2f2f2f73797374656d0000" "00000006" "ffffffff");
+    g_autoptr (GByteArray) bytes = unhex ("01000000"
+                                          "0000000e"
+                                          "71656d753a2f2f2f73797374656d0000"
+                                          "00000006"
+                                          "ffffffff");
     const Procedure *row = row_of (1);
     ck_assert (codec_decode (row->args_codec, bytes->data, bytes->len, &args, sizeof args, NULL));
     ck_assert_str_eq (*args.uri, "qemu:///system");
@@ -155,17 +197,39 @@ START_TEST (an_open_from_a_client_with_another_idea_of_true_is_understood)
 END_TEST
 
 /* Arguments of call 23: one string */
-static const struct { const char *bytes; BakErrorCode code; } strings[] = {
-    { "00000001" "78000000", BAK_ERROR_NONE },
-    { "00000001" "78ffffff", BAK_ERROR_NONE },                          /* padding is not looked at */
-    { "00000001" "78000000" "00000000", BAK_ERROR_NONE },               /* nor what comes after */
+static const struct {
+    const char *bytes;
+    BakErrorCode code;
+} strings[] = {
+    { "00000001"
+      "78000000",
+      BAK_ERROR_NONE },
+    { "00000001"
+      "78ffffff",
+      BAK_ERROR_NONE }, /* padding is not looked at */
+    { "00000001"
+      "78000000"
+      "00000000",
+      BAK_ERROR_NONE }, /* nor what comes after */
     { "00000000", BAK_ERROR_NONE },
-    { "00000002" "c3a40000", BAK_ERROR_NONE },
-    { "00000003" "78007900", BAK_ERROR_INVALID_ARGUMENT },              /* NUL */
-    { "00000002" "c3280000", BAK_ERROR_INVALID_ARGUMENT },              /* not UTF-8 */
-    { "00000005" "78000000", BAK_ERROR_CONNECTION },                    /* longer than what came */
-    { "00400001" "78000000", BAK_ERROR_CONNECTION },                    /* longer than 4 MiB */
-    { "ffffffff" "78000000", BAK_ERROR_CONNECTION },
+    { "00000002"
+      "c3a40000",
+      BAK_ERROR_NONE },
+    { "00000003"
+      "78007900",
+      BAK_ERROR_INVALID_ARGUMENT }, /* NUL */
+    { "00000002"
+      "c3280000",
+      BAK_ERROR_INVALID_ARGUMENT }, /* not UTF-8 */
+    { "00000005"
+      "78000000",
+      BAK_ERROR_CONNECTION }, /* longer than what came */
+    { "00400001"
+      "78000000",
+      BAK_ERROR_CONNECTION }, /* longer than 4 MiB */
+    { "ffffffff"
+      "78000000",
+      BAK_ERROR_CONNECTION },
     { "000000", BAK_ERROR_CONNECTION },
     { "", BAK_ERROR_CONNECTION },
 };
@@ -176,7 +240,8 @@ START_TEST (a_text_is_taken_or_refused)
     g_autoptr (GByteArray) bytes = unhex (strings[_i].bytes);
     g_autoptr (GError) error = NULL;
     const Procedure *row = row_of (23);
-    gboolean ok = codec_decode (row->args_codec, bytes->data, bytes->len, &args, sizeof args, &error);
+    gboolean ok =
+        codec_decode (row->args_codec, bytes->data, bytes->len, &args, sizeof args, &error);
     ck_assert_int_eq (error_code (error), strings[_i].code);
     ck_assert_int_eq (ok, strings[_i].code == BAK_ERROR_NONE);
     ck_assert (ok || args.text == NULL);
@@ -193,7 +258,8 @@ START_TEST (every_row_refuses_an_empty_payload_or_needs_none)
         if (!row->args_codec)
             continue;
         g_autofree void *args = g_malloc0 (row->args_size);
-        ck_assert_msg (!codec_decode (row->args_codec, NULL, 0, args, row->args_size, NULL), "%s", row->name);
+        ck_assert_msg (!codec_decode (row->args_codec, NULL, 0, args, row->args_size, NULL), "%s",
+                       row->name);
     }
     ck_assert_ptr_null (program_libvirt.find (0));
     ck_assert_ptr_null (program_libvirt.find (318));
@@ -207,7 +273,8 @@ START_TEST (what_is_too_long_is_not_encoded)
     bak_domain_arg arg = { .domain = name };
     g_autoptr (GByteArray) out = g_byte_array_new ();
     g_byte_array_append (out, (const guint8 *) "head", 4);
-    ck_assert_int_eq (codec_encode (call_rows[CALL_ID_domain_state].args_codec, &arg, out, 65536, NULL), _i == 0);
+    ck_assert_int_eq (
+        codec_encode (call_rows[CALL_ID_domain_state].args_codec, &arg, out, 65536, NULL), _i == 0);
     ck_assert_uint_eq (out->len, _i == 0 ? 4 + 4 + BAK_NAME_MAX + 4 : 4);
 }
 END_TEST
@@ -226,13 +293,24 @@ START_TEST (every_code_of_ours_crosses_our_program_as_it_is)
 }
 END_TEST
 
-static const struct { BakErrorCode ours; int theirs, from; const char *text; } shown[] = {
-    { BAK_ERROR_NO_DOMAIN, 42, 10, "Domain not found: why" }, { BAK_ERROR_NO_CHECKPOINT, 103, 69, "Domain checkpoint not found: why" },
-    { BAK_ERROR_NO_JOB, 104, 10, "Domain backup job id not found: why" }, { BAK_ERROR_BUSY, 55, 10, "Requested operation is not valid: why" },
-    { BAK_ERROR_INVALID_ARGUMENT, 8, 10, "invalid argument: why" }, { BAK_ERROR_XML, 27, 20, "XML error: why" },
-    { BAK_ERROR_INEXACT, 109, 69, "checkpoint inconsistent: why" }, { BAK_ERROR_TIMEOUT, 68, 10, "Timed out during operation: why" },
-    { BAK_ERROR_MONITOR, 1, 10, "internal error: why" }, { BAK_ERROR_NO_SPACE, 38, 10, "why" }, { BAK_ERROR_AGENT, 86, 10, "Guest agent is not responding: why" },
-    { BAK_ERROR_MONITOR_HELD, 87, 10, "resource busy: why" }, { BAK_ERROR_ACCESS_DENIED, 88, 10, "access denied: why" },
+static const struct {
+    BakErrorCode ours;
+    int theirs, from;
+    const char *text;
+} shown[] = {
+    { BAK_ERROR_NO_DOMAIN, 42, 10, "Domain not found: why" },
+    { BAK_ERROR_NO_CHECKPOINT, 103, 69, "Domain checkpoint not found: why" },
+    { BAK_ERROR_NO_JOB, 104, 10, "Domain backup job id not found: why" },
+    { BAK_ERROR_BUSY, 55, 10, "Requested operation is not valid: why" },
+    { BAK_ERROR_INVALID_ARGUMENT, 8, 10, "invalid argument: why" },
+    { BAK_ERROR_XML, 27, 20, "XML error: why" },
+    { BAK_ERROR_INEXACT, 109, 69, "checkpoint inconsistent: why" },
+    { BAK_ERROR_TIMEOUT, 68, 10, "Timed out during operation: why" },
+    { BAK_ERROR_MONITOR, 1, 10, "internal error: why" },
+    { BAK_ERROR_NO_SPACE, 38, 10, "why" },
+    { BAK_ERROR_AGENT, 86, 10, "Guest agent is not responding: why" },
+    { BAK_ERROR_MONITOR_HELD, 87, 10, "resource busy: why" },
+    { BAK_ERROR_ACCESS_DENIED, 88, 10, "access denied: why" },
 };
 
 START_TEST (libvirts_clients_get_the_codes_they_act_on)
@@ -266,10 +344,24 @@ END_TEST
 START_TEST (the_recorded_error_of_libvirtd_is_read)
 {
     static const char bytes[] =
-        "00000068" "0000000a" "00000001" "0000003c"
-        "446f6d61696e206261636b7570206a6f62206964206e6f7420666f756e643a206e6f20646f6d61696e206261636b7570206a6f622070726573656e74"
-        "00000002" "00000000" "00000001" "00000022" "446f6d61696e206261636b7570206a6f62206964206e6f7420666f756e643a2025730000"
-        "00000001" "0000001c" "6e6f20646f6d61696e206261636b7570206a6f622070726573656e74" "00000000" "ffffffff" "ffffffff" "00000000";
+        "00000068"
+        "0000000a"
+        "00000001"
+        "0000003c"
+        "446f6d61696e206261636b7570206a6f62206964206e6f7420666f756e643a206e6f20646f6d61696e20626163"
+        "6b7570206a6f622070726573656e74"
+        "00000002"
+        "00000000"
+        "00000001"
+        "00000022"
+        "446f6d61696e206261636b7570206a6f62206964206e6f7420666f756e643a2025730000"
+        "00000001"
+        "0000001c"
+        "6e6f20646f6d61696e206261636b7570206a6f622070726573656e74"
+        "00000000"
+        "ffffffff"
+        "ffffffff"
+        "00000000";
     g_autoptr (GByteArray) raw = unhex (bytes), again = g_byte_array_new ();
     g_autoptr (GError) error = NULL, ours = NULL;
     rpc_error wire = { 0 }, made;
@@ -289,7 +381,12 @@ END_TEST
 
 /* Addresses */
 
-static const struct { const char *uri; AddressKind kind; const char *socket, *host, *user; int port; } uris[] = {
+static const struct {
+    const char *uri;
+    AddressKind kind;
+    const char *socket, *host, *user;
+    int port;
+} uris[] = {
     { "qemu+unix:///system?socket=/a%20b", ADDRESS_UNIX, "/a b", NULL, NULL, -1 },
     { "qemu+unix:///system", ADDRESS_UNIX, "/run/libbackup/libbackup.sock", NULL, NULL, -1 },
     { "bak:///system?socket=/s", ADDRESS_UNIX, "/s", NULL, NULL, -1 },
@@ -314,9 +411,18 @@ START_TEST (an_address_is_read)
 END_TEST
 
 static const char *const bad_uris[] = {
-    "qemu+ssh:///system", "qemu+ssh://-oProxyCommand=x/system", "qemu+ssh://-x@host/system", "qemu+unix://host/system?socket=/s",
-    "qemu+unix:///other?socket=/s", "qemu+unix:///system?socket=relative", "qemu+unix:///system?sockets=/s", "qemu+tls:///system",
-    "qemu+tls://host/system?socket=/s", "qemu+ssh://a%20b/system", "qemu+ssh://a%24(x)/system", "qemu+unix:///system?socket=%zz",
+    "qemu+ssh:///system",
+    "qemu+ssh://-oProxyCommand=x/system",
+    "qemu+ssh://-x@host/system",
+    "qemu+unix://host/system?socket=/s",
+    "qemu+unix:///other?socket=/s",
+    "qemu+unix:///system?socket=relative",
+    "qemu+unix:///system?sockets=/s",
+    "qemu+tls:///system",
+    "qemu+tls://host/system?socket=/s",
+    "qemu+ssh://a%20b/system",
+    "qemu+ssh://a%24(x)/system",
+    "qemu+unix:///system?socket=%zz",
 };
 
 START_TEST (a_wrong_address_is_refused)
@@ -347,14 +453,18 @@ int main (void)
     TCase *tcase = tcase_create ("bytes");
     tcase_add_test (tcase, a_keepalive_ping_is_the_recorded_28_bytes);
     tcase_add_loop_test (tcase, packets_come_out_whole_however_the_bytes_come_in, 1, 100);
-    tcase_add_loop_test (tcase, a_length_that_libvirt_would_not_take_is_bad, 0, G_N_ELEMENTS (lengths));
-    tcase_add_loop_test (tcase, recorded_payloads_go_through_the_codec_unchanged, 0, G_N_ELEMENTS (recorded));
+    tcase_add_loop_test (tcase, a_length_that_libvirt_would_not_take_is_bad, 0,
+                         G_N_ELEMENTS (lengths));
+    tcase_add_loop_test (tcase, recorded_payloads_go_through_the_codec_unchanged, 0,
+                         G_N_ELEMENTS (recorded));
     tcase_add_test (tcase, an_open_from_a_client_with_another_idea_of_true_is_understood);
     tcase_add_loop_test (tcase, a_text_is_taken_or_refused, 0, G_N_ELEMENTS (strings));
     tcase_add_test (tcase, every_row_refuses_an_empty_payload_or_needs_none);
     tcase_add_loop_test (tcase, what_is_too_long_is_not_encoded, 0, 2);
-    tcase_add_loop_test (tcase, every_code_of_ours_crosses_our_program_as_it_is, 1, BAK_ERROR_MONITOR_HELD + 1);
-    tcase_add_loop_test (tcase, libvirts_clients_get_the_codes_they_act_on, 0, G_N_ELEMENTS (shown));
+    tcase_add_loop_test (tcase, every_code_of_ours_crosses_our_program_as_it_is, 1,
+                         BAK_ERROR_MONITOR_HELD + 1);
+    tcase_add_loop_test (tcase, libvirts_clients_get_the_codes_they_act_on, 0,
+                         G_N_ELEMENTS (shown));
     tcase_add_loop_test (tcase, a_long_or_broken_text_does_not_break_the_reply, 0, 2);
     tcase_add_test (tcase, the_recorded_error_of_libvirtd_is_read);
     tcase_add_loop_test (tcase, an_address_is_read, 0, G_N_ELEMENTS (uris));

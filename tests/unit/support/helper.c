@@ -10,7 +10,8 @@ static int listen_at (const char *path, int backlog)
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     g_strlcpy (address.sun_path, path, sizeof address.sun_path);
     int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind (fd, (struct sockaddr *) &address, sizeof address) != 0 || listen (fd, backlog) != 0)
+    if (fd < 0 || bind (fd, (struct sockaddr *) &address, sizeof address) != 0
+        || listen (fd, backlog) != 0)
         g_error ("cannot listen at %s: %s", path, g_strerror (errno));
     return fd;
 }
@@ -26,9 +27,11 @@ void helper_start (Helper *helper, int backlog, const char *const *args)
     for (guint i = 0; args[i]; i++)
         g_ptr_array_add (argv, g_strdup (strcmp (args[i], "%FD") == 0 ? number : args[i]));
     g_ptr_array_add (argv, NULL);
-    g_autoptr (GSubprocessLauncher) launcher = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_SILENCE);
+    g_autoptr (GSubprocessLauncher) launcher =
+        g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_SILENCE);
     g_subprocess_launcher_take_fd (launcher, listen_at (helper->path, backlog), CHILD_FD);
-    helper->process = g_subprocess_launcher_spawnv (launcher, (const char *const *) argv->pdata, &error);
+    helper->process =
+        g_subprocess_launcher_spawnv (launcher, (const char *const *) argv->pdata, &error);
     if (!helper->process)
         g_error ("%s", error->message);
 }

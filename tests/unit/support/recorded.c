@@ -39,12 +39,14 @@ static JsonNode *read_packed (const char *path)
     if (!packed)
         g_error ("%s", error->message);
     g_autoptr (GZlibDecompressor) unzip = g_zlib_decompressor_new (G_ZLIB_COMPRESSOR_FORMAT_GZIP);
-    g_autoptr (GInputStream) plain = g_converter_input_stream_new (G_INPUT_STREAM (packed), G_CONVERTER (unzip));
+    g_autoptr (GInputStream) plain =
+        g_converter_input_stream_new (G_INPUT_STREAM (packed), G_CONVERTER (unzip));
     g_autoptr (GOutputStream) all = g_memory_output_stream_new_resizable ();
     if (g_output_stream_splice (all, plain, G_OUTPUT_STREAM_SPLICE_CLOSE_TARGET, NULL, &error) < 0)
         g_error ("%s: %s", path, error->message);
     GMemoryOutputStream *memory = G_MEMORY_OUTPUT_STREAM (all);
-    return parse (path, g_memory_output_stream_get_data (memory), g_memory_output_stream_get_data_size (memory));
+    return parse (path, g_memory_output_stream_get_data (memory),
+                  g_memory_output_stream_get_data_size (memory));
 }
 
 JsonNode *recorded_schema (const char *version)

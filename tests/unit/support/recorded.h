@@ -1,4 +1,5 @@
-/* What was recorded of QEMUs, from tests/data/qemu (see record.py there). A missing file ends the test. */
+/* What was recorded of QEMUs, from tests/data/qemu (see record.py there). A missing file ends the
+ * test. */
 #pragma once
 #include "driver/qemu/graph.h"
 
@@ -6,7 +7,7 @@
 extern const char *const recorded_versions[];
 
 JsonNode *recorded_schema (const char *version);
-JsonNode *recorded_daemon_schema (const char *version);         /* of qemu-storage-daemon; not for "2.7" */
+JsonNode *recorded_daemon_schema (const char *version); /* of qemu-storage-daemon; not for "2.7" */
 Caps *recorded_caps (const char *version);
 Caps *recorded_daemon_caps (const char *version);
 /* which: "guest", "busy", "qsd"; the object whose members are named as in GraphAnswers. */

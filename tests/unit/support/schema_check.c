@@ -37,8 +37,11 @@ static gboolean check_builtin (JsonObject *type, JsonNode *value, GError **error
     if (JSON_NODE_HOLDS_NULL (value))
         return g_str_equal (want, "null") || wrong (error, name, want);
     GType have = JSON_NODE_HOLDS_VALUE (value) ? json_node_get_value_type (value) : G_TYPE_INVALID;
-    gboolean ok = g_str_equal (want, "string") ? have == G_TYPE_STRING : g_str_equal (want, "boolean") ? have == G_TYPE_BOOLEAN
-        : g_str_equal (want, "int") ? have == G_TYPE_INT64 : g_str_equal (want, "number") ? have == G_TYPE_INT64 || have == G_TYPE_DOUBLE : FALSE;
+    gboolean ok = g_str_equal (want, "string")    ? have == G_TYPE_STRING
+                  : g_str_equal (want, "boolean") ? have == G_TYPE_BOOLEAN
+                  : g_str_equal (want, "int")     ? have == G_TYPE_INT64
+                  : g_str_equal (want, "number")  ? have == G_TYPE_INT64 || have == G_TYPE_DOUBLE
+                                                  : FALSE;
     return ok || wrong (error, name, want);
 }
 
@@ -62,12 +65,14 @@ static gboolean check_array (GHashTable *types, JsonObject *type, JsonNode *valu
         return wrong (error, json_get_string (type, "name"), "array");
     JsonArray *array = json_node_get_array (value);
     for (guint i = 0; i < json_array_get_length (array); i++)
-        if (!check_value (types, json_get_string (type, "element-type"), json_array_get_element (array, i), error))
+        if (!check_value (types, json_get_string (type, "element-type"),
+                          json_array_get_element (array, i), error))
             return error_note (error, "[%u]", i);
     return TRUE;
 }
 
-static gboolean check_alternate (GHashTable *types, JsonObject *type, JsonNode *value, GError **error)
+static gboolean check_alternate (GHashTable *types, JsonObject *type, JsonNode *value,
+                                 GError **error)
 {
     JsonArray *members = json_get_array (type, "members");
     g_autoptr (GError) last = NULL;
@@ -77,8 +82,9 @@ static gboolean check_alternate (GHashTable *types, JsonObject *type, JsonNode *
         if (check_value (types, branch, value, &last))
             return TRUE;
         JsonObject *target = g_hash_table_lookup (types, branch);
-        if (JSON_NODE_HOLDS_OBJECT (value) && g_str_equal (json_get_string (target, "meta-type"), "object"))
-            break;              /* the branch that was meant: its complaint is the useful one */
+        if (JSON_NODE_HOLDS_OBJECT (value)
+            && g_str_equal (json_get_string (target, "meta-type"), "object"))
+            break; /* the branch that was meant: its complaint is the useful one */
     }
     g_propagate_error (error, g_steal_pointer (&last));
     return FALSE;
@@ -92,7 +98,8 @@ static GPtrArray *member_lists (GHashTable *types, JsonObject *type, JsonObject 
         g_ptr_array_add (lists, json_get_array (type, "members"));
         const char *tag = json_get_string (type, "tag");
         const char *chosen = tag ? json_get_string (value, tag) : NULL;
-        JsonObject *variant = chosen ? find (json_get_array (type, "variants"), "case", chosen) : NULL;
+        JsonObject *variant =
+            chosen ? find (json_get_array (type, "variants"), "case", chosen) : NULL;
         type = variant ? g_hash_table_lookup (types, json_get_string (variant, "type")) : NULL;
     }
     return lists;
@@ -110,8 +117,10 @@ static gboolean check_object (GHashTable *types, JsonObject *type, JsonNode *val
         for (guint i = 0; i < lists->len && !member; i++)
             member = find (g_ptr_array_index (lists, i), "name", l->data);
         if (!member)
-            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, "'%s' is no member", (char *) l->data);
-        if (!check_value (types, json_get_string (member, "type"), json_object_get_member (object, l->data), error))
+            return error_set (error, BAK_ERROR_INVALID_ARGUMENT, "'%s' is no member",
+                              (char *) l->data);
+        if (!check_value (types, json_get_string (member, "type"),
+                          json_object_get_member (object, l->data), error))
             return error_note (error, "%s", (char *) l->data);
     }
     for (guint i = 0; i < lists->len; i++) {
@@ -119,7 +128,8 @@ static gboolean check_object (GHashTable *types, JsonObject *type, JsonNode *val
         for (guint j = 0; members && j < json_array_get_length (members); j++) {
             JsonObject *member = json_get_element (members, j);
             const char *name = json_get_string (member, "name");
-            if (!json_object_has_member (member, "default") && !json_object_has_member (object, name))
+            if (!json_object_has_member (member, "default")
+                && !json_object_has_member (object, name))
                 return error_set (error, BAK_ERROR_INVALID_ARGUMENT, "'%s' is missing", name);
         }
     }
@@ -149,7 +159,8 @@ static gboolean is_open (const char *command)
     return g_str_equal (command, "device_add") || g_str_equal (command, "object-add");
 }
 
-gboolean schema_check_command (JsonNode *schema, const char *command, JsonObject *args, GError **error)
+gboolean schema_check_command (JsonNode *schema, const char *command, JsonObject *args,
+                               GError **error)
 {
     g_autoptr (GHashTable) types = index_schema (schema);
     JsonObject *entity = g_hash_table_lookup (types, command);
@@ -157,5 +168,7 @@ gboolean schema_check_command (JsonNode *schema, const char *command, JsonObject
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT, "%s: no such command", command);
     g_autoptr (JsonObject) none = args ? NULL : json_object_new ();
     g_autoptr (JsonNode) value = json_node_init_object (json_node_alloc (), args ? args : none);
-    return is_open (command) || check_value (types, json_get_string (entity, "arg-type"), value, error) || error_note (error, "%s", command);
+    return is_open (command)
+           || check_value (types, json_get_string (entity, "arg-type"), value, error)
+           || error_note (error, "%s", command);
 }
