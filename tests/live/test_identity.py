@@ -515,11 +515,13 @@ class TargetTest(Identity):
         self.assertEqual(self.must('checkpoint-list', 'g', '--name').out.split(), [])
         self.assertEqual(self.engine_.all_bitmaps(), {})
 
-    def cut(self, *more):
+    def cut(self, *more, grown=False):
         self.begin(*more)
         path = self.path('copy0')
         bed.wait_for('half of the copy', lambda: os.stat(path).st_blocks * 512 > 4 * M)
         os.truncate(path, M)
+        if grown:
+            os.truncate(path, 16 * M)
         self.assert_failed('somebody has cut it')
 
     def test_a_target_that_was_cut_while_it_was_written_is_not_completed(self):
@@ -527,6 +529,28 @@ class TargetTest(Identity):
 
     def test_nor_a_raw_one(self):
         self.cut('--format', 'raw')
+
+    def test_nor_one_that_has_its_length_again(self):
+        self.cut('--format', 'raw', grown=True)
+
+    def mirrored(self, target):
+        self.must('backup-begin', 'g', '--instant', 'end', *self.targets('--target', target), '--format', 'raw',
+                  '--checkpoint', 'c1')
+        bed.wait_for('the disks are in step', lambda: self.json('backup-info', 'g')['state'] == 'ready')
+
+    def test_nor_one_that_mirrors_write(self):
+        if bed.version_tuple(self.version) > (10, 0):
+            self.skipTest('its mirrors leave out what reads as zero: only the length tells')
+        self.mirrored('copy')
+        for size in M, 16 * M:
+            os.truncate(self.path('copy0'), size)
+        self.must('backup-stop', 'g', rc=3)
+        self.assert_failed('somebody has cut it')
+
+    def test_those_of_mirrors_that_nobody_touches_are(self):
+        self.mirrored('copy')
+        self.must('backup-stop', 'g')
+        self.img('compare', '-U', '-F', 'raw', self.images[0], self.path('copy0'))
 
     def test_nor_one_in_memory(self):
         with tempfile.TemporaryDirectory(dir='/dev/shm') as folder:

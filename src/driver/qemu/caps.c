@@ -31,6 +31,7 @@ static const struct {
     ROW (backup_x_perf_min_cluster, "blockdev-backup/x-perf/min-cluster-size"),
     ROW (backup_discard_source, "blockdev-backup/discard-source"),
     ROW (backup_on_cbw_error, "blockdev-backup/on-cbw-error"),
+    ROW (mirror_skips_zeroes, "blockdev-mirror/target-is-zero"),
     ROW (reopen, "blockdev-reopen"),
     ROW (x_reopen, "x-blockdev-reopen"),
     ROW (cbw, "blockdev-add/?options/driver/=copy-before-write"),

@@ -91,6 +91,7 @@ typedef struct {
     gboolean backup_x_perf, backup_x_perf_min_cluster;
     gboolean backup_discard_source;
     gboolean backup_on_cbw_error; /* 10.1 */
+    gboolean mirror_skips_zeroes; /* 10.1 */
     gboolean reopen, x_reopen;    /* blockdev-reopen 6.1; x-blockdev-reopen 4.0 */
     gboolean cbw, cbw_on_error, cbw_timeout, cbw_bitmap, cbw_min_cluster; /* copy-before-write */
     gboolean snapshot_access;

@@ -41,7 +41,8 @@ static void finish_whole (Planner *p, const Item *item)
              qcow2 = g_str_equal (item->target.format, "qcow2");
     guint64 cluster = item->def ? item->def->cluster_size : 0;
 
-    gboolean leaves_out = item->way == WAY_MIRROR || item->way == WAY_AT_END
+    gboolean mirrored = item->way == WAY_MIRROR || item->way == WAY_AT_END,
+             leaves_out = (mirrored && p->caps->mirror_skips_zeroes)
                           || (item->way == WAY_DIRECT && copy_top_only (p, item));
     /* what versions before 5.2 leave out has not been looked at */
     gboolean from_end_to_end = raw && item->sync == SYNC_FULL && !leaves_out && p->caps->export_add;

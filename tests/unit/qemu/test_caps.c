@@ -21,6 +21,7 @@ static const struct {
     { "backup_x_perf_min_cluster", "---++" },
     { "backup_discard_source", "---++" },
     { "backup_on_cbw_error", "----+" },
+    { "mirror_skips_zeroes", "----+" },
     { "reopen", "--+++" },
     { "x_reopen", "-+---" },
     { "cbw", "--+++" },
