@@ -147,6 +147,9 @@ BakDomain *shell_domain (Shell *shell, const char *name, int *ret_status);
 /* print.c: everything that comes from outside passes through clean() or one of these */
 char *clean (const char *text);          /* control characters escaped; caller frees */
 char *clean_document (const char *text); /* idem, but keeps newlines and tabs */
+int text_width (const char *text);       /* columns on a terminal */
+/* At most so many columns, with "..." where the rest was; caller frees. */
+char *text_cut (const char *text, int width);
 void print (const char *format, ...) G_GNUC_PRINTF (1, 2);
 /* "Label:          text", nothing when text is NULL */
 void print_label (const char *label, const char *text);
@@ -171,6 +174,7 @@ int print_xml (const Args *args, char *xml);
             WANT_NOTHING                                                                           \
     }
 char *format_size (guint64 bytes);          /* "4.200 GiB", as virsh; caller frees */
+char *format_short_size (guint64 bytes);    /* "4.20 GiB", three digits; caller frees */
 char *format_time (gint64 microseconds);    /* local time, "2026-11-21 02:58:15 +0000"; "-" for 0 */
 char *format_rfc3339 (gint64 microseconds); /* UTC; NULL for 0 */
 char *format_seconds (guint64 microseconds); /* "12.3 s", "3 min 4 s" */

@@ -112,7 +112,7 @@ static int point_copy_run (Shell *shell, const Args *args)
                      .limit = args_size (args, "limit") },
         .rows = args_json (args) ? json_array_new () : NULL
     };
-    gboolean interrupted = long_run (copy_points, &copying, !shell->quiet && !copying.rows);
+    gboolean interrupted = long_run (copy_points, &copying, NULL, !shell->quiet && !copying.rows);
     if (copying.rows) {
         JsonObject *object = json_new ();
         json_object_set_array_member (object, "points", copying.rows);

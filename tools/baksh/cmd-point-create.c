@@ -139,7 +139,8 @@ static int point_create_run (Shell *shell, const Args *args)
                           .options = options_of (args) };
     if (args_has (args, "dry-run"))
         return show_plan (args, &creation);
-    gboolean interrupted = long_run (create, &creation, !shell->quiet && !args_json (args));
+    gboolean interrupted = long_run (create, &creation, bak_domain_get_name (creation.domain),
+                                     !shell->quiet && !args_json (args));
     return show_created (args, &creation, interrupted);
 }
 

@@ -58,7 +58,8 @@ static int point_export_run (Shell *shell, const Args *args)
                                          .disks = args_has (args, "disk") ? args_all (args, "disk")
                                                                           : NULL,
                                          .limit = args_size (args, "limit") } };
-    gboolean interrupted = long_run (export, &exporting, !shell->quiet && !args_json (args));
+    gboolean interrupted = long_run (export, &exporting, bak_point_get_guest (point),
+                                     !shell->quiet && !args_json (args));
     if (exporting.ret < 0) {
         status = fail (exporting.error);
         return interrupted ? STATUS_INTERRUPTED : status;

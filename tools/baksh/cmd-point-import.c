@@ -60,7 +60,8 @@ static int point_import_run (Shell *shell, const Args *args)
                                          .compression = args_text (args, "compression"),
                                          .note = args_text (args, "note"),
                                          .limit = args_size (args, "limit") } };
-    gboolean interrupted = long_run (import, &importing, !shell->quiet && !args_json (args));
+    gboolean interrupted =
+        long_run (import, &importing, importing.options.domain, !shell->quiet && !args_json (args));
     if (importing.count < 0) {
         status = fail (importing.error);
         return interrupted ? STATUS_INTERRUPTED : status;

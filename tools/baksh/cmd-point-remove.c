@@ -86,7 +86,7 @@ static int run_removal (Shell *shell, Removing *removing, LongFunc function)
     removing->options.func = on_row;
     removing->options.opaque = removing;
     removing->rows = args_json (removing->args) ? json_array_new () : NULL;
-    gboolean interrupted = long_run (function, removing, FALSE);
+    gboolean interrupted = long_run (function, removing, NULL, FALSE);
     if (removing->rows) {
         JsonObject *object = json_new ();
         json_object_set_array_member (object, "points", removing->rows);

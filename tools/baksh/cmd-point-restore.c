@@ -82,7 +82,8 @@ static void print_restored (const Args *args, const Restoration *restoration)
 
 static int run_restore (Shell *shell, const Args *args, Restoration *restoration)
 {
-    gboolean interrupted = long_run (restore, restoration, !shell->quiet && !args_json (args));
+    gboolean interrupted = long_run (restore, restoration, bak_point_get_guest (restoration->point),
+                                     !shell->quiet && !args_json (args));
     if (restoration->ret < 0) {
         int status = fail (restoration->error);
         if (interrupted)

@@ -99,7 +99,7 @@ static int point_serve_run (Shell *shell, const Args *args)
                                      .idle_timeout = args_microseconds (args, "idle-timeout") } };
     status = take_server (&service);
     if (status == STATUS_DONE) {
-        long_run (serve, &service, FALSE);
+        long_run (serve, &service, NULL, FALSE);
         if (service.ret < 0)
             status = fail (service.error);
     }

@@ -41,7 +41,8 @@ static int verify_one (Shell *shell, const Args *args, BakPoint *point, JsonArra
     Verification verification = { .point = point,
                                   .options = { .size = sizeof (BakPointVerifyOptions),
                                                .limit = args_size (args, "limit") } };
-    gboolean interrupted = long_run (verify, &verification, !shell->quiet && !args_json (args));
+    gboolean interrupted = long_run (verify, &verification, bak_point_get_guest (point),
+                                     !shell->quiet && !args_json (args));
     g_autofree char *guest = clean (bak_point_get_guest (point));
     add_json (array, point, verification.error);
     if (verification.ret < 0) {

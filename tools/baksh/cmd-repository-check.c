@@ -55,7 +55,7 @@ static int repository_check_run (Shell *shell, const Args *args)
                                .func = on_finding },
                   .rows = args_json (args) ? json_array_new () : NULL };
     run.options.opaque = &run;
-    gboolean interrupted = long_run (check, &run, FALSE);
+    gboolean interrupted = long_run (check, &run, NULL, FALSE);
     if (run.rows) {
         JsonObject *object = json_new ();
         json_object_set_array_member (object, "findings", run.rows);

@@ -1,11 +1,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 #include "long.h"
+#include "progress.h"
 
-enum { BAR_WIDTH = 30, LINE_INTERVAL_US = 1000000, BAR_INTERVAL_US = 200000 };
+enum { LINE_INTERVAL_US = 1000000, BAR_INTERVAL_US = 200000 };
 
 struct _LongCall {
     LongFunc function;
@@ -34,55 +34,14 @@ void long_progress (const BakPointProgress *progress, void *opaque)
     g_mutex_unlock (&call->lock);
 }
 
-/* "read, 42.0 %, 4.2 GiB of 10 GiB, 105 MiB/s, 57 s left". Caller frees. */
-static char *describe (const LongCall *call)
-{
-    guint64 done = call->progress.done, total = call->progress.total;
-    if (!total)
-        return g_strdup (call->phase);
-    guint64 rate = call->progress.elapsed ? done * 1e6 / call->progress.elapsed : 0;
-    g_autofree char *amount = format_size (done), *all = format_size (total),
-                    *speed = format_size (rate);
-    g_autoptr (GString) text = g_string_new (call->phase);
-    g_string_append_printf (text, _(", %.1f %%, %s of %s, %s/s"), MIN (99.9, done * 100.0 / total),
-                            amount, all, speed);
-    if (rate && done < total) {
-        g_autofree char *left = format_seconds ((guint64) ((total - done) / (double) rate * 1e6));
-        g_string_append_printf (text, _(", %s left"), left);
-    }
-    return g_strdup (text->str);
-}
-
-static int terminal_width (void)
-{
-    struct winsize size;
-    return ioctl (STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
-static void show_bar (const LongCall *call, const char *text)
-{
-    guint64 total = call->progress.total;
-    int full = total ? (int) (MIN (call->progress.done, total) / (double) total * BAR_WIDTH) : 0;
-    char bar[BAR_WIDTH + 1];
-    memset (bar, '-', BAR_WIDTH);
-    memset (bar, '#', full);
-    bar[BAR_WIDTH] = '\0';
-    g_autofree char *line = g_strdup_printf ("[%s] %s", bar, text);
-    g_autofree char *cut =
-        g_utf8_substring (line, 0, MIN (g_utf8_strlen (line, -1), terminal_width () - 1));
-    fprintf (stderr, "\r%s\033[K", cut);
-    fflush (stderr);
-}
-
-static void show (LongCall *call, gboolean terminal)
+static void show (LongCall *call, const char *name, gboolean terminal)
 {
     g_mutex_lock (&call->lock);
     if (call->known) {
-        g_autofree char *text = describe (call), *shown = clean (text);
-        if (terminal)
-            show_bar (call, shown);
-        else
-            fprintf (stderr, "%s\n", shown);
+        const BakPointProgress *now = &call->progress;
+        double rate = now->elapsed ? now->done * 1e6 / now->elapsed : 0;
+        const ProgressView view = { name, call->phase, now->done, now->total, rate };
+        progress_show (&view, terminal);
     }
     g_mutex_unlock (&call->lock);
 }
@@ -95,7 +54,7 @@ static gpointer run_function (gpointer data)
     return NULL;
 }
 
-gboolean long_run (LongFunc function, gpointer data, gboolean shown)
+gboolean long_run (LongFunc function, gpointer data, const char *name, gboolean shown)
 {
     LongCall call = { .function = function, .data = data, .cancellation = bak_cancellation_new () };
     gboolean terminal = isatty (STDERR_FILENO), interrupted = FALSE;
@@ -114,13 +73,12 @@ gboolean long_run (LongFunc function, gpointer data, gboolean shown)
             bak_cancellation_cancel (call.cancellation);
             interrupt_await (TRUE); /* counts from 0 again */
         } else if (shown) {
-            show (&call, terminal);
+            show (&call, name, terminal);
         }
     }
     g_thread_join (thread);
     interrupt_await (FALSE);
-    if (terminal && shown && call.known)
-        fprintf (stderr, "\r\033[K");
+    progress_clear (terminal && shown && call.known);
     close (call.ended[0]);
     g_mutex_clear (&call.lock);
     bak_cancellation_unref (call.cancellation);

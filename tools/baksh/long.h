@@ -6,9 +6,9 @@
 typedef struct _LongCall LongCall;
 typedef void (*LongFunc) (LongCall *call, gpointer data);
 
-/* Runs function (call, data) to its end. show: progress on standard error, a bar on a terminal, a
- * line a second elsewhere. TRUE: it was interrupted. */
-gboolean long_run (LongFunc function, gpointer data, gboolean show);
+/* Runs function (call, data) to its end. show: progress of name (NULL: without one) on standard
+ * error, a bar on a terminal, a line a second elsewhere. TRUE: it was interrupted. */
+gboolean long_run (LongFunc function, gpointer data, const char *name, gboolean show);
 /* What goes into the options of the call: progress with call as its opaque, and cancellation. */
 void long_progress (const BakPointProgress *progress, void *call);
 BakCancellation *long_cancellation (LongCall *call);

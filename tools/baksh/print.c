@@ -49,19 +49,39 @@ void print (const char *format, ...)
     va_end (args);
 }
 
-static int width_of (const char *text)
+static int char_width (gunichar c)
+{
+    return g_unichar_iszerowidth (c) ? 0 : g_unichar_iswide (c) ? 2 : 1;
+}
+
+int text_width (const char *text)
 {
     int width = 0;
-    for (const char *p = text; *p; p = g_utf8_next_char (p)) {
-        gunichar c = g_utf8_get_char (p);
-        width += g_unichar_iszerowidth (c) ? 0 : g_unichar_iswide (c) ? 2 : 1;
-    }
+    for (const char *p = text; *p; p = g_utf8_next_char (p))
+        width += char_width (g_utf8_get_char (p));
     return width;
+}
+
+char *text_cut (const char *text, int width)
+{
+    const char *dots = "...";
+    if (text_width (text) <= width)
+        return g_strdup (text);
+    int room = width - (int) strlen (dots);
+    if (room < 1) {
+        room = width;
+        dots = "";
+    }
+    const char *p = text;
+    for (; char_width (g_utf8_get_char (p)) <= room; p = g_utf8_next_char (p))
+        room -= char_width (g_utf8_get_char (p));
+    g_autofree char *head = g_strndup (text, p - text);
+    return g_strconcat (head, dots, NULL);
 }
 
 static void add_padded (GString *to, const char *text, int width)
 {
-    g_string_append_printf (to, "%s%*s", text, MAX (0, width - width_of (text)), "");
+    g_string_append_printf (to, "%s%*s", text, MAX (0, width - text_width (text)), "");
 }
 
 void print_label (const char *label, const char *text)
@@ -116,7 +136,8 @@ void print_json_line (JsonNode *node)
     print_node (node, FALSE);
 }
 
-char *format_size (guint64 bytes)
+/* Of the largest unit that leaves 1 or more. */
+static double in_unit (guint64 bytes, const char **ret_unit)
 {
     static const char *const names[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
     guint unit = 0;
@@ -125,7 +146,23 @@ char *format_size (guint64 bytes)
         value /= 1024;
         unit++;
     }
-    return g_strdup_printf ("%.3f %s", value, names[unit]);
+    *ret_unit = names[unit];
+    return value;
+}
+
+char *format_size (guint64 bytes)
+{
+    const char *unit;
+    double value = in_unit (bytes, &unit);
+    return g_strdup_printf ("%.3f %s", value, unit);
+}
+
+char *format_short_size (guint64 bytes)
+{
+    const char *unit;
+    double value = in_unit (bytes, &unit);
+    int decimals = bytes < 1024 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+    return g_strdup_printf ("%.*f %s", decimals, value, unit);
 }
 
 char *format_time (gint64 microseconds)
@@ -195,7 +232,7 @@ char *table_text (Table *table)
     int total = 1;
     for (guint i = 0; i < table->cells->len; i++)
         widths[i % table->columns] =
-            MAX (widths[i % table->columns], width_of (table->cells->pdata[i]));
+            MAX (widths[i % table->columns], text_width (table->cells->pdata[i]));
     for (guint i = 0; i < table->columns; i++)
         total += widths[i] + 3;
     for (guint i = 0; i < table->cells->len; i++) {

@@ -2,11 +2,10 @@
  * standard error. */
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
-#include "baksh.h"
+#include "progress.h"
 
-enum { BAR_WIDTH = 30, GRACE_SECONDS = 3, PATIENCE_SECONDS = 60, AGAIN_MS = 500 };
+enum { GRACE_SECONDS = 3, PATIENCE_SECONDS = 60, AGAIN_MS = 500 };
 
 typedef struct {
     gboolean terminal, shown;
@@ -31,64 +30,25 @@ static void progress_sample (Progress *progress, const BakJob *job)
     progress->bytes = bytes;
 }
 
-/* "42.0 %, 4.2 GiB of 10 GiB, 105 MiB/s, 57 s left" */
-static char *progress_text (const Progress *progress, const BakJob *job)
+static void show (Progress *progress, const BakJob *job)
 {
-    guint64 bytes = bak_job_get_bytes (job), total = bak_job_get_total (job);
-    if (bak_job_get_mode (job) == BAK_JOB_MODE_PULL) {
-        g_autofree char *used = format_size (bak_job_get_temp_used (job));
-        return g_strdup_printf (_("%s, scratch %s"),
-                                bak_job_state_to_string (bak_job_get_state (job)), used);
-    }
-    if (!total)
-        return g_strdup (bak_job_state_to_string (bak_job_get_state (job)));
-    g_autofree char *done = format_size (bytes), *all = format_size (total),
-                    *rate = format_size ((guint64) progress->rate);
-    GString *text = g_string_new (NULL);
-    /* never 100 while the job has not ended */
-    g_string_append_printf (text, _("%.1f %%, %s of %s, %s/s"), MIN (99.9, bytes * 100.0 / total),
-                            done, all, rate);
-    if (progress->rate > 0 && bytes < total) {
-        g_autofree char *left = format_seconds ((guint64) ((total - bytes) / progress->rate * 1e6));
-        g_string_append_printf (text, _(", %s left"), left);
-    }
-    return g_string_free (text, FALSE);
-}
-
-static int terminal_width (void)
-{
-    struct winsize size;
-    return ioctl (STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
-static void progress_show (Progress *progress, const BakJob *job)
-{
-    g_autofree char *text = progress_text (progress, job);
+    gboolean pull = bak_job_get_mode (job) == BAK_JOB_MODE_PULL;
+    const char *state = bak_job_state_to_string (bak_job_get_state (job));
+    g_autofree char *used = format_short_size (bak_job_get_temp_used (job)),
+                    *scratch = g_strdup_printf (_("%s, scratch %s"), state, used);
+    guint64 total = pull ? 0 : bak_job_get_total (job); /* what readers want is not known */
+    const ProgressView view = { bak_job_get_domain (job),
+                                pull    ? scratch
+                                : total ? NULL
+                                        : state,
+                                bak_job_get_bytes (job), total, progress->rate };
     progress->shown = TRUE;
-    if (!progress->terminal) {
-        g_autofree char *domain = clean (bak_job_get_domain (job));
-        fprintf (stderr, "%s: %s\n", domain, text);
-        return;
-    }
-    guint64 total = bak_job_get_total (job);
-    char bar[BAR_WIDTH + 1];
-    int full =
-        total ? (int) (MIN (bak_job_get_bytes (job), total) / (double) total * BAR_WIDTH) : 0;
-    memset (bar, '-', BAR_WIDTH);
-    memset (bar, '#', full);
-    bar[BAR_WIDTH] = '\0';
-    g_autofree char *line = g_strdup_printf ("[%s] %s", bar, text);
-    /* the text is ASCII and clean but for a translated word */
-    g_autofree char *cut =
-        g_utf8_substring (line, 0, MIN (g_utf8_strlen (line, -1), terminal_width () - 1));
-    fprintf (stderr, "\r%s\033[K", cut);
-    fflush (stderr);
+    progress_show (&view, progress->terminal);
 }
 
 static void progress_end (const Progress *progress)
 {
-    if (progress->terminal && progress->shown)
-        fprintf (stderr, "\r\033[K");
+    progress_clear (progress->terminal && progress->shown);
 }
 
 static char *hint (Shell *shell, const char *command, BakDomain *domain, const char *more)
@@ -245,7 +205,7 @@ int job_wait (Shell *shell, BakDomain *domain, const char *id, guint flags, gint
         } else if (progress.terminal || now >= next_line) {
             progress_sample (&progress, job);
             if (!quiet)
-                progress_show (&progress, job);
+                show (&progress, job);
             next_line = MAX (next_line + G_USEC_PER_SEC, now);
         }
         if (status < 0 && flags & WAIT_AND_END)

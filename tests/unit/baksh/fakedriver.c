@@ -282,7 +282,7 @@ static void fill_job (gboolean look, bak_job *job)
              pull = g_getenv ("FAKE_PULL") != NULL;
     *job = (bak_job){
         .id = any ("0a1b2c3d"),
-        .domain = any ("web"),
+        .domain = any (g_getenv ("FAKE_DOMAIN") ? g_getenv ("FAKE_DOMAIN") : "web"),
         .mode = pull ? JOB_MODE_PULL : JOB_MODE_PUSH,
         .state = state,
         .started = 1600000000123456,

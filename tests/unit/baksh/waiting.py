@@ -1,23 +1,27 @@
 #!/usr/bin/env python3
 """--wait and backup-wait: progress, time-outs, Ctrl-C."""
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import tempfile
+import termios
 import time
 
 from harness import BAKSH, URI, check, contains, environment, main, run
 
 
-def start(*words, terminal=False, **fake):
+def start(*words, terminal=False, columns=80, **fake):
     """The shell in the background; reads its standard error."""
     log = tempfile.mktemp()
     env = environment({**fake, 'log': log})
     if terminal:
         master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack('4H', 24, columns, 0, 0))
         process = subprocess.Popen([BAKSH, '-c', URI, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave, env=env)
         os.close(slave)
     else:
@@ -58,10 +62,48 @@ def test_a_line_a_second_without_a_terminal():
 
 def test_a_bar_on_a_terminal():
     process, fd, _ = start('backup-wait', 'web', terminal=True, states='running')
-    text = read_until(fd, r'\r\[#+-+\] \d+\.\d %.*\r')
+    text = read_until(fd, r'\rweb \[#+-+\] \d+\.\d %.*\r')
     process.kill()
     process.wait()
     assert '\n' not in text.strip(), text
+
+
+def bar_of(columns, name='web', pattern=r' left\x1b\[K\r'):
+    # the first bar of a terminal of so many columns that matches
+    process, fd, _ = start('backup-wait', 'web', terminal=True, columns=columns, states='running', domain=name)
+    try:
+        text = read_until(fd, pattern)
+    finally:
+        process.kill()
+        process.wait()
+    return re.findall(r'([^\r]*)\x1b\[K', text)[-1]
+
+
+def test_a_bar_fits_the_terminal_and_keeps_guest_and_time_left():
+    for columns in (200, 80, 60, 40):
+        bar = bar_of(columns)
+        assert len(bar) < columns, f'{len(bar)} of {columns}: {bar}'
+        assert re.fullmatch(r'web \[#*-+\] \d+\.\d %.*, \d+ (s|min \d+ s) left', bar), bar
+    assert ' of ' in bar_of(80) and '/s' in bar_of(80)      # all of it has room where most people are
+    assert '/s' not in bar_of(40)
+
+
+def test_a_bar_goes_before_the_time_left_does():
+    bar = bar_of(30)
+    assert len(bar) < 30, bar
+    assert re.fullmatch(r'web: \d+\.\d %, \d+ (s|min \d+ s) left', bar), bar
+
+
+def test_a_long_name_is_cut_and_the_time_left_is_not():
+    bar = bar_of(80, 'a-guest-with-a-name-that-nobody-would-want-to-type-twice-in-a-day')
+    assert len(bar) < 80, bar
+    assert re.fullmatch(r'a-guest-with-[a-z-]*\.\.\. \[#*-+\] \d+\.\d %.*, \d+ (s|min \d+ s) left', bar), bar
+
+
+def test_a_line_fits_80_columns():
+    name = 'a-guest-with-a-name-that-nobody-would-want-to-type-twice-in-a-day'
+    lines = run('backup-wait', 'web', states='running,' * 8 + 'completed', domain=name).err.splitlines()
+    assert lines and all(len(line) <= 80 and '...: ' in line for line in lines), lines
 
 
 def test_a_quiet_shell_shows_no_progress():
@@ -70,7 +112,7 @@ def test_a_quiet_shell_shows_no_progress():
 
 
 def test_a_pull_shows_that_it_is_ready():
-    contains(run('backup-wait', 'web', pull=1, states='ready,ready,ready,ready,completed').err, 'web: ready, scratch 64.000 KiB\n')
+    contains(run('backup-wait', 'web', pull=1, states='ready,ready,ready,ready,completed').err, 'web: ready, scratch 64.0 KiB\n')
 
 
 def test_the_wait_ends_at_its_timeout_and_the_job_goes_on():
