@@ -32,16 +32,57 @@ const Command cmd_backup_info = { .name = "backup-info",
                                   .options = info_options,
                                   .run = backup_info_run };
 
+/* What the disks have in common, or their words one after the other; caller frees. */
+static char *words_of_disks (const BakJob *job, const char *(*get) (const BakJobDisk *disk))
+{
+    g_autoptr (GPtrArray) words = g_ptr_array_new ();
+    for (guint i = 0; i < bak_job_get_n_disks (job); i++) {
+        const char *word = get (bak_job_get_disk (job, i));
+        if (word && !g_ptr_array_find_with_equal_func (words, word, g_str_equal, NULL))
+            g_ptr_array_add (words, (char *) word);
+    }
+    g_ptr_array_add (words, NULL);
+    return words->len > 1 ? g_strjoinv (", ", (char **) words->pdata) : g_strdup ("-");
+}
+
+/* The file; of several their directory, with a slash at its end; "3 files" of several directories.
+ * Caller frees. */
+static char *place_of (const BakJob *job)
+{
+    g_autofree char *common = NULL;
+    const char *first = NULL;
+    guint count = 0;
+    gboolean one_directory = TRUE;
+    for (guint i = 0; i < bak_job_get_n_disks (job); i++) {
+        const char *path = bak_job_disk_get_path (bak_job_get_disk (job, i));
+        if (!path)
+            continue;
+        g_autofree char *directory = g_path_get_dirname (path);
+        if (count++ == 0) {
+            first = path;
+            common = g_steal_pointer (&directory);
+        } else {
+            one_directory = one_directory && g_str_equal (directory, common);
+        }
+    }
+    if (count < 2)
+        return g_strdup (first ? first : "-");
+    return one_directory ? g_strconcat (common, "/", NULL)
+                         : g_strdup_printf (_("%u files"), count);
+}
+
 static void list_row (Table *table, const BakJob *job)
 {
     g_autofree char *started = format_time (bak_job_get_started (job)),
-                    *ended = format_time (bak_job_get_ended (job));
-    g_autofree char *bytes = format_size (bak_job_get_bytes (job));
-    const char *error = bak_job_get_error (job);
+                    *took = format_seconds (bak_job_get_elapsed (job)),
+                    *bytes = format_size (bak_job_get_bytes (job)),
+                    *type = words_of_disks (job, bak_job_disk_get_type),
+                    *since = words_of_disks (job, bak_job_disk_get_since), *place = place_of (job);
+    const char *error = bak_job_get_error (job), *checkpoint = bak_job_get_checkpoint (job);
     table_row (table, bak_job_get_id (job),
-               bak_job_get_mode (job) == BAK_JOB_MODE_PULL ? "pull" : "push",
-               bak_job_state_to_string (bak_job_get_state (job)), started, ended, bytes,
-               error ? error : "", NULL);
+               bak_job_get_mode (job) == BAK_JOB_MODE_PULL ? "pull" : "push", type,
+               bak_job_state_to_string (bak_job_get_state (job)), started, took, bytes,
+               checkpoint ? checkpoint : "-", since, place, error ? error : "", NULL);
 }
 
 static int backup_list_run (Shell *shell, const Args *args)
@@ -51,8 +92,9 @@ static int backup_list_run (Shell *shell, const Args *args)
     if (bak_domain_backup_list (args_domain (args), &jobs, 0, &error) < 0)
         return fail (error);
     JsonArray *array = json_array_new ();
-    Table *table = table_new (_("Id"), _("Mode"), _("State"), _("Started"), _("Ended"),
-                              _("Bytes"), _("Error"), NULL);
+    Table *table =
+        table_new (_("Id"), _("Mode"), _("Type"), _("State"), _("Started"), _("Took"),
+                   _("Bytes"), _("Checkpoint"), _("Since"), _("File"), _("Error"), NULL);
     for (guint i = 0; jobs[i]; i++) {
         json_array_add_object_element (array, job_to_json (jobs[i]));
         list_row (table, jobs[i]);

@@ -2,6 +2,7 @@
 """Every command: the call it makes, virsh's text, valid JSON."""
 import json
 import os
+import re
 import tempfile
 
 from harness import check, contains, main, run
@@ -87,6 +88,22 @@ def test_dominfo_looks_as_in_virsh():
     for line in 'Id:             3', 'Name:           web', 'State:          running', 'CPU(s):         2', 'CPU time:       1.5s', \
                 'Max memory:     1048576 KiB', 'Used memory:    1048576 KiB', 'Persistent:     yes':
         contains(out, line + '\n')
+
+
+def cells(text):
+    return [re.split(r' {2,}', line.strip()) for line in text.splitlines() if line and not line.startswith('---')]
+
+
+def test_the_list_of_backups_says_what_each_is_and_where():
+    head, row, _ = cells(run('backup-list', 'web').out)
+    check(head, 'Id Mode Type State Started Took Bytes Checkpoint Since File Error'.split())
+    check(row, ['0a1b2c3d', 'push', 'full', 'completed', '2020-09-13 12:26:40 +0000', '12.0 s', '1.953 GiB', 'c1', '-', '/backups/'])
+    _, row, _ = cells(run('backup-list', 'web', since='c0', path='/backups/%c/disk').out)
+    check((row[2], row[8], row[9]), ('full, incremental', 'c0', '2 files'))
+    _, row, _ = cells(run('backup-list', 'web', disks=1).out)
+    check(row[9], '/backups/vda')
+    _, row, _ = cells(run('backup-list', 'web', pull=1, states='failed').out)
+    check((row[1], row[9], row[10]), ('pull', '-', "disk 'vda': No space left on device"))
 
 
 def test_freeze_and_thaw_count():

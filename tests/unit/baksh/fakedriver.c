@@ -303,22 +303,25 @@ static void fill_job (gboolean look, bak_job *job)
     job->disks.disks_len = disk_count ();
     job->disks.disks_val = ret_array (job->disks.disks_len, sizeof (bak_job_disk));
     for (guint i = 0; i < job->disks.disks_len; i++) {
-        g_autofree char *target = g_strdup_printf ("vd%c", 'a' + i);
+        g_autofree char *target = g_strdup_printf ("vd%c", 'a' + i),
+                        *path = g_strdup_printf (g_getenv ("FAKE_PATH") ? g_getenv ("FAKE_PATH")
+                                                                        : "/backups/vd%c",
+                                                 'a' + i);
         job->disks.disks_val[i] = (bak_job_disk){
             .target = any (target),
             .state = state,
-            .type = any ("full"),
+            .type = any (i && g_getenv ("FAKE_SINCE") ? "incremental" : "full"),
             .reason = any (""),
             .bytes = state == JOB_STATE_COMPLETED ? total : done,
             .total = total,
             .error = any (failed ? "No space left on device" : ""),
-            .path = any ("/backups/x"),
+            .path = any (pull ? "" : path),
             .scratch = any (""),
             .format = any ("qcow2"),
             .export_name = any (pull ? target : ""),
             .bitmap = any (""),
             .protection = any (""),
-            .since = any (""),
+            .since = any (i && g_getenv ("FAKE_SINCE") ? g_getenv ("FAKE_SINCE") : ""),
             .limit = 1048576,
         };
     }
