@@ -144,7 +144,7 @@ static int info_run (Shell *shell, const Args *args)
     return STATUS_DONE;
 }
 
-static const Option info_options[] = { URL_OPTION, { 0 } };
+static const Option info_options[] = { URL_OPTION, KEY_OPTIONS, { 0 } };
 
 const Command cmd_repository_info = { .name = "repository-info",
                                       .group = "repository",
