@@ -814,6 +814,11 @@ class LiveTest(unittest.TestCase):
     def json(self, *arguments, rc=0, **kw):
         return json.loads(self.must(*arguments, '--json', rc=rc, **kw).out)
 
+    def listing(self, *arguments, **kw):
+        """The one named list that a document is."""
+        [rows] = self.json(*arguments, **kw).values()
+        return rows
+
     def baksh_start(self, *arguments, **kw):
         """baksh in the background."""
         return self.popen(baksh_path(), *arguments, env=self.environment, text=True, stdout=subprocess.PIPE,

@@ -48,12 +48,9 @@ class EngineTest(bed.LiveTest):
             return False
         bed.wait_for('it listens', listens)
         self.must('backup-begin', 'g', '--target', f'disk0={self.path("copy")}', '--wait')
-        states, text = [], ''
+        states = []
         for line in listener.stdout:
-            text += line
-            if line == '}\n':
-                states.append(json.loads(text)['state'])
-                text = ''
+            states.append(json.loads(line)['state'])
             if 'completed' in states:
                 break
         self.assertEqual(states, ['preparing', 'running', 'stopping', 'completed'])

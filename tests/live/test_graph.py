@@ -34,9 +34,9 @@ class GraphTest(bed.LiveTest):
         qemu = self.engine(self.make_image('a.qcow2', '4M'), extra=[
             '-object', 'throttle-group,id=tg', '-blockdev', 'driver=throttle,node-name=top,throttle-group=tg,file=disk0'])
         self.must('attach', 'g', '--qmp', qemu.qmp_path, '--disk', 'vda=top')
-        alone = self.json('domblklist', 'g')
+        alone = self.listing('domblklist', 'g')
         self.must('backup-begin', 'g', '--mode', 'pull')
-        pulled = self.json('domblklist', 'g')
+        pulled = self.listing('domblklist', 'g')
         self.must('backup-stop', 'g')
         for disks in alone, pulled:
             self.assertEqual([(disk['target'], disk['node']) for disk in disks], [('vda', 'disk0')])
@@ -45,7 +45,7 @@ class GraphTest(bed.LiveTest):
     def test_disks_are_found_with_all_that_is_known_of_them(self):
         vm = self.start()
         self.must('attach', 'g', '--qmp', vm.qmp_path, '--disk', f'boot={self.path("chain.qcow2")}')
-        disks = {disk['target']: disk for disk in self.json('domblklist', 'g')}
+        disks = {disk['target']: disk for disk in self.listing('domblklist', 'g')}
         rows = (    # target, bus, iothread, another name, taken by default
             ('vda', 'virtio', 'io0', 'throttled-format', True),
             ('cow-format', 'virtio', None, 'cow-top', True),
@@ -77,11 +77,11 @@ class GraphTest(bed.LiveTest):
         running = self.must('dumpxml', 'g').out
         self.assertIn(f"<loader readonly='yes' type='pflash'>{self.path('code')}</loader>", running)
         self.assertIn(f"<nvram format='raw'>{self.path('vars')}</nvram>", running)
-        listed, info = self.json('domblklist', 'g'), self.json('domblkinfo', 'g', 'vda')
+        listed, info = self.listing('domblklist', 'g'), self.json('domblkinfo', 'g', 'vda')
         vm.quit()
         self.assertEqual(self.must('domstate', 'g').out.strip(), 'shut off')
         self.assertEqual(self.must('dumpxml', 'g').out, re.sub(r" id='\d+'", '', running, 1))
-        self.assertEqual(self.json('domblklist', 'g'), listed)
+        self.assertEqual(self.listing('domblklist', 'g'), listed)
         self.assertEqual(self.json('domblkinfo', 'g', 'vda'), info)
         self.must('backup-begin', 'g', '--target', self.path('t'), '--wait', rc=5)
 

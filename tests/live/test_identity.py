@@ -44,7 +44,7 @@ class Identity(bed.LiveTest):
         refused = self.increment(rc=4, **kwargs)
         self.assertRegex(refused.err, words)
         if kind:
-            self.assertIn(kind, {f['kind'] for f in self.json('checkpoint-check', 'g', rc=4)})
+            self.assertIn(kind, {f['kind'] for f in self.listing('checkpoint-check', 'g', rc=4)})
         self.increment('--fallback', 'full', name='fallback', **kwargs)
         self.assert_exact('fallback')
 
@@ -99,7 +99,7 @@ class SealTest(Identity):
         engine = self.start()
         seals = engine.seals()
         engine.qmp.execute('block-dirty-bitmap-add', node='disk0', name='bak-seal-' + '0' * 24, persistent=True)
-        self.assertEqual([f['kind'] for f in self.json('checkpoint-check', 'g', rc=4)], ['leftover'])
+        self.assertEqual([f['kind'] for f in self.listing('checkpoint-check', 'g', rc=4)], ['leftover'])
         self.must('checkpoint-check', 'g', '--repair')
         self.assertEqual(engine.seals(), seals)
         self.must('checkpoint-delete', 'g', 'c1', '--metadata')
@@ -118,7 +118,7 @@ class SealTest(Identity):
         self.increment()
         self.img('compare', image, self.path('inc0'))
         self.img('bitmap', '--remove', image, re.search(r'bak-seal-\w+$', info, re.MULTILINE)[0])
-        self.assertEqual([f['kind'] for f in self.json('checkpoint-check', 'g', rc=4)], ['replaced'])
+        self.assertEqual([f['kind'] for f in self.listing('checkpoint-check', 'g', rc=4)], ['replaced'])
         self.assertIn('seal', self.increment(name='again', rc=4).err)
         self.must('checkpoint-delete', 'g', 'c1')
         self.assertNotIn('c1', self.img('info', '-U', image).stdout)

@@ -68,7 +68,7 @@ class Bare(lvbed.OnLibvirt, bed.LiveTest):
 
 class BasicsTest(Bare):
     def test_list_and_info_say_what_libvirt_says(self):
-        listed = self.json('list', '--all')
+        listed = self.listing('list', '--all')
         self.assertEqual([(d['name'], d['state']) for d in listed['domains']] if isinstance(listed, dict) else [(d['name'], d['state']) for d in listed],
                          [('g', 'running')])
         uuid = self.virsh('domuuid', 'g').stdout.strip()
@@ -907,7 +907,7 @@ class CheckpointTest(Bare):
         self.must('checkpoint-check', 'g')
         nodes = [node for node, name in sorted(self.qemu_bitmaps())]
         self.vm.qmp.execute('block-dirty-bitmap-remove', node=nodes[0], name='c1')
-        found = self.json('checkpoint-check', 'g', rc=4)
+        found = self.listing('checkpoint-check', 'g', rc=4)
         [finding] = found['findings'] if isinstance(found, dict) else found
         self.assertEqual((finding['kind'], finding['bitmap']), ('lost', 'c1'))
         self.must('checkpoint-check', 'g', '--repair')

@@ -38,7 +38,7 @@ class OldQemuTest(bed.LiveTest):
 
     def assert_nothing_of_ours(self):
         """A fresh look: whoever owned the monitor is gone or shares it."""
-        listed = self.json('domblklist', 'old')
+        listed = self.listing('domblklist', 'old')
         self.assertEqual([disk['target'] for disk in listed], ['system', 'data'])
         # what was added was deleted, by the names it was added under
         added = [m['arguments']['options']['id'] for m in self.sent() if m.get('execute') == 'blockdev-add']

@@ -114,7 +114,7 @@ class ChainTest(OnOff):
             self.assertEqual({d['type'] for d in self.json('backup-info', 'g')['disks']}, {'incremental'})
             self.img('compare', '-U', self.disk, self.path(f'n{night}'))
         self.must('checkpoint-delete', 'g', 'c1')
-        self.assertEqual([c['name'] for c in self.json('checkpoint-list', 'g')], ['c0', 'c2', 'c3', 'c4'])
+        self.assertEqual([c['name'] for c in self.listing('checkpoint-list', 'g')], ['c0', 'c2', 'c3', 'c4'])
 
     def test_after_a_crash_what_is_not_exact_is_read_whole(self):
         self.on()
@@ -138,10 +138,10 @@ class ImagesTest(OnOff):
         self.vm.arguments += self.engine(('second', more), name='unused', start=False).arguments[2:]
         self.on()
         self.attach('auto')
-        targets = [d['target'] for d in self.json('domblklist', 'g')]
+        targets = [d['target'] for d in self.listing('domblklist', 'g')]
         self.assertEqual(len(targets), 2)
         self.off()
-        off = {d['target']: d['source'] for d in self.json('domblklist', 'g')}
+        off = {d['target']: d['source'] for d in self.listing('domblklist', 'g')}
         self.assertEqual(off, dict(zip(targets, (self.disk, more))))
         self.assertEqual({d['target'] for d in self.json('point-create', 'g')['disks']}, set(targets))
 
@@ -166,9 +166,9 @@ class ImagesTest(OnOff):
         self.vm.qmp.execute('blockdev-snapshot', node='disk0', overlay='top')
         self.vm.io('top', 'write -q -P 9 0 64k')
         self.data[0:65536] = bytes([9]) * 65536
-        self.assertEqual(self.json('domblklist', 'g')[0]['target'], 'vda')
+        self.assertEqual(self.listing('domblklist', 'g')[0]['target'], 'vda')
         self.off()
-        self.assertEqual(self.json('domblklist', 'g')[0]['source'], overlay)
+        self.assertEqual(self.listing('domblklist', 'g')[0]['source'], overlay)
         self.point()
 
     def test_a_disk_that_only_qemu_can_read_keeps_the_guest_from_a_part_of_a_backup(self):
@@ -185,7 +185,7 @@ class ImagesTest(OnOff):
         other = self.make_image('other.qcow2', SIZE)
         refused = self.attach(f'vda={other}', rc=1)
         self.assertRegex(refused.err, f"disk 'vda': the QEMU at .* has no disk whose image is '{other}'; it has: {self.disk}")
-        self.assertEqual(self.json('list', '--all'), [])
+        self.assertEqual(self.listing('list', '--all'), [])
         self.assertIn('--qmp', self.must('attach', 'g', '--image', 'auto', rc=2).err)
 
 
@@ -214,7 +214,7 @@ class NeverBothTest(OnOff):
         self.attach()
         self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}')
         self.assertIn("backup-stop g --abort", ' '.join(self.json('dominfo', 'g')['notes']))
-        self.assertEqual([(d['name'], d['state']) for d in self.json('list', '--all')], [('g', 'shut off')])
+        self.assertEqual([(d['name'], d['state']) for d in self.listing('list', '--all')], [('g', 'shut off')])
         with self.assertRaises(AssertionError):
             self.vm.start()
         self.vm.process.wait(30)
@@ -233,7 +233,7 @@ class NeverBothTest(OnOff):
         self.must('backup-begin', 'g', '--mode', 'pull', '--server', f'unix:{self.path("nbd")}', '--checkpoint', 'c')
         self.off()
         bed.wait_for('the failure', lambda: self.json('backup-info', 'g')['state'] == 'failed')
-        self.assertNotIn('c', [c['name'] for c in self.json('checkpoint-list', 'g')])
+        self.assertNotIn('c', [c['name'] for c in self.listing('checkpoint-list', 'g')])
         self.somewhere()
         self.point()
         self.on()

@@ -167,7 +167,7 @@ class EmptyDocumentTest(daemon.DaemonTest):
             self.assertNotEqual(rc, 0, command)
             self.assertIn('the document is empty', said)
         self.assertEqual(self.must('checkpoint-list', 'g', '--name', uri=server.uri).out.strip(), '')
-        self.assertEqual(self.json('backup-list', 'g', uri=server.uri), [])
+        self.assertEqual(self.listing('backup-list', 'g', uri=server.uri), [])
 
 
 class KilledReaderTest(bed.LiveTest):
@@ -182,7 +182,7 @@ class KilledReaderTest(bed.LiveTest):
             reader = self.popen('nbdcopy', f'nbd+unix:///disk0?socket={socket}', 'null:')
             reader.kill()
             reader.wait()
-            bed.wait_for('it ends without a reader', lambda: self.json('backup-info', 'g')['state'] != 'ready', timeout=20)
+            bed.wait_for('it ends without a reader', lambda: self.json('backup-info', 'g')['state'] not in ('ready', 'stopping'), timeout=20)
             job = self.json('backup-info', 'g')
             self.assertEqual((job['state'], 'idle' in job['error']), ('failed', True), job)
 
@@ -203,11 +203,11 @@ class RefusedBeginTest(bed.LiveTest):
         for number in range(25):
             said = self.must('backup-begin', 'g', '--target', self.path('there' if number % 2 else 'no/such/folder'), rc=1).err
             self.assertIn('exists already' if number % 2 else 'does not exist', said)
-        self.assertEqual([job['id'] for job in self.json('backup-list', 'g')], [good])
+        self.assertEqual([job['id'] for job in self.listing('backup-list', 'g')], [good])
         self.assertEqual(self.json('backup-info', 'g')['id'], good)
         self.must('backup-wait', 'g')
         self.must('backup-begin', 'g', '--target', self.path('next'), '--wait')
-        self.assertEqual(len(self.json('backup-list', 'g')), 2)
+        self.assertEqual(len(self.listing('backup-list', 'g')), 2)
 
     def test_an_event_tells_of_a_refused_begin(self):
         listens = self.baksh_start('event', '--domain', 'g', '--event', 'job-completed', '--json', '--timeout', '60')

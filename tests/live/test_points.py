@@ -95,7 +95,7 @@ class PointTest(bed.LiveTest):
         """Nothing that is no point, nothing in the guest that is not of the newest one."""
         for path in glob.glob(self.repository + '/*/.*'):
             self.fail(f'{path} is left')
-        names = [checkpoint['name'] for checkpoint in self.json('checkpoint-list', 'g')]
+        names = [checkpoint['name'] for checkpoint in self.listing('checkpoint-list', 'g')]
         points = self.points()
         self.assertEqual([n for n in names if n.startswith('point-')], [points[-1]['checkpoint']] if points and points[-1]['checkpoint'] else [])
 
@@ -195,7 +195,7 @@ class CreateTest(PointTest):
             self.write_somewhere()
             self.assert_holds(self.create())
             self.assert_holds(self.create('--repository', other))
-        self.assertEqual(len(self.json('checkpoint-list', 'g')), 2)
+        self.assertEqual(len(self.listing('checkpoint-list', 'g')), 2)
         self.assertEqual([p['disks'][0]['kind'] for p in self.points()], ['full', 'incremental', 'incremental'])
 
     def test_a_copy_of_the_repository_does_not_mislead_the_other(self):

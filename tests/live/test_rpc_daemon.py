@@ -119,7 +119,7 @@ class DeathTest(OneGuest):
             return False
 
     def jobs(self):
-        return {(job['id'], job['state']) for job in json.loads(self.ours('backup-list', 'g', '--json').out)}
+        return {(job['id'], job['state']) for job in json.loads(self.ours('backup-list', 'g', '--json').out)['jobs']}
 
     def test_kills_during_begin_leave_a_true_record_and_no_remains(self):
         """Sooner when the last begin was through, later when it had not begun: most kills come in the middle. Afterwards the job

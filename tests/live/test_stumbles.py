@@ -126,7 +126,7 @@ class ShortWordsTest(bed.LiveTest):
         self.must('checkpoint-create-as', 'g', 'c')
         for more in [], ['--repair']:
             self.assertRegex(self.must('checkpoint-check', 'g', *more).out, '(?s)foreign.*alien.*agree')
-        self.assertEqual([f['kind'] for f in self.json('checkpoint-check', 'g')], ['foreign'])
+        self.assertEqual([f['kind'] for f in self.listing('checkpoint-check', 'g')], ['foreign'])
 
     def test_a_bitmap_that_was_removed_is_said_to_be_removed(self):
         self.must('checkpoint-create-as', 'g', 'c')

@@ -197,11 +197,16 @@ void json_int (JsonObject *object, const char *key, gint64 value);
 void json_bool (JsonObject *object, const char *key, gboolean value);
 void json_time (JsonObject *object, const char *key, gint64 microseconds);
 JsonNode *json_take_object (JsonObject *object);
-JsonNode *json_take_array (JsonArray *array);
+/* A document is never a bare list: one named list can get neighbours later. */
+JsonNode *json_take_list (const char *name, JsonArray *array);
 /* An object with one text. */
 JsonNode *json_one (const char *key, const char *text);
 
-/* errors: on stderr, as "error: ..." */
+/* errors: on stderr, as "error: ..."; of those of one command a program gets a document */
+void said_clear (void);
+/* On standard output, if an error was told and no document: {"error", "error_code", "status"}; with
+ * a type where each line has one. */
+void said_print_error (int status, gboolean is_line);
 int fail (BakError *error); /* consumes error; its Status */
 int fail_with (int status, const char *format, ...) G_GNUC_PRINTF (2, 3);
 int usage (const char *format, ...) G_GNUC_PRINTF (1, 2); /* STATUS_USAGE */

@@ -211,6 +211,21 @@ static int begin (Shell *shell, const Args *args, const BakBackupOptions *option
     return status;
 }
 
+static int print_documents (const Args *args, const char *backup, const char *checkpoint)
+{
+    if (args_json (args)) {
+        JsonObject *object = json_new ();
+        json_text (object, "xml", backup);
+        json_text (object, "checkpoint_xml", checkpoint);
+        print_json (json_take_object (object));
+        return STATUS_DONE;
+    }
+    print_document (backup);
+    if (checkpoint)
+        print_document (checkpoint);
+    return STATUS_DONE;
+}
+
 static int backup_begin_run (Shell *shell, const Args *args)
 {
     g_autofree char *backup_xml = NULL, *checkpoint_xml = NULL;
@@ -226,12 +241,8 @@ static int backup_begin_run (Shell *shell, const Args *args)
         .flags = begin_flags (args),
         .timeout = args_microseconds (args, "timeout"),
     };
-    if (args_has (args, "print-xml")) {
-        print_document (backup_xml);
-        if (checkpoint_xml)
-            print_document (checkpoint_xml);
-        return STATUS_DONE;
-    }
+    if (args_has (args, "print-xml"))
+        return print_documents (args, backup_xml, checkpoint_xml);
     return args_has (args, "dry-run") ? dry_run (args, &options) : begin (shell, args, &options);
 }
 

@@ -100,7 +100,7 @@ static int backup_list_run (Shell *shell, const Args *args)
         list_row (table, jobs[i]);
     }
     if (args_json (args)) {
-        print_json (json_take_array (array));
+        print_json (json_take_list ("jobs", array));
         table_free (table);
     } else {
         json_array_unref (array);

@@ -70,7 +70,7 @@ static int checkpoint_check_run (Shell *shell, const Args *args)
         json_array_add_object_element (array, finding_to_json (findings[i]));
     }
     if (args_json (args)) {
-        print_json (json_take_array (array));
+        print_json (json_take_list ("findings", array));
     } else {
         json_array_unref (array);
         if (n)

@@ -101,7 +101,7 @@ static void print_as_json (BakCheckpoint **list)
         json_text (object, "note", bak_domain_checkpoint_get_note (list[i]));
         json_array_add_object_element (array, object);
     }
-    print_json (json_take_array (array));
+    print_json (json_take_list ("checkpoints", array));
 }
 
 static guint list_flags (const Args *args)

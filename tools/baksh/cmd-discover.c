@@ -31,7 +31,7 @@ static void print_as_json (BakGuestProcess **list)
         json_text (object, "note", bak_guest_process_get_note (list[i]));
         json_array_add_object_element (array, object);
     }
-    print_json (json_take_array (array));
+    print_json (json_take_list ("processes", array));
 }
 
 static int discover_run (Shell *shell, const Args *args)

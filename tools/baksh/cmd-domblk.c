@@ -71,7 +71,7 @@ static int domblklist_run (Shell *shell, const Args *args)
         JsonArray *array = json_array_new ();
         for (guint i = 0; list[i]; i++)
             json_array_add_object_element (array, disk_to_json (list[i]));
-        print_json (json_take_array (array));
+        print_json (json_take_list ("disks", array));
     } else {
         print_disks (list, args_has (args, "details"));
     }
@@ -123,7 +123,7 @@ static int print_all_sizes (BakDomain *domain, gboolean human, gboolean json)
         json_array_add_object_element (array, disk_to_json (list[i]));
     }
     if (json) {
-        print_json (json_take_array (array));
+        print_json (json_take_list ("disks", array));
         table_free (table);
     } else {
         json_array_unref (array);

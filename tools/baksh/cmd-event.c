@@ -44,7 +44,7 @@ static void print_as_json (BakDomain *domain, const BakEvent *event)
     json_int (object, "bytes", bak_event_get_bytes (event));
     json_int (object, "total", bak_event_get_total (event));
     json_int (object, "rate", bak_event_get_rate (event));
-    print_json (json_take_object (object));
+    print_json_line (json_take_object (object));
 }
 
 /* The statistics of the job that ended, as virsh prints them under the event. */
@@ -148,6 +148,8 @@ static int watch_events (BakConnection *conn, Watch *watch, int fd, guint64 time
             status = watch->received ? STATUS_DONE : STATUS_FAILED;
             if (!watch->json)
                 print (_("event loop timed out\n"));
+            else if (!watch->received)
+                fail_with (status, _("no event came in time"));
             break;
         }
         if (bak_connection_dispatch (conn, &error) < 0) {
@@ -161,13 +163,25 @@ static int watch_events (BakConnection *conn, Watch *watch, int fd, guint64 time
     return status;
 }
 
+static void print_kinds (gboolean json)
+{
+    JsonArray *array = json_array_new ();
+    for (guint i = 0; event_names[i]; i++) {
+        json_array_add_string_element (array, event_names[i]);
+        if (!json)
+            print ("%s\n", event_names[i]);
+    }
+    g_autoptr (JsonNode) node = json_take_list ("events", array);
+    if (json)
+        print_json (g_steal_pointer (&node));
+}
+
 static int event_run (Shell *shell, const Args *args)
 {
     BakError *error = NULL;
     int status = STATUS_DONE;
     if (args_has (args, "list")) {
-        for (guint i = 0; event_names[i]; i++)
-            print ("%s\n", event_names[i]);
+        print_kinds (args_json (args));
         return STATUS_DONE;
     }
     const char *name = args_text (args, "event");
@@ -221,7 +235,8 @@ static const Rule rules[] = { { RULE_EXCLUSIVE, "all", "event" },
 const Command cmd_event = { .name = "event",
                             .group = "events",
                             .help = N_("Wait for events and print them"),
-                            .description = N_("With --json one document an event."),
+                            .description =
+                                N_("With --json one object a line, as soon as it happens."),
                             .options = options,
                             .rules = rules,
                             .run = event_run };

@@ -43,7 +43,7 @@ static void print_as_json (BakDomain **list)
     for (guint i = 0; list[i]; i++)
         json_array_add_object_element (
             array, domain_to_json (list[i], bak_domain_get_last_state (list[i])));
-    print_json (json_take_array (array));
+    print_json (json_take_list ("domains", array));
 }
 
 static int list_run (Shell *shell, const Args *args)

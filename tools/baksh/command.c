@@ -345,13 +345,19 @@ static int prepare_and_run (Shell *shell, Args *args, char **words)
     return command->run (shell, args);
 }
 
-static gboolean is_for_programs (const Args *args)
+/* The option by which a program asks for its form; NULL: a person reads it. A command line that is
+ * wrong is not parsed to its end. */
+static const char *form_for_programs (const Args *args, char **words, int status)
 {
     static const char *const forms[] = { "json", "json-lines" };
-    for (guint i = 0; i < G_N_ELEMENTS (forms); i++)
-        if (command_option (args->command, forms[i]) && args_has (args, forms[i]))
-            return TRUE;
-    return FALSE;
+    for (guint i = 0; i < G_N_ELEMENTS (forms); i++) {
+        g_autofree char *word = g_strconcat ("--", forms[i], NULL);
+        if (command_option (args->command, forms[i])
+            && (args_has (args, forms[i])
+                || (status == STATUS_USAGE && g_strv_contains ((const char *const *) words, word))))
+            return forms[i];
+    }
+    return NULL;
 }
 
 int command_run (Shell *shell, char **words)
@@ -364,8 +370,12 @@ int command_run (Shell *shell, char **words)
                                          (GDestroyNotify) g_ptr_array_unref),
                   NULL };
     shell->bare = FALSE;
+    said_clear ();
     int status = prepare_and_run (shell, &args, words + 1);
-    if (!shell->quiet && !shell->bare && !is_for_programs (&args) && !shell->quit)
+    const char *form = form_for_programs (&args, words, status);
+    if (form && !shell->bare)
+        said_print_error (status, g_str_equal (form, "json-lines"));
+    if (!form && !shell->quiet && !shell->bare && !shell->quit)
         print ("\n"); /* as virsh; part of the text form only */
     fflush (stdout);
     bak_domain_unref (args.domain);

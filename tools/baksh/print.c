@@ -109,6 +109,13 @@ void print_document (const char *text)
     printf ("%s%s", shown, g_str_has_suffix (shown, "\n") ? "" : "\n");
 }
 
+/* What the command that runs has said, of which a program gets a document. The main thread's. */
+static struct {
+    GString *errors; /* NULL: none */
+    BakErrorCode code;
+    gboolean documents;
+} said;
+
 /* json-glib escapes what JSON demands; the other controls may stand in a file, but not on a
  * terminal. Ends with a newline; consumes node. */
 static void print_node (JsonNode *node, gboolean pretty)
@@ -128,6 +135,7 @@ static void print_node (JsonNode *node, gboolean pretty)
 
 void print_json (JsonNode *node)
 {
+    said.documents = TRUE;
     print_node (node, TRUE);
 }
 
@@ -304,12 +312,11 @@ JsonNode *json_take_object (JsonObject *object)
     return node;
 }
 
-JsonNode *json_take_array (JsonArray *array)
+JsonNode *json_take_list (const char *name, JsonArray *array)
 {
-    JsonNode *node = json_node_alloc ();
-    json_node_init_array (node, array);
-    json_array_unref (array);
-    return node;
+    JsonObject *object = json_new ();
+    json_object_set_array_member (object, name, array);
+    return json_take_object (object);
 }
 
 JsonNode *json_one (const char *key, const char *text)
@@ -321,19 +328,52 @@ JsonNode *json_one (const char *key, const char *text)
 
 /* errors */
 
-static void complain (const char *prefix, const char *format, va_list args)
+static void complain (const char *prefix, const char *text)
 {
-    g_autofree char *text = g_strdup_vprintf (format, args);
     g_autofree char *shown = clean (text);
     fflush (stdout);
     fprintf (stderr, "%s%s\n", prefix, shown);
+}
+
+void said_clear (void)
+{
+    if (said.errors)
+        g_string_free (said.errors, TRUE);
+    said.errors = NULL;
+    said.code = BAK_ERROR_NONE;
+    said.documents = FALSE;
+}
+
+void said_print_error (int status, gboolean is_line)
+{
+    if (!said.errors || said.documents)
+        return;
+    JsonObject *object = json_new ();
+    if (is_line)
+        json_text (object, "type", "error");
+    json_text (object, "error", said.errors->str);
+    json_text (object, "error_code",
+               said.code == BAK_ERROR_NONE ? NULL : bak_error_code_to_string (said.code));
+    json_int (object, "status", status);
+    print_json_line (json_take_object (object));
+}
+
+static void say_error (const char *format, va_list args)
+{
+    g_autofree char *text = g_strdup_vprintf (format, args);
+    if (said.errors)
+        g_string_append (said.errors, ": ");
+    else
+        said.errors = g_string_new (NULL);
+    g_string_append (said.errors, text);
+    complain (_("error: "), text);
 }
 
 int fail_with (int status, const char *format, ...)
 {
     va_list args;
     va_start (args, format);
-    complain (_("error: "), format, args);
+    say_error (format, args);
     va_end (args);
     return status;
 }
@@ -342,7 +382,8 @@ int usage (const char *format, ...)
 {
     va_list args;
     va_start (args, format);
-    complain (_("error: "), format, args);
+    said.code = BAK_ERROR_INVALID_ARGUMENT;
+    say_error (format, args);
     va_end (args);
     return STATUS_USAGE;
 }
@@ -351,16 +392,18 @@ void warn (const char *format, ...)
 {
     va_list args;
     va_start (args, format);
-    complain (_("warning: "), format, args);
+    g_autofree char *text = g_strdup_vprintf (format, args);
     va_end (args);
+    complain (_("warning: "), text);
 }
 
 void tell (const char *format, ...)
 {
     va_list args;
     va_start (args, format);
-    complain (_("note: "), format, args);
+    g_autofree char *text = g_strdup_vprintf (format, args);
     va_end (args);
+    complain (_("note: "), text);
 }
 
 int status_of_error (BakErrorCode code)
@@ -377,8 +420,8 @@ int status_of_error (BakErrorCode code)
 
 int fail (BakError *error)
 {
-    int status = fail_with (status_of_error (bak_error_get_code (error)), "%s",
-                            bak_error_get_message (error));
+    said.code = bak_error_get_code (error);
+    int status = fail_with (status_of_error (said.code), "%s", bak_error_get_message (error));
     bak_error_unref (error);
     return status;
 }

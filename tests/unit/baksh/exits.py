@@ -36,7 +36,8 @@ def test_a_failure_of_any_call_is_a_failure_of_its_command():
         check(result.status, 1, f'{line}\n{result}')
         contains(result.err, 'error: the disk is gone\n')
         result = run(*line.split(), '--json', error=f'{call}:16:a gap')
-        check((result.status, result.out), (4, ''), f'{line}\n{result}')
+        check((result.status, result.json()['error_code'], result.json()['status']), (4, 'inexact', 4), f'{line}\n{result}')
+        contains(result.json()['error'], 'a gap')
 
 
 def test_each_call_is_traced_where_that_is_asked_for():
@@ -108,7 +109,7 @@ def test_json_of_a_bad_backup_is_printed_and_the_status_still_tells():
 def test_findings_are_4_until_they_are_repaired():
     check(run('checkpoint-check', 'web').status, 0)
     check(run('checkpoint-check', 'web', findings=1).status, 4)
-    check(run('checkpoint-check', 'web', '--json', findings=1).json()[0]['kind'], 'orphan')
+    check(run('checkpoint-check', 'web', '--json', findings=1).json()['findings'][0]['kind'], 'orphan')
     result = run('checkpoint-check', 'web', '--repair', '--bitmap', 'a', '--bitmap', 'b', findings=1)
     check((result.status, result.log[0]), (0, ('checkpoint_check', '1 2')))
 
