@@ -53,8 +53,8 @@ def test_every_shown_command_runs():
     for path in files():
         for line, words in commands(path):
             options, words = shell_options(words)
-            # the guest of test:///default and the checkpoints of the guide are those of the fake
-            words = [re.sub(r'\bnight-\d', 'c1', re.sub(r'\btest\b', 'web', word)) for word in words]
+            # the guest of test:///default, one that is off, and the checkpoints of the guide are those of the fake
+            words = [re.sub(r'\bnight-\d', 'c1', re.sub(r'\b(test|archive)\b', 'web', word)) for word in words]
             if words[:1] == ['event']:
                 words = [*words, '--timeout', '0.2'] if '--timeout' not in words else [*words[:words.index('--timeout') + 1], '0.2']
             # the fake has no export to make a point of: these must be right in form
