@@ -254,9 +254,9 @@ static gboolean read_host (const xmlNode *parent, StoreDef *store, GError **erro
         return store->protocol == PROTOCOL_RBD
                || xml_error (parent, error, _("<host> is missing: expected <host name=''/>"));
     g_autofree char *transport = xml_get (node, "transport");
-    const XmlAttr *table = store->protocol != PROTOCOL_NBD      ? host_tcp_attrs
-                           : g_strcmp0 (transport, "unix") == 0 ? host_unix_attrs
-                                                                : host_nbd_attrs;
+    const XmlAttr *table = g_strcmp0 (transport, "unix") == 0 ? host_unix_attrs : host_nbd_attrs;
+    if (store->protocol != PROTOCOL_NBD)
+        table = host_tcp_attrs;
     return xml_check_empty (node, error)
            && xml_read_attrs (node, table, _("with this transport"), store, error);
 }

@@ -148,10 +148,11 @@ static void start_element (GMarkupParseContext *context, const char *element, co
 {
     Definition *definition = data;
     guint depth = g_slist_length ((GSList *) g_markup_parse_context_get_element_stack (context));
-    definition->wanted = depth != 2                      ? NULL
-                         : g_str_equal (element, "name") ? &definition->name
-                         : g_str_equal (element, "uuid") ? &definition->uuid
-                                                         : NULL;
+    definition->wanted = NULL;
+    if (depth == 2 && g_str_equal (element, "name"))
+        definition->wanted = &definition->name;
+    else if (depth == 2 && g_str_equal (element, "uuid"))
+        definition->wanted = &definition->uuid;
 }
 
 static void end_element (GMarkupParseContext *context, const char *element, gpointer data,

@@ -679,16 +679,21 @@ static gboolean verb_socket_remove (Run *run, const Action *action, GError **err
 
 static gboolean verb_tls_check (Run *run, const Action *action, GError **error)
 {
-    static const char *const server[] = { "ca-cert.pem", "server-cert.pem", "server-key.pem",
-                                          NULL };
-    static const char *const client[] = { "ca-cert.pem", "client-cert.pem", "client-key.pem",
-                                          NULL };
-    static const char *const psk[] = { "keys.psk", NULL };
+    /* the last row is for every other endpoint */
+    static const struct {
+        const char *endpoint;
+        const char *files[4];
+    } rows[] = {
+        { "psk", { "keys.psk" } },
+        { "client", { "ca-cert.pem", "client-cert.pem", "client-key.pem" } },
+        { "server", { "ca-cert.pem", "server-cert.pem", "server-key.pem" } },
+    };
     const char *dir = json_get_string (action->args, "dir"),
                *endpoint = json_get_string (action->args, "endpoint");
-    const char *const *files = g_strcmp0 (endpoint, "psk") == 0      ? psk
-                               : g_strcmp0 (endpoint, "client") == 0 ? client
-                                                                     : server;
+    guint row = 0;
+    while (row + 1 < G_N_ELEMENTS (rows) && g_strcmp0 (endpoint, rows[row].endpoint) != 0)
+        row++;
+    const char *const *files = rows[row].files;
     for (guint i = 0; files[i]; i++) {
         g_autofree char *path = g_build_filename (dir, files[i], NULL);
         if (access (path, R_OK) != 0)

@@ -629,10 +629,9 @@ static void server_accept (Listener *listener, int fd)
 
     gboolean room = identity && server_accepts_peer (server, identity);
     if (!room || (listener->kind == LISTEN_PRIVATE && identity->kind != IDENTITY_TRUSTED)) {
+        const char *reason = room ? "not our user" : "too many peers";
         server_turns_away (server, identity ? identity->name : "unix",
-                           error  ? error->message
-                           : room ? "not our user"
-                                  : "too many peers");
+                           error ? error->message : reason);
         close (fd);
         return;
     }

@@ -62,9 +62,10 @@ char *server_id_of_host (const char *host, guint port)
         return NULL;
     for (const struct addrinfo *at = found; at; at = at->ai_next) {
         g_autoptr (GInetAddress) address = address_of (at->ai_addr);
-        g_autofree char *text = !address            ? NULL
-                                : is_here (address) ? g_strdup ("")
-                                                    : g_inet_address_to_string (address);
+        if (!address)
+            continue;
+        g_autofree char *text =
+            is_here (address) ? g_strdup ("") : g_inet_address_to_string (address);
         if (text && (!first || strcmp (text, first) < 0)) {
             g_free (first);
             first = g_steal_pointer (&text);

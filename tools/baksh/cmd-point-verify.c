@@ -106,9 +106,10 @@ static int point_verify_run (Shell *shell, const Args *args)
     if (all == (args_all (args, "point")[0] != NULL))
         return usage (_("name points, or --all"));
     g_autoptr (BakRepository) repository = args_repository (args, &status);
-    BakPoint **points = !repository ? NULL
-                        : all       ? all_points (repository, &status)
-                                    : named_points (args, repository, &status);
+    if (!repository)
+        return status;
+    BakPoint **points =
+        all ? all_points (repository, &status) : named_points (args, repository, &status);
     if (!points)
         return status;
     drop_recent (args, points);

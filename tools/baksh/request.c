@@ -564,9 +564,9 @@ static int append_address (GString *xml, const char *text)
         return usage (_("option --server: '%s' is neither unix:PATH nor tcp:HOST:PORT"), text);
     const char *host = text + strlen ("tcp:"), *bracket = *host == '[' ? strchr (host, ']') : NULL;
     const char *colon = bracket ? (bracket[1] == ':' ? bracket + 1 : NULL) : strrchr (host, ':');
-    g_autofree char *name = bracket ? g_strndup (host + 1, bracket - host - 1)
-                            : colon ? g_strndup (host, colon - host)
-                                    : g_strdup (host);
+    const char *name_end = colon ? colon : host + strlen (host);
+    g_autofree char *name =
+        bracket ? g_strndup (host + 1, bracket - host - 1) : g_strndup (host, name_end - host);
     guint64 port = 0;
     if (!*name)
         return usage (_("option --server: '%s' names no host to listen on"), text);

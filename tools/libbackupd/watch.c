@@ -132,10 +132,8 @@ int run_watcher (const Options *options)
     const DriverOpenOptions open = { .role = DRIVER_ROLE_WATCHER,
                                      .state_dir = options->state_dir,
                                      .watch_guest = options->watch };
-    DriverConn *conn = driver_open (options->uri       ? options->uri
-                                    : options->session ? "qemu:///session"
-                                                       : "qemu:///system",
-                                    &open, &error);
+    const char *local = options->session ? "qemu:///session" : "qemu:///system";
+    DriverConn *conn = driver_open (options->uri ? options->uri : local, &open, &error);
     if (!conn) {
         fprintf (stderr, _("error: %s\n"), error->message);
         return EXIT_FAILURE;

@@ -86,11 +86,9 @@ GHashTable *lv_plan_look_at_backings (const LvPlanInput *in)
     GHashTable *touched = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
     for (guint i = 0; in->local && i < in->def->disks->len; i++) {
         const BackupDiskDef *def = in->def->disks->pdata[i];
-        const char *name = def->incremental       ? def->incremental
-                           : in->def->incremental ? in->def->incremental
-                           : in->def->series
-                               ? newest_of_series (in->records, in->names, in->def->series)
-                               : NULL;
+        const char *name = def->incremental ? def->incremental : in->def->incremental;
+        if (!name && in->def->series)
+            name = newest_of_series (in->records, in->names, in->def->series);
         const LvDisk *disk =
             def->backing && name ? lv_picture_disk (in->picture, def->name, NULL) : NULL;
         const CheckpointDisk *recorded = disk ? lv_plan_disk_record (in, name, disk->target) : NULL;

@@ -43,10 +43,8 @@ static char *read_link (int pid, const char *what)
 static char *outside_path (int pid, const char *path)
 {
     g_autofree char *root = read_link (pid, "root");
-    g_autofree char *cwd = g_path_is_absolute (path) ? NULL : read_link (pid, "cwd");
-    g_autofree char *whole = g_path_is_absolute (path) ? g_strdup (path)
-                             : cwd                     ? g_build_filename (cwd, path, NULL)
-                                                       : NULL;
+    g_autofree char *cwd = g_path_is_absolute (path) ? g_strdup ("/") : read_link (pid, "cwd");
+    g_autofree char *whole = cwd ? g_canonicalize_filename (path, cwd) : NULL;
     gboolean elsewhere = root && !g_str_equal (root, "/");
 
     if (!whole)

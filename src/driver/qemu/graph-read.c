@@ -366,9 +366,8 @@ gboolean take_block_jobs (Builder *builder, JsonNode *answer, GError **error)
         GraphJob *job = g_new0 (GraphJob, 1);
         job->id = text_sanitize (json_get_string (object, "device"), 0);
         job->type = text_sanitize (json_get_string (object, "type"), 64);
-        job->status = g_strdup (json_get_bool (object, "paused", FALSE)  ? "paused"
-                                : json_get_bool (object, "ready", FALSE) ? "ready"
-                                                                         : "running");
+        const char *status = json_get_bool (object, "ready", FALSE) ? "ready" : "running";
+        job->status = g_strdup (json_get_bool (object, "paused", FALSE) ? "paused" : status);
         graph_read_size (object, "offset", &job->current);
         graph_read_size (object, "len", &job->total);
         g_ptr_array_add (builder->graph->jobs, job);

@@ -122,6 +122,13 @@ static void fill_names (const GraphDisk *disk, bak_disk *ret)
         ret->names.names_val[i] = ret_text (disk->names->pdata[i], BAK_PATH_MAX);
 }
 
+static const char *shown_device (const GraphDisk *disk)
+{
+    if (disk->cdrom)
+        return "cdrom";
+    return disk->bus && g_str_equal (disk->bus, "fdc") ? "floppy" : "disk";
+}
+
 void info_disk (const Graph *graph, const GraphDisk *disk, bak_disk *ret)
 {
     const GraphNode *node = disk->node ? graph_node (graph, disk->node) : NULL;
@@ -132,9 +139,7 @@ void info_disk (const Graph *graph, const GraphDisk *disk, bak_disk *ret)
     ret->node = ret_text (disk->node, BAK_NAME_MAX);
     ret->source = ret_text (node ? node->filename : NULL, BAK_PATH_MAX);
     ret->type = ret_string (node ? source_of (graph, node).type : "file");
-    ret->device = ret_string (disk->cdrom                                   ? "cdrom"
-                              : disk->bus && g_str_equal (disk->bus, "fdc") ? "floppy"
-                                                                            : "disk");
+    ret->device = ret_string (shown_device (disk));
     ret->format = ret_text (node ? node->driver : NULL, BAK_NAME_MAX);
     ret->bus = ret_text (disk->bus, BAK_NAME_MAX);
     ret->iothread = ret_text (disk->iothread, BAK_NAME_MAX);

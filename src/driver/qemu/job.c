@@ -340,12 +340,11 @@ static gboolean stop_server (Job *job, GError **error)
 
 static void note_hung (Job *job, const GError *failure)
 {
+    const char *now = failure ? failure->message : "?";
     g_autofree char *text =
         g_strdup_printf (_("%s (QEMU did not answer, or did not end its job: what it still holds "
                             "goes with the next command that it answers)"),
-                         *job->record.error ? job->record.error
-                         : failure          ? failure->message
-                                            : "?");
+                         *job->record.error ? job->record.error : now);
     if (!*job->record.error)
         job->record.error_code = error_code (failure);
     job_record_set_text (&job->record.error, text);

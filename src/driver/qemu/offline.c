@@ -322,11 +322,9 @@ static char *image_note (const ImageInfo *info)
         g_autofree char *name = text_sanitize (bitmap->name, 64);
         if (text->len > BAK_MESSAGE_MAX / 2)
             break;
-        g_string_append_printf (text, "%s%s%s",
-                                named++ > 0 ? ", "
-                                : text->len ? _("; bitmaps: ")
-                                            : _("bitmaps: "),
-                                name, bitmap->in_use ? _(" (in use or inconsistent)") : "");
+        const char *title = text->len ? _("; bitmaps: ") : _("bitmaps: ");
+        g_string_append_printf (text, "%s%s%s", named++ > 0 ? ", " : title, name,
+                                bitmap->in_use ? _(" (in use or inconsistent)") : "");
     }
     char *note = ret_string (text->str);
     g_string_free (text, TRUE);

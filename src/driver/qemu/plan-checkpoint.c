@@ -31,9 +31,9 @@ static gboolean tx_checkpoint_disk (Planner *p, const GraphDisk *disk, const Che
     const char *name = p->in->checkpoint->name;
     const GraphNode *node = graph_node (p->in->graph, disk->node);
     gboolean can_persist = node && node->keeps_bitmaps;
-    const char *format = !node || !node->driver                ? "?"
-                         : g_str_equal (node->driver, "qcow2") ? "qcow2 0.10"
-                                                               : node->driver;
+    const char *format = node && node->driver ? node->driver : "?";
+    if (g_str_equal (format, "qcow2"))
+        format = "qcow2 0.10"; /* the version that keeps no bitmaps */
     gboolean memory = def && def->persistent == TRISTATE_NO;
 
     if (def && def->bitmap && !g_str_equal (def->bitmap, name))

@@ -47,10 +47,8 @@ static JsonObject *store_options (const Place *place, gboolean read_only)
     JsonObject *options = row ? row->options (store, store->auth_file ? PASSWORD_ID : NULL)
                               : obj ("filename", "s", store->path, NULL);
 
-    json_object_set_string_member (options, "driver",
-                                   row                          ? row->driver
-                                   : store->type == STORE_BLOCK ? "host_device"
-                                                                : "file");
+    const char *local = store->type == STORE_BLOCK ? "host_device" : "file";
+    json_object_set_string_member (options, "driver", row ? row->driver : local);
     json_object_set_string_member (options, "node-name", FILE_NODE);
     if (read_only)
         json_object_set_boolean_member (options, "read-only", TRUE);

@@ -70,10 +70,8 @@ static gboolean resolve_place (Planner *p, Item *item, Place *place, const Store
         place->store = store_def_copy (given);
     } else {
         place->store = store_def_new (STORE_FILE);
-        place->store->path = generated_path (p, item, dir,
-                                             place->scratch  ? "scratch"
-                                             : place->format ? place->format
-                                                             : "qcow2");
+        const char *format = place->format ? place->format : "qcow2";
+        place->store->path = generated_path (p, item, dir, place->scratch ? "scratch" : format);
         place->generated = TRUE;
     }
     if (!place->format)

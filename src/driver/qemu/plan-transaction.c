@@ -110,9 +110,9 @@ void tx_copy (Planner *p, Item *item, const char *device, const char *bitmap)
     g_autofree char *target = own_name (p, "tgt", item);
     const char *compression = item->def ? item->def->compression : NULL;
     gboolean direct = item->way == WAY_DIRECT;
-    const char *sync = bitmap                              ? "incremental"
-                       : direct && copy_top_only (p, item) ? "top"
-                                                           : sync_types[item->sync];
+    const char *sync = bitmap ? "incremental" : sync_types[item->sync];
+    if (!bitmap && direct && copy_top_only (p, item))
+        sync = "top";
     JsonObject *perf = x_perf (p, item);
 
     item->out->job = own_name (p, "job", item);

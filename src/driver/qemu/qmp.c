@@ -408,10 +408,9 @@ static void handle_greeting (Qmp *qmp, JsonObject *object)
     qmp->version = major * 1000000 + minor * 1000 + micro;
     g_autofree char *clean = g_strstrip (text_sanitize (json_get_string (version, "package"), 128));
     gboolean bare = *clean && *clean != '('; /* before 2.11 the parentheses are part of it */
-    qmp->version_text = g_strdup_printf (bare     ? "%u.%u.%u (%s)"
-                                         : *clean ? "%u.%u.%u %s"
-                                                  : "%u.%u.%u%s",
-                                         (guint) major, (guint) minor, (guint) micro, clean);
+    qmp->version_text =
+        g_strdup_printf ("%u.%u.%u%s%s%s%s", (guint) major, (guint) minor, (guint) micro,
+                         *clean ? " " : "", bare ? "(" : "", clean, bare ? ")" : "");
     JsonArray *capabilities = json_get_array (greeting, "capabilities");
     for (guint i = 0; capabilities && i < json_array_get_length (capabilities); i++)
         if (g_strcmp0 (json_get_string_element (capabilities, i), "oob") == 0)

@@ -123,11 +123,9 @@ gboolean run_wait_job (Run *run, const char *id, gboolean want_success, guint ti
                        GError **error)
 {
     Guest *guest = run->data;
-    gint64 deadline = g_get_monotonic_time ()
-                      + (gint64) (timeout_ms     ? timeout_ms
-                                  : want_success ? WAIT_TIMEOUT_MS
-                                                 : end_timeout ())
-                            * 1000;
+    if (timeout_ms == 0)
+        timeout_ms = want_success ? WAIT_TIMEOUT_MS : end_timeout ();
+    gint64 deadline = g_get_monotonic_time () + (gint64) timeout_ms * 1000;
     Named named = { guest, id };
 
     for (gboolean ask = !want_success && !g_hash_table_contains (guest->job_status, id);;

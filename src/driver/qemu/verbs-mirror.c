@@ -59,13 +59,13 @@ static gboolean look (const End *end, const Graph *graph, gboolean *ret_begun, G
     for (guint i = 0; i < count (end); i++) {
         const GraphJob *job = graph_job (graph, job_name (end, i));
         MirrorState state = state_of (end, graph, i);
-        if (state == MIRROR_LOST)
-            return error_set (error, BAK_ERROR_INEXACT,
-                              _("disk '%s': its mirror is not in step (%s)"),
-                              ((PlanDisk *) end->job->plan->disks->pdata[i])->target,
-                              end->job->own->disks[i].error ? end->job->own->disks[i].error
-                              : job && job->status          ? job->status
-                                                            : _("it has vanished"));
+        if (state == MIRROR_LOST) {
+            const char *seen = job && job->status ? job->status : _("it has vanished"),
+                       *said = end->job->own->disks[i].error;
+            return error_set (
+                error, BAK_ERROR_INEXACT, _("disk '%s': its mirror is not in step (%s)"),
+                ((PlanDisk *) end->job->plan->disks->pdata[i])->target, said ? said : seen);
+        }
         in_step += state == MIRROR_IN_STEP;
     }
     *ret_begun = in_step < count (end);
