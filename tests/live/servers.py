@@ -24,12 +24,12 @@ def need_root(what):
         raise unittest.SkipTest(f'{what} needs root')
 
 
-def need_driver(driver, *options):
-    """The storage daemon of this host can open it: a driver may lie in a module that is not installed."""
-    done = subprocess.run(['qemu-storage-daemon', '--blockdev', ','.join([f'driver={driver}', 'node-name=x', *options])],
+def need_driver(driver, *options, program='qemu-storage-daemon'):
+    """The storage daemon of this host, or this one, can open it: a driver may lie in a module that is not installed."""
+    done = subprocess.run([program, '--blockdev', ','.join([f'driver={driver}', 'node-name=x', *options])],
                           capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if 'nknown driver' in done.stderr or 'does not accept value' in done.stderr:
-        raise unittest.SkipTest(f'no {driver} driver for the storage daemon of this machine (qemu-block-extra)')
+        raise unittest.SkipTest(f'no {driver} driver for {program} (qemu-block-extra)')
 
 
 class Server:

@@ -69,6 +69,15 @@ exec ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -i {test.path("mine")} -
         for pid in self._processes()[:0:-1]:
             os.kill(pid, signal.SIGKILL)
 
+    def agent(self):
+        """The socket of an agent that has the right key."""
+        agent = self.test.path('agent')
+        self.test.popen('ssh-agent', '-D', '-a', agent, stdout=subprocess.DEVNULL)
+        env = {**os.environ, 'SSH_AUTH_SOCK': agent}
+        bed.wait_for('ssh-agent', lambda: bed.run('ssh-add', '-l', env=env, check=False).returncode != 2)     # 2: nobody listens
+        bed.run('ssh-add', '-q', self.test.path('mine'), env=env)
+        return agent
+
     def trust(self, key):
         """Which of the keys is the host's, to the client."""
         with open(self.test.path(f'{key}.pub')) as f:

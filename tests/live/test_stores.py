@@ -189,11 +189,7 @@ class SshTest(ServerTest):
                           capture_output=True, text=True).stderr.find("nknown driver 'ssh'") >= 0:
             self.skipTest('no ssh driver for QEMU (qemu-block-extra)')
         self.sshd = Sshd(self)
-        agent = self.path('agent')
-        self.popen('ssh-agent', '-D', '-a', agent, stdout=subprocess.DEVNULL)
-        env = {**os.environ, 'SSH_AUTH_SOCK': agent}
-        bed.wait_for('ssh-agent', lambda: bed.run('ssh-add', '-l', env=env, check=False).returncode != 2)     # 2: nobody listens
-        bed.run('ssh-add', '-q', self.path('mine'), env=env)
+        self.sshd.agent()
         with open(self.path('host.pub')) as file:
             self.print = hashlib.sha256(base64.b64decode(file.read().split()[1])).hexdigest()
 

@@ -141,9 +141,9 @@ static GPtrArray *images_of (const Graph *graph, int pid, GPtrArray *formats)
     for (guint i = 0; i < graph->disks->len; i++) {
         const GraphDisk *disk = graph->disks->pdata[i];
         const GraphNode *node = disk->node ? graph_node (graph, disk->node) : NULL;
-        if (!node || graph_disk_excluded (disk))
+        if (disk->elsewhere ? FALSE : !node || graph_disk_excluded (disk) != NULL)
             continue;
-        g_autofree char *file = image_of (graph, node, pid);
+        g_autofree char *file = node ? image_of (graph, node, pid) : NULL;
         g_ptr_array_add (images, guest_disk_def_new (disk->target, file ? file : ""));
         g_ptr_array_add (formats, g_strdup (file ? node->driver : ""));
     }

@@ -81,6 +81,8 @@ GraphDisk *disk_below (Builder *builder, GraphNode *top);
 gboolean take_roots (Builder *builder, GError **error);
 /* Of the device itself, or of the one that it is the back end of. */
 const char *device_type (JsonObject *types, const char *path);
+/* Disks of which QEMU has the device alone. */
+void take_vhost (Graph *graph, JsonObject *types);
 void apply_devices (Graph *graph, JsonObject *types, JsonObject *iothreads);
 GraphDisk *match_disk (const Graph *graph, const char *name, GraphDisk **ret_second);
 void name_targets (Graph *graph, GPtrArray *disks);

@@ -278,13 +278,22 @@ static const struct {
     const char *type, *bus;
     gboolean cdrom;
 } device_types[] = {
-    { "virtio-blk", "virtio", FALSE }, { "vhost-user-blk", "virtio", FALSE },
-    { "scsi-cd", "scsi", TRUE },       { "scsi-", "scsi", FALSE },
-    { "ide-cd", "ide", TRUE },         { "ide-", "ide", FALSE },
-    { "nvme", "nvme", FALSE },         { "usb-", "usb", FALSE },
-    { "floppy", "fdc", FALSE },        { "isa-fdc", "fdc", FALSE },
-    { "sd-card", "sd", FALSE },        { "xen-cdrom", "xen", TRUE },
-    { "xen-", "xen", FALSE },          { "cfi.pflash", "pflash", FALSE },
+    { "virtio-blk", "virtio", FALSE },
+    { "vhost-user-blk", "virtio", FALSE },
+    { "vhost-user-scsi", "scsi", FALSE },
+    { "vhost-scsi", "scsi", FALSE },
+    { "scsi-cd", "scsi", TRUE },
+    { "scsi-", "scsi", FALSE },
+    { "ide-cd", "ide", TRUE },
+    { "ide-", "ide", FALSE },
+    { "nvme", "nvme", FALSE },
+    { "usb-", "usb", FALSE },
+    { "floppy", "fdc", FALSE },
+    { "isa-fdc", "fdc", FALSE },
+    { "sd-card", "sd", FALSE },
+    { "xen-cdrom", "xen", TRUE },
+    { "xen-", "xen", FALSE },
+    { "cfi.pflash", "pflash", FALSE },
 };
 
 static const struct {
@@ -311,6 +320,26 @@ static gboolean set_type (GraphDisk *disk, const char *type)
         return TRUE;
     }
     return FALSE;
+}
+
+static gboolean is_vhost (const char *type)
+{
+    return type && strstr (type, "vhost-") && (strstr (type, "-blk") || strstr (type, "-scsi"));
+}
+
+void take_vhost (Graph *graph, JsonObject *types)
+{
+    g_autoptr (GList) paths = types ? json_object_get_members (types) : NULL;
+
+    for (GList *path = paths; path && graph->disks->len < MAX_DISKS; path = path->next) {
+        if (!is_vhost (json_get_string (types, path->data)))
+            continue;
+        GraphDisk *disk = disk_new ();
+        disk->qdev = graph_clean (path->data);
+        disk->elsewhere = TRUE;
+        name_disk (disk, NULL);
+        g_ptr_array_add (graph->disks, disk);
+    }
 }
 
 /* Names that QEMU gives by default tell the kind: "ide1-cd0", "scsi0-cd2", "virtio0", "pflash0". */

@@ -341,8 +341,11 @@ static void ask_types (Loader *loader, Qmp *qmp, const char *base)
     qmp_send (qmp, "qom-list", one_string ("path", base), 0, types_answered, query);
 }
 
+/* A disk that another process serves is found there alone. */
 static gboolean any_device_below (const Graph *graph, const char *base)
 {
+    if (g_str_has_prefix (base, "/machine/peripheral"))
+        return TRUE;
     for (guint i = 0; i < graph->disks->len; i++) {
         GraphDisk *disk = g_ptr_array_index (graph->disks, i);
         g_autofree char *path = disk->qdev && !disk->empty ? qdev_path (disk->qdev) : NULL;
@@ -352,12 +355,13 @@ static gboolean any_device_below (const Graph *graph, const char *base)
     return FALSE;
 }
 
-static gboolean ask_all_types (Loader *loader, Qmp *qmp, const Caps *caps, GError **error)
+static gboolean ask_all_types (Loader *loader, Qmp *qmp, const Caps *caps, GraphDetail detail,
+                               GError **error)
 {
     static const char *const bases[] = { "/machine/peripheral", "/machine/peripheral-anon",
                                          "/machine/unattached" };
     for (guint i = 0; i < G_N_ELEMENTS (bases); i++)
-        if (caps_has_command (caps, "qom-list")
+        if (!caps->storage_daemon && detail >= GRAPH_DISKS && caps_has_command (caps, "qom-list")
             && any_device_below (loader->builder.graph, bases[i]))
             ask_types (loader, qmp, bases[i]);
     return loader_wait (loader, qmp, error);
@@ -375,7 +379,7 @@ Graph *graph_load (Qmp *qmp, const Caps *caps, GraphDetail detail, GPtrArray *di
     if (detail == GRAPH_HELD)
         return g_steal_pointer (&loader.builder.graph);
     g_autoptr (JsonObject) iothreads = json_object_new ();
-    if (!ask_all_types (&loader, qmp, caps, error)
+    if (!ask_all_types (&loader, qmp, caps, detail, error)
         || !ask_iothreads (&loader, qmp, caps, loader.types, iothreads, error))
         return NULL;
     const char *why = NULL;

@@ -156,6 +156,7 @@ Graph *builder_finish (Builder *builder, GPtrArray *disks, JsonObject *types, Js
     if (!has_image (builder->graph) && !take_roots (builder, error))
         return NULL;
     take_named_nodes (builder, disks);
+    take_vhost (builder->graph, types);
     apply_devices (builder->graph, types, iothreads);
     name_targets (builder->graph, disks);
     return g_steal_pointer (&builder->graph);
@@ -254,6 +255,9 @@ const GraphDisk *graph_disk (const Graph *graph, const char *name, GError **erro
 
 const char *graph_disk_excluded (const GraphDisk *disk)
 {
+    if (disk->elsewhere)
+        return _("is served by another process (vhost), and QEMU can read neither it nor what "
+                  "changes in it: back it up there, and name the other disks here");
     if (disk->empty)
         return _("is an empty drive");
     if (disk->cdrom)

@@ -47,6 +47,7 @@ typedef struct {
     char *bus;      /* "virtio", "scsi", "ide", ... best effort */
     char *iothread; /* id; NULL */
     gboolean read_only, removable, empty, cdrom;
+    gboolean elsewhere; /* a process that is not QEMU serves it: there is no node */
     /* a request of the guest failed (for want of space) and has stopped the guest */
     gboolean io_failed, io_full;
     guint64 size;

@@ -147,7 +147,7 @@ void info_disk (const Graph *graph, const GraphDisk *disk, bak_disk *ret)
     ret->readonly = disk->read_only;
     ret->empty = disk->empty;
     ret->removable = disk->removable;
-    ret->selected = rule == NULL;
+    ret->selected = rule == NULL || disk->elsewhere; /* to leave it out has to be said */
     ret->note = ret_text (rule, BAK_MESSAGE_MAX);
     ret->depth = node ? chain_depth (graph, node) : 0;
     if (node)

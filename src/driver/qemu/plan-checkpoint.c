@@ -91,6 +91,12 @@ static Item *item_of (Planner *p, const GraphDisk *disk)
     return NULL;
 }
 
+static gboolean refuse_checkpoint (const GraphDisk *disk, const char *name, GError **error)
+{
+    return error_set (error, BAK_ERROR_NO_DISK, _("disk '%s' cannot have a checkpoint: it %s"),
+                      name, graph_disk_excluded (disk));
+}
+
 static gboolean check_checkpoint_names (Planner *p, GError **error)
 {
     const CheckpointDef *checkpoint = p->in->checkpoint;
@@ -105,10 +111,8 @@ static gboolean check_checkpoint_names (Planner *p, GError **error)
                               _("disk '%s' is named twice in the checkpoint"), def->name);
         if (def->checkpoint == TRISTATE_NO)
             continue;
-        const char *rule = graph_disk_excluded (disk);
-        if (rule)
-            return error_set (error, BAK_ERROR_NO_DISK,
-                              _("disk '%s' cannot have a checkpoint: it %s"), def->name, rule);
+        if (graph_disk_excluded (disk))
+            return refuse_checkpoint (disk, def->name, error);
     }
     return TRUE;
 }
@@ -135,6 +139,8 @@ gboolean tx_checkpoint (Planner *p, gboolean alone, GError **error)
         const GraphDisk *disk = p->in->graph->disks->pdata[i];
         const CheckpointDiskDef *def = checkpoint_disk_def (p, disk);
         Item *item = item_of (p, disk);
+        if (alone && disk->elsewhere && !def && !checkpoint->has_disks)
+            return refuse_checkpoint (disk, disk->target, error);
         if (graph_disk_excluded (disk)
             || (def ? def->checkpoint == TRISTATE_NO : checkpoint->has_disks))
             continue;

@@ -36,6 +36,12 @@ static gboolean item_add (Planner *p, const GraphDisk *disk, const BackupDiskDef
     return TRUE;
 }
 
+static gboolean refuse_excluded (const GraphDisk *disk, const char *name, GError **error)
+{
+    return error_set (error, BAK_ERROR_NO_DISK, _("disk '%s' cannot be backed up: it %s"), name,
+                      graph_disk_excluded (disk));
+}
+
 static gboolean select_named (Planner *p, GError **error)
 {
     const BackupDef *def = p->in->def;
@@ -50,16 +56,14 @@ static gboolean select_named (Planner *p, GError **error)
             return error_set (error, BAK_ERROR_XML, _("disk '%s' is named twice"), disk_def->name);
         if (disk_def->backup == TRISTATE_NO)
             continue;
-        const char *rule = graph_disk_excluded (disk);
-        if (rule)
-            return error_set (error, BAK_ERROR_NO_DISK, _("disk '%s' cannot be backed up: it %s"),
-                              disk_def->name, rule);
+        if (graph_disk_excluded (disk))
+            return refuse_excluded (disk, disk_def->name, error);
         if (!item_add (p, disk, disk_def, error))
             return FALSE;
     }
     for (guint i = 0; def->dialect == DIALECT_2016 && i < p->in->graph->disks->len; i++) {
         const GraphDisk *disk = p->in->graph->disks->pdata[i];
-        if (!graph_disk_excluded (disk) && !g_hash_table_contains (seen, disk))
+        if ((disk->elsewhere || !graph_disk_excluded (disk)) && !g_hash_table_contains (seen, disk))
             return error_set (
                 error, BAK_ERROR_XML,
                 _("disk '%s' is not named: a document of the 2016 form must name every writable "
@@ -77,6 +81,8 @@ static gboolean select_disks (Planner *p, GError **error)
     } else {
         for (guint i = 0; i < p->in->graph->disks->len; i++) {
             const GraphDisk *disk = p->in->graph->disks->pdata[i];
+            if (disk->elsewhere)
+                return refuse_excluded (disk, disk->target, error);
             if (!graph_disk_excluded (disk) && !item_add (p, disk, NULL, error))
                 return FALSE;
         }

@@ -412,6 +412,29 @@ START_TEST (filters_in_a_circle_end)
 }
 END_TEST
 
+START_TEST (a_disk_that_another_process_serves_is_a_disk_that_cannot_be_read)
+{
+    static const struct {
+        const char *type, *bus;
+    } rows[] = { { "vhost-user-blk-pci", "virtio" }, { "vhost-user-scsi-pci", "scsi" },
+                 { "vhost-scsi-ccw", "scsi" },       { "vhost-user-fs-pci", NULL },
+                 { "vhost-vsock-pci", NULL },        { "virtio-blk-pci", NULL } };
+    for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+        g_autofree char *text = g_strdup_printf ("{|/machine/peripheral/d|:|%s|}", rows[i].type);
+        g_autoptr (JsonNode) nodes = json ("[]"), types = json (text);
+        GraphAnswers answers = { .named_block_nodes = nodes, .device_types = types };
+        g_autoptr (Graph) graph = graph_from_answers (&answers, NULL, NULL);
+        ck_assert_uint_eq (graph->disks->len, rows[i].bus != NULL);
+        if (!rows[i].bus)
+            continue;
+        const GraphDisk *disk = need_disk (graph, "d");
+        ck_assert_str_eq (disk->bus, rows[i].bus);
+        ck_assert (disk->elsewhere && !disk->node);
+        ck_assert (g_str_has_prefix (graph_disk_excluded (disk), "is served by another process"));
+    }
+}
+END_TEST
+
 START_TEST (jobs_exports_and_objects_of_others_are_shown_escaped)
 {
     g_autoptr (JsonNode) jobs = json ("[{|id|:|j\\u001b|,|type|:|backup|,|status|:|running|,|"
@@ -468,6 +491,7 @@ int main (void)
     tcase_add_test (tests, one_image_under_two_devices_is_one_disk);
     tcase_add_test (tests, targets_are_unique_and_a_shared_name_is_ambiguous);
     tcase_add_test (tests, firmware_flash_is_left_out);
+    tcase_add_test (tests, a_disk_that_another_process_serves_is_a_disk_that_cannot_be_read);
     tcase_add_loop_test (tests, a_lie_is_an_error_that_shows_it_escaped, 0, G_N_ELEMENTS (lies));
     tcase_add_test (tests, a_million_nodes_are_not_believed);
     tcase_add_test (tests, filters_in_a_circle_end);
