@@ -64,7 +64,6 @@ class Sequence:
         self.log = []
         self.points = {}            # checkpoint name -> {disk name: Point}, in order of creation
         self.foreign = set()        # (node, bitmap)
-        self.moved = set()          # (node, bitmap): came with an image that took another's place
         self.copies = {}            # disk name -> an older copy of its image
         self.counter = 0
         self.count = {}
@@ -482,7 +481,6 @@ class Sequence:
             self.copies.pop(disk.name, None)
             self.invalidate('swapped', disk)
         self.start_qemu()
-        self.moved |= {key for key in self.vm.bitmaps() if key[0] in nodes}
         self.say(f'{one.name} and {two.name} are swapped while off')
         self.tell('swap')
 
@@ -707,7 +705,7 @@ class Sequence:
             raise Broken(f'checkpoints are {names}, should be {list(self.points)}')
         bitmaps = self.vm.bitmaps()
         for key in bitmaps:
-            if key not in self.foreign | self.moved and key[1] not in self.points:
+            if key not in self.foreign and key[1] not in self.points:
                 raise Broken(f'the bitmap {key} belongs to nobody; checkpoints: {names}')
         for key in self.foreign:
             if key not in bitmaps:

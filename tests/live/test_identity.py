@@ -176,6 +176,86 @@ class ImageTest(Identity):
         self.assert_exact()
 
 
+class MovedTest(Identity):
+    """The image has gone to another place: nothing of the checkpoint is left behind there."""
+
+    def setUp(self):
+        super().setUp()
+        self.images = [self.make_image(f'{n}.qcow2', 4 * M, data=[(0, M, 1 + n)]) for n in range(2)]
+        self.engine_ = self.engine(*self.images)
+        self.must('attach', 'g', '--qmp', self.engine_.qmp_path)
+        self.must('checkpoint-create-as', 'g', 'c1', '--diskspec', 'disk0')
+        self.assertEqual({node for node, _ in self.engine_.all_bitmaps()}, {'disk0'})
+
+    def swap(self):
+        self.engine_.quit()
+        first, second = self.images
+        os.rename(first, self.path('aside'))
+        os.rename(second, first)
+        os.rename(self.path('aside'), second)
+
+    def assert_stored(self, *expected):
+        for image, there in zip(self.images, expected):
+            self.assertEqual('bitmaps' in self.img('info', '-U', image).stdout, there, image)
+
+    def test_deleting_takes_the_bitmap_out_of_the_image_that_moved(self):
+        self.swap()
+        self.engine_.start()
+        self.assertEqual({node for node, _ in self.engine_.all_bitmaps()}, {'disk1'})
+        self.must('checkpoint-delete', 'g', 'c1')
+        self.assertEqual(self.engine_.all_bitmaps(), {})
+
+    def test_so_does_a_repair_that_says_where_the_image_is(self):
+        self.swap()
+        self.engine_.start()
+        found = {f['kind']: f for f in self.listing('checkpoint-check', 'g', rc=4)}
+        self.assertIn(self.images[1], found['replaced']['meaning'])
+        self.must('checkpoint-check', 'g', '--repair')
+        self.assertEqual(self.engine_.all_bitmaps(), {})
+        self.assertEqual(self.must('checkpoint-list', 'g', '--name').out.split(), [])
+
+    def test_a_checkpoint_of_both_disks_goes_from_both(self):
+        for how in ('checkpoint-delete', 'g', 'c2'), ('checkpoint-check', 'g', '--repair'):
+            with self.subTest(how=how):
+                self.must('checkpoint-create-as', 'g', 'c2')
+                self.swap()
+                self.engine_.start()
+                self.must(*how)
+                self.assertNotIn('c2', {name for _, name in self.engine_.all_bitmaps()})
+                self.assertEqual(len(self.engine_.seals()), 'c1' in {name for _, name in self.engine_.all_bitmaps()})
+
+    def test_so_does_deleting_while_the_guest_is_off(self):
+        self.swap()
+        self.assert_stored(False, True)
+        self.must('checkpoint-delete', 'g', 'c1')
+        self.assert_stored(False, False)
+
+    def test_an_image_that_the_guest_has_no_more_is_cleared_where_it_lies(self):
+        self.engine_.quit()
+        self.engine_ = self.engine(self.images[1], name='engine')
+        self.assert_stored(True, False)
+        self.must('checkpoint-delete', 'g', 'c1')
+        self.assert_stored(False, False)
+
+    def test_one_that_another_qemu_has_open_is_named_and_the_checkpoint_stays(self):
+        self.engine_.quit()
+        other = self.engine(self.images[0], name='other')
+        self.engine_ = self.engine(self.images[1], name='engine')
+        self.assertRegex(self.must('checkpoint-delete', 'g', 'c1', rc=1).err, f"--metadata.*disk 'disk0'.*{self.images[0]}")
+        self.must('checkpoint-info', 'g', 'c1')
+        other.quit()
+        self.must('checkpoint-delete', 'g', 'c1')
+        self.assert_stored(False, False)
+
+    def test_what_bears_another_seal_is_no_image_of_ours(self):
+        """A bitmap of the same name in an image that took a place which the checkpoint does not cover."""
+        self.engine_.quit()
+        self.img('bitmap', '--add', self.images[1], 'c1')
+        self.engine_.start()
+        self.must('checkpoint-delete', 'g', 'c1')
+        self.assertEqual(set(self.engine_.all_bitmaps()), {('disk1', 'c1')})
+
+
 class GuestTest(Identity):
     """The guest behind the monitor."""
     first, second = (f'{n * 8}-2222-4333-8444-555555555555' for n in '17')

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import threading
@@ -59,6 +60,27 @@ class StoppedTest(bed.LiveTest):
         self.assertIn(f'process {server.process.pid} there is stopped', done.err)
         os.kill(server.process.pid, signal.SIGCONT)
         self.must('list', uri=f'qemu+unix:///system?socket={server.socket}')
+
+
+class StateTest(bed.LiveTest):
+    """What is known of a guest may be taken away under a backup."""
+    versions = ('7.2',)
+
+    def test_a_wait_whose_state_directory_is_deleted_says_what_became_of_the_backup(self):
+        qemu = self.engine(self.make_image('disk.qcow2', 16 * MIB, data=[(0, 16 * MIB, 7)]))
+        self.must('attach', 'g', '--qmp', qemu.qmp_path)
+        self.must('backup-begin', 'g', '--target', self.path('t'), '--limit', '64KiB')
+        waits = self.popen(bed.baksh_path(), 'backup-wait', 'g', env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.assertIn('g: ', waits.stderr.readline())
+        shutil.rmtree(self.path('state'))
+        _, err = waits.communicate(timeout=60 * bed.SLOW)
+        self.assertEqual(waits.returncode, 3, err)
+        self.assertRegex(err, "has no good end.*attach the guest again.*state directory '.*state'")
+        bed.wait_for('the end of the backup', lambda: not qemu.ours() and not os.path.exists(self.path('t')))
+        done = self.must('backup-wait', 'g', rc=1)
+        self.assertRegex(done.err, "state directory '.*state' knows of none.*attach g --qmp SOCKET.*was ended")
+        self.must('attach', 'g', '--qmp', qemu.qmp_path)
+        self.must('backup-begin', 'g', '--target', self.path('t'), '--wait')
 
 
 class RestartTest(daemon.DaemonTest):

@@ -13,6 +13,7 @@ typedef struct {
     guint64 bytes;
     double rate;    /* smoothed, bytes a second */
     gint64 lost_at; /* the daemon does not answer since; 0: it does */
+    gboolean seen;  /* the job was there */
 } Progress;
 
 static void progress_sample (Progress *progress, const BakJob *job)
@@ -87,6 +88,20 @@ static int interrupted (Shell *shell, BakDomain *domain, const char *id)
     return STATUS_INTERRUPTED;
 }
 
+/* It was there a moment ago. */
+static int guest_is_gone (BakDomain *domain, const char *id, BakError *error)
+{
+    const char *name = bak_domain_get_name (domain);
+    int status = fail_with (
+        STATUS_BAD_BACKUP,
+        _("backup %s of '%s' has no good end: the guest was detached meanwhile, or what is known "
+           "of it was deleted, which ends a backup and removes what it had made; attach the guest "
+           "again and back it up anew: %s"),
+        id, name, bak_error_get_message (error));
+    bak_error_unref (error);
+    return status;
+}
+
 /* A daemon that is restarted takes its jobs up again, and the next call connects anew. -1: look
  * again; error is taken. */
 static int bear_loss (Shell *shell, Progress *progress, BakDomain *domain, const char *id,
@@ -94,6 +109,8 @@ static int bear_loss (Shell *shell, Progress *progress, BakDomain *domain, const
 {
     gint64 now = g_get_monotonic_time ();
     const char *type = bak_connection_get_type (shell->conn, NULL);
+    if (bak_error_get_code (error) == BAK_ERROR_NO_DOMAIN && progress->seen)
+        return guest_is_gone (domain, id, error);
     if (bak_error_get_code (error) != BAK_ERROR_CONNECTION || g_strcmp0 (type, "remote") != 0)
         return fail (error);
     if (!progress->lost_at) {
@@ -188,6 +205,7 @@ int job_wait (Shell *shell, BakDomain *domain, const char *id, guint flags, gint
             continue;
         }
         say_returned (&progress);
+        progress.seen = TRUE;
         if (bak_job_has_ended (job)) {
             progress_end (&progress);
             status = job_status (job);

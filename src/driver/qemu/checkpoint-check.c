@@ -86,7 +86,13 @@ static gboolean is_cut (GPtrArray *nodes, const CheckpointDisk *recorded)
     return seal_end_is_cut (recorded, &end);
 }
 
-static const char *kind_of (const char *reason, const CheckpointDisk *recorded,
+static const GraphNode *image_elsewhere (const Graph *graph, const CheckpointDisk *recorded)
+{
+    g_autoptr (GPtrArray) sealed = checkpoint_sealed_nodes (graph, recorded);
+    return sealed->len ? sealed->pdata[0] : NULL;
+}
+
+static const char *kind_of (const Graph *graph, const CheckpointDisk *recorded,
                             const GraphDisk *disk, GPtrArray *nodes)
 {
     for (guint i = 0; i < nodes->len; i++) {
@@ -99,7 +105,7 @@ static const char *kind_of (const char *reason, const CheckpointDisk *recorded,
     if (recorded->shrunk || (recorded->size && recorded->size != disk->size))
         return "resized";
     if (nodes->len == 0)
-        return "lost";
+        return image_elsewhere (graph, recorded) ? "replaced" : "lost";
     g_autofree char *broken = checkpoint_seal_broken (nodes, recorded);
     if (broken && !is_sealed_here (nodes, recorded))
         return "replaced";
@@ -138,7 +144,7 @@ static void check_recorded_disk (Check *check, const Checkpoint *checkpoint,
                _("nothing: it counts again when the disk is back"));
         return;
     }
-    const char *kind = kind_of (reason, recorded, disk, nodes);
+    const char *kind = kind_of (check->graph, recorded, disk, nodes);
     if (g_str_equal (kind, "busy")) {
         found (check, kind, recorded->disk, recorded->bitmap, REPAIR_NONE,
                _("another operation uses the bitmap"),
@@ -154,7 +160,12 @@ static void check_recorded_disk (Check *check, const Checkpoint *checkpoint,
     }
     if (g_str_equal (kind, "replaced")) {
         /* what bears the bitmap may be somebody else's */
-        meaning = g_strdup_printf (_("no increment from it is exact: %s"), reason);
+        const GraphNode *elsewhere = image_elsewhere (check->graph, recorded);
+        meaning = elsewhere
+                      ? g_strdup_printf (_("no increment from it is exact: the image that it was "
+                                            "made on is now '%s'"),
+                                         elsewhere->filename)
+                      : g_strdup_printf (_("no increment from it is exact: %s"), reason);
         found (check, kind, recorded->disk, recorded->bitmap, REPAIR_FORGET, meaning,
                _("take the disk out of the checkpoint; the next backup of it must be full"));
         return;
@@ -238,8 +249,10 @@ static gboolean is_recorded_on (const Check *check, const GraphNode *node, const
 {
     const Checkpoint *checkpoint = checkpoint_find (check->all, bitmap);
     for (guint i = 0; checkpoint && i < checkpoint->disks->len; i++) {
-        g_autoptr (GPtrArray) nodes = checkpoint_nodes (check->graph, checkpoint->disks->pdata[i]);
-        if (g_ptr_array_find (nodes, node, NULL))
+        const CheckpointDisk *recorded = checkpoint->disks->pdata[i];
+        g_autoptr (GPtrArray) nodes = checkpoint_nodes (check->graph, recorded);
+        gboolean has_moved_here = recorded->seal && graph_bitmap (node, recorded->seal);
+        if (has_moved_here || g_ptr_array_find (nodes, node, NULL))
             return TRUE;
     }
     return FALSE;
@@ -352,7 +365,7 @@ static void check_file_bitmaps (Check *check, GHashTable *images)
 /* ---- repair ---- */
 
 /* The disk leaves the record; a checkpoint without disks goes. */
-static gboolean forget_disk (Check *check, const char *name, const char *disk, GError **error)
+static gboolean drop_disk (Check *check, const char *name, const char *disk, GError **error)
 {
     g_autoptr (Checkpoint) checkpoint = checkpoint_load (check->guest->dir, name, error);
     if (!checkpoint)
@@ -387,36 +400,54 @@ static gboolean remove_from_file (const char *file, const char *bitmap, GError *
     return TRUE;
 }
 
-static gboolean remove_recorded (Check *check, const Finding *finding, GError **error)
+static const CheckpointDisk *recorded_disk (const Check *check, const Finding *finding)
 {
     const Checkpoint *checkpoint = checkpoint_find (check->all, finding->bitmap);
     for (guint i = 0; checkpoint && i < checkpoint->disks->len; i++) {
         const CheckpointDisk *recorded = checkpoint->disks->pdata[i];
-        if (!g_str_equal (recorded->disk, finding->disk))
-            continue;
-        if (!check->graph && !remove_from_file (recorded->file, recorded->bitmap, error))
-            return FALSE;
-        g_autoptr (GPtrArray) nodes =
-            check->graph ? checkpoint_nodes (check->graph, recorded) : g_ptr_array_new ();
-        for (guint k = 0; k < nodes->len; k++)
-            if (!checkpoint_remove_bitmap (check->guest, nodes->pdata[k], recorded->bitmap, error)
-                || !checkpoint_remove_seals (check->guest, nodes->pdata[k], recorded->bitmap,
-                                             error))
-                return FALSE;
+        if (g_str_equal (recorded->disk, finding->disk))
+            return recorded;
     }
-    return forget_disk (check, finding->bitmap, finding->disk, error);
+    return NULL;
+}
+
+/* What bears its seal would be known to nobody afterwards. */
+static gboolean forget_disk (Check *check, const Finding *finding, GError **error)
+{
+    const CheckpointDisk *recorded = recorded_disk (check, finding);
+    return (!recorded
+            || checkpoint_clear_sealed (check->guest, check->graph, check->all, recorded, error))
+           && drop_disk (check, finding->bitmap, finding->disk, error);
+}
+
+static gboolean remove_recorded (Check *check, const Finding *finding, GError **error)
+{
+    const CheckpointDisk *recorded = recorded_disk (check, finding);
+    if (recorded && !check->graph
+        && (!remove_from_file (recorded->file, recorded->bitmap, error)
+            || !checkpoint_clear_sealed (check->guest, NULL, check->all, recorded, error)))
+        return FALSE;
+    g_autoptr (GPtrArray) nodes = recorded && check->graph
+                                      ? checkpoint_nodes_to_clear (check->graph, recorded)
+                                      : g_ptr_array_new ();
+    for (guint k = 0; k < nodes->len; k++)
+        if (!checkpoint_remove_bitmap (check->guest, nodes->pdata[k], recorded->bitmap, error)
+            || !checkpoint_remove_seals (check->guest, nodes->pdata[k], recorded->bitmap, error))
+            return FALSE;
+    return drop_disk (check, finding->bitmap, finding->disk, error);
 }
 
 static gboolean repair (Check *check, const Finding *finding, GError **error)
 {
     switch (finding->how) {
-    case REPAIR_FORGET: return forget_disk (check, finding->bitmap, finding->disk, error);
+    case REPAIR_FORGET: return forget_disk (check, finding, error);
     case REPAIR_REMOVE: return remove_recorded (check, finding, error);
     case REPAIR_BITMAP:
         if (finding->node) {
             const GraphNode *node = graph_node (check->graph, finding->node);
-            return checkpoint_remove_bitmap (check->guest, node, finding->bitmap, error)
-                   && checkpoint_remove_seals (check->guest, node, finding->bitmap, error);
+            return !node
+                   || (checkpoint_remove_bitmap (check->guest, node, finding->bitmap, error)
+                       && checkpoint_remove_seals (check->guest, node, finding->bitmap, error));
         }
         return remove_from_file (finding->file, finding->bitmap, error);
     case REPAIR_SET_ASIDE: return checkpoint_set_aside (check->guest->dir, finding->bitmap, error);
@@ -424,20 +455,33 @@ static gboolean repair (Check *check, const Finding *finding, GError **error)
     }
 }
 
+/* With a picture of its own: one repair may take what another has found as well. */
+static gboolean repair_now (Check *check, const Finding *finding, GError **error)
+{
+    Check now = *check;
+    g_autoptr (Graph) graph = check->graph ? guest_graph (check->guest, GRAPH_DISKS, error) : NULL;
+    now.graph = graph;
+    return (graph || !check->graph) && repair (&now, finding, error);
+}
+
 static void repair_all (Check *check)
 {
+    g_autoptr (GArray) standing =
+        check->graph ? checkpoint_who_stands (check->graph, check->all, NULL) : NULL;
     for (guint i = 0; i < check->findings->len; i++) {
         Finding *finding = check->findings->pdata[i];
         g_autoptr (GError) failure = NULL;
         if (finding->how == REPAIR_NONE)
             continue;
-        finding->repaired = repair (check, finding, &failure);
+        finding->repaired = repair_now (check, finding, &failure);
         if (finding->repaired)
             continue;
         char *text = g_strdup_printf (_("%s; failed: %s"), finding->repair, failure->message);
         g_free (finding->repair);
         finding->repair = text;
     }
+    if (standing)
+        checkpoint_stand_again (check->guest, check->graph, standing);
 }
 
 /* ---- the call ---- */

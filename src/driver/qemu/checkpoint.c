@@ -8,6 +8,7 @@
 #include "driver/qemu/checkpoint.h"
 #include "job/image.h"
 #include "driver/qemu/job.h"
+#include "driver/qemu/remember.h"
 #include "util/json.h"
 
 /* ---- records ---- */
@@ -187,6 +188,30 @@ GPtrArray *checkpoint_nodes (const Graph *graph, const CheckpointDisk *recorded)
     return nodes;
 }
 
+/* An image goes where it is moved to, and takes its bitmaps along: the seal tells where. */
+static void add_sealed (GPtrArray *nodes, const Graph *graph, const CheckpointDisk *recorded)
+{
+    for (guint i = 0; recorded->seal && i < graph->nodes->len; i++) {
+        const GraphNode *node = graph->nodes->pdata[i];
+        if (graph_bitmap (node, recorded->seal) && !g_ptr_array_find (nodes, node, NULL))
+            g_ptr_array_add (nodes, (gpointer) node);
+    }
+}
+
+GPtrArray *checkpoint_sealed_nodes (const Graph *graph, const CheckpointDisk *recorded)
+{
+    GPtrArray *nodes = g_ptr_array_new ();
+    add_sealed (nodes, graph, recorded);
+    return nodes;
+}
+
+GPtrArray *checkpoint_nodes_to_clear (const Graph *graph, const CheckpointDisk *recorded)
+{
+    GPtrArray *nodes = checkpoint_nodes (graph, recorded);
+    add_sealed (nodes, graph, recorded);
+    return nodes;
+}
+
 static guint64 size_in_graph (const char *name, gconstpointer graph)
 {
     const GraphDisk *disk = graph_disk (graph, name, NULL);
@@ -261,24 +286,34 @@ gboolean checkpoint_remove_seals (Guest *guest, const GraphNode *node, const cha
     return TRUE;
 }
 
-static gboolean remove_nodes (Guest *guest, GPtrArray *nodes, const char *bitmap, GError **error)
+/* cleared: nodes that another disk of the checkpoint has led to already. */
+static gboolean remove_nodes (Guest *guest, GPtrArray *nodes, const char *bitmap,
+                              GPtrArray *cleared, GError **error)
 {
-    for (guint i = 0; i < nodes->len; i++)
+    for (guint i = 0; i < nodes->len; i++) {
+        if (g_ptr_array_find (cleared, nodes->pdata[i], NULL))
+            continue;
         if (!checkpoint_remove_bitmap (guest, nodes->pdata[i], bitmap, error)
             || !checkpoint_remove_seals (guest, nodes->pdata[i], bitmap, error))
             return FALSE;
+        g_ptr_array_add (cleared, nodes->pdata[i]);
+    }
     return TRUE;
 }
 
-static gboolean remove_from_file (const CheckpointDisk *disk, GError **error)
+static gboolean is_local_image (const char *file)
 {
-    if (!disk->persistent || !disk->file || !g_path_is_absolute (disk->file)
-        || !g_file_test (disk->file, G_FILE_TEST_EXISTS))
+    return file && g_path_is_absolute (file) && g_file_test (file, G_FILE_TEST_EXISTS);
+}
+
+static gboolean remove_from_file (const char *file, const CheckpointDisk *disk, GError **error)
+{
+    if (!disk->persistent || !is_local_image (file))
         return TRUE;
     g_autofree char *end = disk->guarded ? seal_end_name (disk->seal) : NULL;
-    return image_bitmap_remove (disk->file, "qcow2", disk->bitmap, error)
-           && (!disk->seal || image_bitmap_remove (disk->file, "qcow2", disk->seal, error))
-           && (!end || image_bitmap_remove (disk->file, "qcow2", end, error));
+    return image_bitmap_remove (file, "qcow2", disk->bitmap, error)
+           && (!disk->seal || image_bitmap_remove (file, "qcow2", disk->seal, error))
+           && (!end || image_bitmap_remove (file, "qcow2", end, error));
 }
 
 gboolean checkpoint_is_stored (const Plan *plan)
@@ -346,6 +381,7 @@ gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error)
     gboolean alive = guest_monitor_alive (guest, NULL);
     g_autoptr (Graph) graph =
         alive && plan->checkpoint ? guest_graph (guest, GRAPH_DISKS, error) : NULL;
+    g_autoptr (GPtrArray) cleared = g_ptr_array_new ();
     g_autoptr (GError) first = NULL;
 
     if (!plan->checkpoint)
@@ -357,11 +393,11 @@ gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error)
         CheckpointDisk disk = provisional_disk (plan, from);
         if (!disk.disk)
             continue;
-        g_autoptr (GPtrArray) nodes = graph ? checkpoint_nodes (graph, &disk) : NULL;
+        g_autoptr (GPtrArray) nodes = graph ? checkpoint_nodes_to_clear (graph, &disk) : NULL;
         if (nodes)
-            remove_nodes (guest, nodes, plan->checkpoint, first ? NULL : &first);
+            remove_nodes (guest, nodes, plan->checkpoint, cleared, first ? NULL : &first);
         else
-            remove_from_file (&disk, first ? NULL : &first);
+            remove_from_file (disk.file, &disk, first ? NULL : &first);
     }
     if (!first)
         return TRUE;
@@ -371,25 +407,100 @@ gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error)
 
 /* ---- deleting ---- */
 
-static gboolean remove_disk (Guest *guest, const Graph *graph, const Checkpoint *checkpoint,
-                             const CheckpointDisk *disk, GError **error)
+static gboolean has_image_bitmap (const char *file, const char *bitmap)
+{
+    g_autoptr (ImageInfo) info = is_local_image (file) ? image_probe (file, "qcow2", NULL) : NULL;
+    for (guint i = 0; info && i < info->bitmaps->len; i++)
+        if (g_str_equal (((ImageBitmap *) info->bitmaps->pdata[i])->name, bitmap))
+            return TRUE;
+    return FALSE;
+}
+
+/* Where images of the guest were when it was looked at last (seen; NULL: not known), and where they
+ * were at any checkpoint. Borrowed from both. */
+static GHashTable *known_files (GPtrArray *all, const bak_disks_ret *seen)
+{
+    GHashTable *files = g_hash_table_new (g_str_hash, g_str_equal);
+    for (guint i = 0; seen && i < seen->disks.disks_len; i++)
+        if (g_str_equal (seen->disks.disks_val[i].format, "qcow2"))
+            g_hash_table_add (files, seen->disks.disks_val[i].source);
+    for (guint i = 0; i < all->len; i++) {
+        const Checkpoint *checkpoint = all->pdata[i];
+        for (guint k = 0; k < checkpoint->disks->len; k++) {
+            const CheckpointDisk *disk = checkpoint->disks->pdata[k];
+            if (disk->file && disk->persistent)
+                g_hash_table_add (files, disk->file);
+        }
+    }
+    return files;
+}
+
+/* From the images that no QEMU has open. */
+static gboolean clear_sealed_files (Guest *guest, GPtrArray *all, const CheckpointDisk *disk,
+                                    GError **error)
+{
+    bak_disks_ret seen = { 0 };
+    gboolean remembered = remember_disks (guest, &seen);
+    g_autoptr (GHashTable) files = known_files (all, remembered ? &seen : NULL);
+    gboolean ok = TRUE;
+    GHashTableIter iter;
+    gpointer file;
+    g_hash_table_iter_init (&iter, files);
+    while (ok && disk->seal && g_hash_table_iter_next (&iter, &file, NULL))
+        if (has_image_bitmap (file, disk->seal))
+            ok = remove_from_file (file, disk, error);
+    if (remembered)
+        call_clear_ret (CALL_ID_domain_disks, &seen);
+    return ok;
+}
+
+gboolean checkpoint_clear_sealed (Guest *guest, const Graph *graph, GPtrArray *all,
+                                  const CheckpointDisk *disk, GError **error)
+{
+    if (!graph)
+        return clear_sealed_files (guest, all, disk, error);
+    g_autoptr (GPtrArray) nodes = checkpoint_sealed_nodes (graph, disk),
+                          cleared = g_ptr_array_new ();
+    return remove_nodes (guest, nodes, disk->bitmap, cleared, error);
+}
+
+static gboolean is_open (const Graph *graph, const char *file)
+{
+    for (guint i = 0; i < graph->nodes->len; i++)
+        if (g_strcmp0 (((GraphNode *) graph->nodes->pdata[i])->filename, file) == 0)
+            return TRUE;
+    return FALSE;
+}
+
+/* The guest has the image no more, or it lies where nobody was told of. */
+static gboolean clear_elsewhere (Guest *guest, const Graph *graph, const Checkpoint *checkpoint,
+                                 const CheckpointDisk *disk, GError **error)
+{
+    if (disk->seal && !is_open (graph, disk->file) && has_image_bitmap (disk->file, disk->seal))
+        return remove_from_file (disk->file, disk, error);
+    bak_event event = { .kind = EVENT_WARNING, .disk = ret_string (disk->disk) };
+    g_autofree char *text = g_strdup_printf (
+        _("checkpoint '%s' is deleted, but disk '%s' had no bitmap of it any more"),
+        checkpoint->name, disk->disk);
+    event.text = ret_string (text);
+    guest_emit (guest, &event);
+    return TRUE;
+}
+
+static gboolean remove_disk (Guest *guest, const Graph *graph, GPtrArray *all,
+                             const Checkpoint *checkpoint, const CheckpointDisk *disk,
+                             GPtrArray *cleared, GError **error)
 {
     if (!graph && disk->persistent && disk->file && *disk->file && !g_path_is_absolute (disk->file))
         return error_set (error, BAK_ERROR_CONNECTION,
                           _("QEMU does not run, and its image '%s' cannot be found without it"),
                           disk->file);
     if (!graph)
-        return remove_from_file (disk, error);
-    g_autoptr (GPtrArray) nodes = checkpoint_nodes (graph, disk);
-    if (nodes->len == 0) {
-        bak_event event = { .kind = EVENT_WARNING, .disk = ret_string (disk->disk) };
-        g_autofree char *text = g_strdup_printf (
-            _("checkpoint '%s' is deleted, but disk '%s' had no bitmap of it any more"),
-            checkpoint->name, disk->disk);
-        event.text = ret_string (text);
-        guest_emit (guest, &event);
-    }
-    return remove_nodes (guest, nodes, disk->bitmap, error);
+        return remove_from_file (disk->file, disk, error)
+               && clear_sealed_files (guest, all, disk, error);
+    g_autoptr (GPtrArray) nodes = checkpoint_nodes_to_clear (graph, disk);
+    return nodes->len ? remove_nodes (guest, nodes, disk->bitmap, cleared, error)
+                      : clear_elsewhere (guest, graph, checkpoint, disk, error);
 }
 
 /* Who came after it comes after its parent now. */
@@ -410,9 +521,10 @@ static gboolean reparent (Guest *guest, GPtrArray *all, const Checkpoint *gone, 
 static gboolean delete_one (Guest *guest, const Graph *graph, GPtrArray *all,
                             const Checkpoint *checkpoint, GError **error)
 {
+    g_autoptr (GPtrArray) cleared = g_ptr_array_new ();
     for (guint i = 0; i < checkpoint->disks->len; i++) {
         const CheckpointDisk *disk = checkpoint->disks->pdata[i];
-        if (!remove_disk (guest, graph, checkpoint, disk, error))
+        if (!remove_disk (guest, graph, all, checkpoint, disk, cleared, error))
             return error_note (error,
                                _("checkpoint '%s' cannot be deleted ('--metadata' deletes what is "
                                   "known of it and leaves the bitmap): disk '%s'"),
@@ -424,13 +536,13 @@ static gboolean delete_one (Guest *guest, const Graph *graph, GPtrArray *all,
 
 /* What is taken out of an image that others stand on changes it, by our own hand. */
 typedef struct {
-    Checkpoint *checkpoint;
-    CheckpointDisk *disk;
+    const Checkpoint *checkpoint;
+    const CheckpointDisk *disk;
 } Standing;
 
 static gboolean is_below (const Graph *graph, const CheckpointDisk *gone)
 {
-    g_autoptr (GPtrArray) nodes = checkpoint_nodes (graph, gone);
+    g_autoptr (GPtrArray) nodes = checkpoint_nodes_to_clear (graph, gone);
     for (guint i = 0; i < nodes->len; i++)
         for (guint k = 0; k < graph->nodes->len; k++)
             if (g_strcmp0 (((GraphNode *) graph->nodes->pdata[k])->backing,
@@ -440,22 +552,27 @@ static gboolean is_below (const Graph *graph, const CheckpointDisk *gone)
     return FALSE;
 }
 
-/* Those that stay, and stand on what they stood on when they were made. NULL: nothing below is
- * written to. */
-static GArray *who_stands (const Graph *graph, GPtrArray *all, GHashTable *gone)
+static gboolean any_is_below (const Graph *graph, GPtrArray *all, GHashTable *gone)
 {
     gboolean below = FALSE;
-    for (guint i = 0; i < all->len; i++) {
+    for (guint i = 0; !below && i < all->len; i++) {
         const Checkpoint *checkpoint = all->pdata[i];
         for (guint k = 0;
              g_hash_table_contains (gone, checkpoint->name) && k < checkpoint->disks->len; k++)
             below = below || is_below (graph, checkpoint->disks->pdata[k]);
     }
-    GArray *standing = below ? g_array_new (FALSE, FALSE, sizeof (Standing)) : NULL;
-    for (guint i = 0; below && i < all->len; i++) {
-        Checkpoint *checkpoint = all->pdata[i];
-        for (guint k = 0;
-             !g_hash_table_contains (gone, checkpoint->name) && k < checkpoint->disks->len; k++) {
+    return below;
+}
+
+GArray *checkpoint_who_stands (const Graph *graph, GPtrArray *all, GHashTable *gone)
+{
+    if (gone && !any_is_below (graph, all, gone))
+        return NULL;
+    GArray *standing = g_array_new (FALSE, FALSE, sizeof (Standing));
+    for (guint i = 0; i < all->len; i++) {
+        const Checkpoint *checkpoint = all->pdata[i];
+        gboolean stays = !gone || !g_hash_table_contains (gone, checkpoint->name);
+        for (guint k = 0; stays && k < checkpoint->disks->len; k++) {
             Standing one = { checkpoint, checkpoint->disks->pdata[k] };
             const GraphDisk *disk = graph_disk (graph, one.disk->disk, NULL);
             g_autofree char *differs =
@@ -467,19 +584,33 @@ static GArray *who_stands (const Graph *graph, GPtrArray *all, GHashTable *gone)
     return standing;
 }
 
-static void stand_again (Guest *guest, const Graph *graph, const GArray *standing)
+/* The record may be another one by now. */
+static gboolean stands_on (Guest *guest, const Standing *one, const char *layers, GError **error)
+{
+    g_autoptr (Checkpoint) now = checkpoint_exists (guest->dir, one->checkpoint->name)
+                                     ? checkpoint_load (guest->dir, one->checkpoint->name, error)
+                                     : NULL;
+    CheckpointDisk *disk = NULL;
+    for (guint i = 0; now && i < now->disks->len && !disk; i++) {
+        disk = now->disks->pdata[i];
+        disk = g_str_equal (disk->disk, one->disk->disk) ? disk : NULL;
+    }
+    if (!disk || g_strcmp0 (disk->layers, layers) == 0)
+        return now || !*error;
+    g_free (disk->layers);
+    disk->layers = g_strdup (layers);
+    return checkpoint_save (guest->dir, now, error);
+}
+
+void checkpoint_stand_again (Guest *guest, const Graph *graph, const GArray *standing)
 {
     for (guint i = 0; standing && i < standing->len; i++) {
         const Standing *one = &g_array_index (standing, Standing, i);
         const GraphNode *node =
             plan_image_of (graph, graph_disk (graph, one->disk->disk, NULL), one->disk);
-        char *layers = node ? chain_seal_below (plan_file_below (graph, node)) : NULL;
+        g_autofree char *layers = node ? chain_seal_below (plan_file_below (graph, node)) : NULL;
         g_autoptr (GError) failure = NULL;
-        if (!layers)
-            continue;
-        g_free (one->disk->layers);
-        one->disk->layers = layers;
-        if (!checkpoint_save (guest->dir, one->checkpoint, &failure))
+        if (layers && !stands_on (guest, one, layers, &failure))
             g_warning ("checkpoint '%s': %s", one->checkpoint->name, failure->message);
     }
 }
@@ -495,7 +626,7 @@ static gboolean delete_names (Guest *guest, GPtrArray *names, gboolean alive, GE
         return FALSE;
     for (guint i = 0; i < names->len; i++)
         g_hash_table_add (wanted, names->pdata[i]);
-    g_autoptr (GArray) standing = graph ? who_stands (graph, all, wanted) : NULL;
+    g_autoptr (GArray) standing = graph ? checkpoint_who_stands (graph, all, wanted) : NULL;
     for (guint i = all->len; i-- > 0;) {
         const Checkpoint *checkpoint = all->pdata[i];
         if (!g_hash_table_contains (wanted, checkpoint->name))
@@ -504,7 +635,7 @@ static gboolean delete_names (Guest *guest, GPtrArray *names, gboolean alive, GE
             return FALSE;
         g_ptr_array_remove_index (all, i);
     }
-    stand_again (guest, graph, standing);
+    checkpoint_stand_again (guest, graph, standing);
     return TRUE;
 }
 

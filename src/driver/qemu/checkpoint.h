@@ -18,10 +18,10 @@ gboolean checkpoint_record (Guest *guest, const Plan *plan, gint64 created, cons
 Checkpoint *checkpoint_provisional (Guest *guest);
 /* Whether an image on disk holds a bitmap of it; looks without a lock. */
 gboolean checkpoint_is_stored (const Plan *plan);
-/* Removes the bitmaps of a checkpoint that never came to be, by node, by file, or from images that
- * no QEMU has open. */
 /* The bitmaps of the provisional checkpoint are there still. INEXACT, and which is not. */
 gboolean checkpoint_is_kept (const Graph *graph, const Plan *plan, GError **error);
+/* Removes the bitmaps of a checkpoint that never came to be, by node, by file, or from images that
+ * no QEMU has open. */
 gboolean checkpoint_drop (Guest *guest, const Plan *plan, GError **error);
 
 /* Whether a journal belongs to a create or delete, and what is to be done about it. alive: the
@@ -44,6 +44,20 @@ gboolean checkpoint_remove_bitmap (Guest *guest, const GraphNode *node, const ch
 const GraphNode *checkpoint_sealed_node (GPtrArray *nodes, const CheckpointDisk *recorded);
 /* seal_broken() by what these nodes (of checkpoint_nodes(), not empty) bear. */
 char *checkpoint_seal_broken (GPtrArray *nodes, const CheckpointDisk *recorded);
+/* The nodes that bear its seal: the image that the checkpoint was made on, wherever the guest has
+ * it now (GraphNode*, borrowed). */
+GPtrArray *checkpoint_sealed_nodes (const Graph *graph, const CheckpointDisk *recorded);
+/* Both: what deleting it has to take away. */
+GPtrArray *checkpoint_nodes_to_clear (const Graph *graph, const CheckpointDisk *recorded);
+/* Removes bitmap and seals from the images that bear this seal. graph NULL: no QEMU has them open,
+ * and they are looked for wherever the guest (all: its checkpoints) had images. */
+gboolean checkpoint_clear_sealed (Guest *guest, const Graph *graph, GPtrArray *all,
+                                  const CheckpointDisk *disk, GError **error);
+/* Bitmaps that are taken out of an image which others stand on change it by our own hand. Those
+ * that stand on what they stood on when they were made, to be told of it afterwards; borrowed from
+ * all. gone: the names of those whose bitmaps go; NULL: any. NULL: nothing below is written to. */
+GArray *checkpoint_who_stands (const Graph *graph, GPtrArray *all, GHashTable *gone);
+void checkpoint_stand_again (Guest *guest, const Graph *graph, const GArray *standing);
 /* The seals that were made beside a bitmap of that name. */
 gboolean checkpoint_remove_seals (Guest *guest, const GraphNode *node, const char *bitmap,
                                   GError **error);

@@ -46,10 +46,19 @@ GPtrArray *attach_names (const char *state_dir)
     return names;
 }
 
-static gboolean no_domain (const char *name, GError **error)
+/* Where nothing is known of any guest, somebody may have taken it away. */
+static gboolean no_domain (const char *state_dir, const char *name, GError **error)
 {
     g_autofree char *shown = text_sanitize (name, 128);
-    return error_set (error, BAK_ERROR_NO_DOMAIN, _("no guest '%s' is attached"), shown);
+    g_autoptr (GPtrArray) others = attach_names (state_dir);
+    if (others->len > 0)
+        return error_set (error, BAK_ERROR_NO_DOMAIN, _("no guest '%s' is attached"), shown);
+    return error_set (
+        error, BAK_ERROR_NO_DOMAIN,
+        _("no guest '%s' is attached: the state directory '%s' knows of none (attach it: 'attach "
+           "%s --qmp SOCKET'); if that directory was deleted while a backup ran, the backup was "
+           "ended, and what it had made was removed"),
+        shown, state_dir, shown);
 }
 
 GuestDef *attach_load (const char *state_dir, const char *name, GError **error)
@@ -59,7 +68,7 @@ GuestDef *attach_load (const char *state_dir, const char *name, GError **error)
     g_autoptr (GuestDef) def = NULL;
 
     if (!guest_name_check (name, NULL) || !g_file_test (path, G_FILE_TEST_EXISTS)) {
-        no_domain (name, error);
+        no_domain (state_dir, name, error);
         return NULL;
     }
     if (!files_read (path, DEFINITION_MAX, &text, NULL, error))
