@@ -1,9 +1,12 @@
 /* What is done with points that are there. */
+#include <unistd.h>
 #include "api/api.h"
+#include "driver/claims.h"
 #include "repository/diff.h"
 #include "repository/restore.h"
 #include "repository/serve.h"
 #include "repository/verify.h"
+#include "util/config.h"
 
 enum { PATH_MAX_BYTES = 4096, DISK_NAME_MAX = 1024 };
 
@@ -49,6 +52,13 @@ static gboolean check_targets (const BakPointRestoreOptions *options, const char
     return TRUE;
 }
 
+static gboolean may_restore (const Manifest *point, const char *path, const struct stat *st,
+                             GError **error)
+{
+    g_autofree char *state_dir = config_state_dir (geteuid () != 0);
+    return claims_allow_restore (state_dir, point->guest_name, point->guest_uuid, path, st, error);
+}
+
 int bak_point_restore (BakPoint *point, const BakPointRestoreOptions *options, BakError **error)
 {
     enum { FLAGS = BAK_POINT_RESTORE_REUSE_EXTERNAL | BAK_POINT_RESTORE_CHANGED_ONLY };
@@ -62,7 +72,7 @@ int bak_point_restore (BakPoint *point, const BakPointRestoreOptions *options, B
         || !check_targets (options, __func__, error))
         return -1;
     API_FLAGS (options->flags, FLAGS, error, -1);
-    gboolean ok = restore_point (point, options, &internal);
+    gboolean ok = restore_point (point, options, may_restore, &internal);
     return ended (ok, internal, error);
 }
 

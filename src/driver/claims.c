@@ -13,6 +13,8 @@
 
 enum { CLAIMS_MAX = 16 * 1024 * 1024, CHAIN_TIMEOUT_MS = 5000, CHAIN_OUTPUT_MAX = 4 * 1024 * 1024 };
 
+#define DRIVER_FOLDER "libvirt-"
+
 /* ---- what is published ---- */
 
 struct _Claims {
@@ -245,7 +247,7 @@ static gboolean claim_open (Question *question)
 static char *outer_state_dir (const char *state_dir)
 {
     g_autofree char *base = g_path_get_basename (state_dir);
-    return g_str_has_prefix (base, "libvirt-") ? g_path_get_dirname (state_dir) : NULL;
+    return g_str_has_prefix (base, DRIVER_FOLDER) ? g_path_get_dirname (state_dir) : NULL;
 }
 
 static gboolean is_anybodys (Question *question, const char *state_dir)
@@ -289,4 +291,57 @@ gboolean claims_allow (const char *state_dir, const char *path, const struct sta
         _("'%s' is another name of '%s', or lies on it or below it, which is an image "
            "of guest '%s': a backup would overwrite it; name another file"),
         path, file, guest);
+}
+
+/* ---- restoring ---- */
+
+/* The name that a guest is known by here; NULL: none of this uuid. */
+static char *name_of (const char *state_dir, const char *uuid)
+{
+    g_autoptr (GPtrArray) names = attach_names (state_dir);
+    for (guint i = 0; i < names->len; i++) {
+        g_autoptr (GuestDef) def = attach_load (state_dir, names->pdata[i], NULL);
+        if (def && g_strcmp0 (def->uuid, uuid) == 0)
+            return g_strdup (def->name);
+    }
+    return NULL;
+}
+
+/* The folders of drivers for guests that others attach. */
+static gboolean claim_libvirts (Question *question, const char *state_dir)
+{
+    g_autoptr (GDir) entries = g_dir_open (state_dir, 0, NULL);
+    const char *name;
+    while (entries && (name = g_dir_read_name (entries))) {
+        g_autofree char *dir = g_build_filename (state_dir, name, NULL);
+        if (g_str_has_prefix (name, DRIVER_FOLDER) && claim_published (question, dir))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean claims_allow_restore (const char *state_dir, const char *guest, const char *uuid,
+                               const char *path, const struct stat *st, GError **error)
+{
+    g_autofree char *canonical = canonical_name (path), *known = name_of (state_dir, uuid);
+    Question question = {
+        .path = path, .st = st, .canonical = canonical, .but = known ? known : guest
+    };
+    gboolean open = claim_open (&question);
+    gboolean claimed =
+        open || claim_attached (&question, state_dir) || claim_libvirts (&question, state_dir);
+    g_autofree char *whose = question.guest, *file = question.file;
+
+    if (!claimed)
+        return TRUE;
+    if (open)
+        return error_set (
+            error, BAK_ERROR_BUSY,
+            _("'%s' is in use by a running QEMU, %s: stop the guest, or restore to a "
+               "new file"),
+            path, whose);
+    return error_set (error, BAK_ERROR_BUSY,
+                      _("'%s' is an image of guest '%s' ('%s'), and the point is of guest '%s': "
+                         "restore to a new file, or detach '%s' first"),
+                      path, whose, file, guest, whose);
 }

@@ -31,4 +31,10 @@ gboolean claims_allow (const char *state_dir, const char *path, const struct sta
 gboolean claims_allow_but (const char *state_dir, const char *guest, int pid, const char *path,
                            const struct stat *st, GError **error);
 
+/* Whether a disk of this guest (known by its uuid, or by its name) may be restored to path: not
+ * over what another guest uses, libvirt's too, nor over what a QEMU of this host has open.
+ * state_dir: that of this host's guests. st as above. */
+gboolean claims_allow_restore (const char *state_dir, const char *guest, const char *uuid,
+                               const char *path, const struct stat *st, GError **error);
+
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Claims, claims_free)

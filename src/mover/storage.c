@@ -65,6 +65,15 @@ static const char *find_secret (const StorageImage *images, guint count)
     return secret;
 }
 
+static int find_held (const StorageImage *images, guint count)
+{
+    for (guint i = 0; i < count; i++)
+        for (guint k = 0; k < images[i].n_layers; k++)
+            if (images[i].layers[k].fd)
+                return *images[i].layers[k].fd;
+    return -1;
+}
+
 /* A node of each layer with the layers below as its backing files, and nothing that a header says.
  */
 static JsonObject *layer_node (const StorageImage *image, guint number, guint i)
@@ -78,7 +87,11 @@ static JsonObject *layer_node (const StorageImage *image, guint number, guint i)
     json_object_set_string_member (object, "driver", layer->format);
     json_object_set_string_member (object, "node-name", name);
     json_object_set_boolean_member (object, "read-only", !writable);
-    JsonObject *file = qsd_protocol_node (layer->file, name);
+    g_autofree char *held = layer->fd ? g_strdup_printf ("/proc/self/fd/%d", QSD_IMAGE_FD) : NULL;
+    g_autofree char *here = layer->fd ? g_strdup_printf ("/proc/self/fd/%d", *layer->fd) : NULL;
+    JsonObject *file = qsd_protocol_node (here ? here : layer->file, name);
+    if (held)
+        json_object_set_string_member (file, "filename", held);
     json_object_set_boolean_member (file, "read-only", !writable);
     if (writable) { /* or zeros would take room */
         json_object_set_string_member (object, "discard", "unmap");
@@ -258,7 +271,7 @@ static gboolean start (Storage *storage, const StorageImage *images, guint count
         return FALSE;
     gboolean paired = socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, monitor) == 0
                       || error_set_errno (error, errno, _("cannot make a socket"));
-    QsdFiles files = { paired ? monitor[1] : -1, server->fd, file };
+    QsdFiles files = { paired ? monitor[1] : -1, server->fd, file, find_held (images, count) };
     gboolean ok = paired && spawn (storage, argv, &files, error);
     if (file >= 0)
         close (file);
@@ -413,6 +426,8 @@ char *storage_name_encrypted (const char *file)
     return g_strconcat ("json:", text, NULL);
 }
 
+static const char plain_options[] = "compat=1.1,cluster_size=65536";
+
 static GPtrArray *create_words (const char *options, const char *backing)
 {
     const char *first[] = { "create", "-q", "-f", "qcow2", "-o", options };
@@ -435,7 +450,7 @@ gboolean storage_create_image (const char *file, guint64 size, const char *backi
     g_autofree char *name = g_strconcat ("file:", file, NULL);
     g_autofree char *bytes = g_strdup_printf ("%" G_GUINT64_FORMAT, size);
     g_autofree char *options =
-        g_strconcat ("compat=1.1,cluster_size=65536", compression ? ",compression_type=" : "",
+        g_strconcat (plain_options, compression ? ",compression_type=" : "",
                      compression ? compression : "", secret ? luks : "", NULL);
     g_autoptr (GPtrArray) words = create_words (options, backing);
     int fd = open (file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
@@ -451,4 +466,16 @@ gboolean storage_create_image (const char *file, guint64 size, const char *backi
         return TRUE;
     g_unlink (file);
     return error_note (error, _("cannot make '%s'"), file);
+}
+
+gboolean storage_format_file (int fd, const char *name, guint64 size, GError **error)
+{
+    g_autofree char *bytes = g_strdup_printf ("%" G_GUINT64_FORMAT, size);
+    const char *const words[] = {
+        "create", "-q", "-f", "qcow2", "-o", plain_options, "--", "file:" IMAGE_TOOL_FILE,
+        bytes,    NULL,
+    };
+
+    return image_tool_file (words, fd, NULL, error)
+           || error_note (error, _("cannot make '%s'"), name);
 }

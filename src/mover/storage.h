@@ -10,6 +10,8 @@ typedef struct {
     const char *format; /* "qcow2", "raw" */
     const char *secret; /* LUKS within qcow2: its pass phrase, one and the same for all layers of a
                            storage that have one; NULL: not encrypted */
+    const int *fd;      /* the open file itself, whatever lies at its name by now: of one layer of a
+                           storage; NULL: it is opened by its name */
 } StorageLayer;
 
 typedef struct {
@@ -53,6 +55,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Storage, storage_free)
  * than LUKS must, as each layer of a chain does it anew at each opening. NULL: not encrypted. */
 gboolean storage_create_image (const char *file, guint64 size, const char *backing,
                                const char *compression, const char *secret, GError **error);
+/* The same into an open, empty file; compression, backing and secret: none. name: for messages. */
+gboolean storage_format_file (int fd, const char *name, guint64 size, GError **error);
 /* An encrypted qcow2 image, without what it stands on, as image_tool_secret() opens it; caller
  * frees. */
 char *storage_name_encrypted (const char *file);

@@ -1,6 +1,8 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <glib/gi18n-lib.h>
 #include "mover/storage.h"
 #include "repository/fields.h"
@@ -17,15 +19,20 @@ static const char target_export[] = "target";
 typedef struct {
     Point *point;
     const BakPointRestoreOptions *options;
+    TargetAllow allow;
     GPtrArray *targets; /* Target */
+    int dir; /* the directory, if there is one: what lies beside the disks goes in there */
     Work work;
 } Restore;
 
 /* What goes where */
 
-static TargetRules rules_of (const BakPointRestoreOptions *options)
+static TargetRules rules_of (const Restore *restore)
 {
-    return (TargetRules){ .format = options->format,
+    const BakPointRestoreOptions *options = restore->options;
+    return (TargetRules){ .point = restore->point->manifest,
+                          .allow = restore->allow,
+                          .format = options->format,
                           .reuse = options->flags & BAK_POINT_RESTORE_REUSE_EXTERNAL,
                           .changed_only = options->flags & BAK_POINT_RESTORE_CHANGED_ONLY };
 }
@@ -33,7 +40,7 @@ static TargetRules rules_of (const BakPointRestoreOptions *options)
 static gboolean add_target (Restore *restore, const char *disk, const char *path, GError **error)
 {
     const ManifestDisk *row = manifest_find_disk (restore->point->manifest, disk);
-    TargetRules rules = rules_of (restore->options);
+    TargetRules rules = rules_of (restore);
 
     if (!row)
         return error_set (error, BAK_ERROR_NO_DISK, _("point '%s' has no disk '%s'"),
@@ -75,6 +82,9 @@ static gboolean plan_directory (Restore *restore, GError **error)
 
     if (!disks || !files_make_dir (options->directory, 0755, error))
         return FALSE;
+    restore->dir = open (options->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (restore->dir < 0)
+        return error_set_errno (error, errno, _("the folder '%s'"), options->directory);
     for (guint i = 0; disks->pdata[i]; i++) {
         g_autofree char *name = file_name (restore, disks->pdata[i], format);
         g_autofree char *path = g_build_filename (options->directory, name, NULL);
@@ -119,7 +129,7 @@ static gboolean check_options (const BakPointRestoreOptions *options, GError **e
 static Storage *open_target (const Target *target, GError **error)
 {
     g_autoptr (GError) why = NULL;
-    StorageLayer layer = { target->work_path, target->format };
+    StorageLayer layer = { .file = target->work_path, .format = target->format, .fd = &target->fd };
     StorageImage image = { .name = target_export,
                            .layers = &layer,
                            .n_layers = 1,
@@ -271,15 +281,29 @@ static gboolean restore_disk (Restore *restore, Target *target, GError **error)
 /* The README of the point tells how to do without this program: the copy gets one of its own. */
 static const char readme[] = STORED_README;
 
+/* In the directory that was opened, whatever is at its name by now. Caller frees. */
+static char *path_in_directory (const Restore *restore, const char *name)
+{
+    return g_strdup_printf ("/proc/self/fd/%d/%s", restore->dir, name);
+}
+
+static gboolean write_beside (const Restore *restore, const char *name, const char *data,
+                              gsize length, int mode, GError **error)
+{
+    g_autofree char *to = path_in_directory (restore, name);
+
+    return files_write_atomic (to, data, length, mode, error)
+           || error_note (error, _("'%s' in '%s'"), name, restore->options->directory);
+}
+
 static gboolean copy_file (const Restore *restore, const ManifestFile *file, GError **error)
 {
-    g_autofree char *to = g_build_filename (restore->options->directory, file->name, NULL);
     g_autofree char *data = NULL;
     gsize length;
 
     return g_str_equal (file->name, readme)
            || (stored_file_read (restore->point, file, &data, &length, error)
-               && files_write_atomic (to, data, length, 0600, error));
+               && write_beside (restore, file->name, data, length, 0600, error));
 }
 
 static gboolean check_file (const Restore *restore, const char *name, GError **error)
@@ -287,7 +311,8 @@ static gboolean check_file (const Restore *restore, const char *name, GError **e
     g_autofree char *path = g_build_filename (restore->options->directory, name, NULL);
     struct stat st;
 
-    if (restore->options->flags & BAK_POINT_RESTORE_REUSE_EXTERNAL || lstat (path, &st) != 0)
+    if (restore->options->flags & BAK_POINT_RESTORE_REUSE_EXTERNAL
+        || fstatat (restore->dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return TRUE;
     return error_set (error, BAK_ERROR_EXISTS,
                       _("'%s' exists: what is there is written only with --reuse-external"), path);
@@ -315,7 +340,6 @@ static gboolean write_readme (const Restore *restore, GError **error)
 {
     const Manifest *manifest = restore->point->manifest;
     g_autofree char *instant = fields_format_time (manifest->instant);
-    g_autofree char *path = g_build_filename (restore->options->directory, readme, NULL);
     g_autofree char *guest = text_sanitize (manifest->guest_name, 0);
     g_autoptr (GString) text = g_string_new (NULL);
 
@@ -335,7 +359,7 @@ static gboolean write_readme (const Restore *restore, GError **error)
         if (!g_str_equal (file->name, readme))
             g_string_append_printf (text, _("%s: as the guest had it at that time\n"), file->name);
     }
-    return files_write_atomic (path, text->str, text->len, 0644, error);
+    return write_beside (restore, readme, text->str, text->len, 0644, error);
 }
 
 static gboolean write_files (const Restore *restore, GError **error)
@@ -350,6 +374,20 @@ static gboolean write_files (const Restore *restore, GError **error)
     return write_readme (restore, error);
 }
 
+static gboolean directory_is_there (const Restore *restore, GError **error)
+{
+    const char *path = restore->options->directory;
+    struct stat ours, there;
+
+    return !path
+           || (fstat (restore->dir, &ours) == 0 && stat (path, &there) == 0
+               && ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
+           || error_set (error, BAK_ERROR_IO,
+                         _("the folder '%s' is another one by now: somebody has exchanged it "
+                            "while it was written to"),
+                         path);
+}
+
 static gboolean restore_all (Restore *restore, GError **error)
 {
     if (!plan_targets (restore, error) || !check_files (restore, error))
@@ -357,12 +395,13 @@ static gboolean restore_all (Restore *restore, GError **error)
     for (guint i = 0; i < restore->targets->len; i++)
         if (!restore_disk (restore, restore->targets->pdata[i], error))
             return FALSE;
-    return write_files (restore, error);
+    return write_files (restore, error) && directory_is_there (restore, error);
 }
 
-gboolean restore_point (Point *point, const BakPointRestoreOptions *options, GError **error)
+gboolean restore_point (Point *point, const BakPointRestoreOptions *options, TargetAllow allow,
+                        GError **error)
 {
-    Restore restore = { .point = point, .options = options };
+    Restore restore = { .point = point, .options = options, .allow = allow, .dir = -1 };
 
     if (!check_options (options, error) || !repository_need_key (point->repository, error))
         return FALSE;
@@ -374,6 +413,8 @@ gboolean restore_point (Point *point, const BakPointRestoreOptions *options, GEr
                options->cancellation);
     gboolean ok = restore_all (&restore, error);
     work_clear (&restore.work);
+    if (restore.dir >= 0)
+        close (restore.dir);
     g_ptr_array_unref (restore.targets);
     return ok;
 }

@@ -20,10 +20,14 @@ void target_free (Target *target)
 {
     if (!target)
         return;
-    if (target->guard >= 0)
-        close (target->guard);
+    if (target->fd >= 0)
+        close (target->fd);
+    if (target->dir >= 0)
+        close (target->dir);
     g_free (target->path);
+    g_free (target->name);
     g_free (target->work_path);
+    g_free (target->work_name);
     g_free (target);
 }
 
@@ -65,6 +69,29 @@ static char *loop_device_of (const char *path)
     return NULL;
 }
 
+static gboolean is_same (const struct stat *one, const struct stat *other)
+{
+    return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
+}
+
+/* What is there is opened once, and it is this that is looked at and written. */
+static gboolean open_existing (Target *target, gboolean device, struct stat *ret_st, GError **error)
+{
+    int flags = O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (device ? O_EXCL : 0);
+
+    target->fd = open (target->path, flags);
+    if (target->fd < 0 && errno == EBUSY)
+        return error_set (
+            error, BAK_ERROR_BUSY,
+            _("device '%s' is in use: it is mounted, or another device stands on it"),
+            target->path);
+    if (target->fd < 0 || fstat (target->fd, ret_st) != 0)
+        return error_set_errno (error, errno, _("cannot open '%s'"), target->path);
+    return (device ? S_ISBLK (ret_st->st_mode) : S_ISREG (ret_st->st_mode))
+           || error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                         _("'%s' is neither a file nor a block device"), target->path);
+}
+
 /* Devices */
 
 static gboolean plan_device (Target *target, const TargetRules *rules, GError **error)
@@ -72,13 +99,8 @@ static gboolean plan_device (Target *target, const TargetRules *rules, GError **
     guint64 size = 0;
 
     target->format = rules->format ? rules->format : "raw";
-    target->guard = open (target->path, O_RDWR | O_EXCL | O_CLOEXEC);
-    if (target->guard < 0 && errno == EBUSY)
-        return error_set (
-            error, BAK_ERROR_BUSY,
-            _("device '%s' is in use: it is mounted, or another device stands on it"),
-            target->path);
-    if (target->guard < 0 || ioctl (target->guard, BLKGETSIZE64, &size) != 0)
+    target->is_device = TRUE;
+    if (ioctl (target->fd, BLKGETSIZE64, &size) != 0)
         return error_set_errno (error, errno, _("cannot open '%s'"), target->path);
     if (!g_str_equal (target->format, "raw"))
         return error_set (error, BAK_ERROR_NOT_SUPPORTED,
@@ -93,28 +115,26 @@ static gboolean plan_device (Target *target, const TargetRules *rules, GError **
 
 /* Files */
 
-static gboolean is_qcow2 (const char *path)
+static gboolean is_qcow2 (int fd)
 {
     char magic[4] = { 0 };
-    int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    gboolean is = fd >= 0 && pread (fd, magic, sizeof magic, 0) == sizeof magic
-                  && memcmp (magic, "QFI\xfb", sizeof magic) == 0;
 
-    if (fd >= 0)
-        close (fd);
-    return is;
+    return pread (fd, magic, sizeof magic, 0) == sizeof magic
+           && memcmp (magic, "QFI\xfb", sizeof magic) == 0;
 }
 
 /* Of an image that is to be written as it stands: one that reads from other files, or is of another
  * size, would not be the disk afterwards. */
 static gboolean check_image (const Target *target, GError **error)
 {
-    const char *args[] = { "info", "-U", "-f", "qcow2", "--output=json", "--", target->path, NULL };
+    const char *args[] = {
+        "info", "-U", "-f", "qcow2", "--output=json", "--", IMAGE_TOOL_FILE, NULL
+    };
     g_autofree char *text = NULL;
     JsonObject *object, *data;
 
-    if (!image_tool (args, &text, error))
-        return FALSE;
+    if (!image_tool_file (args, target->fd, &text, error))
+        return error_note (error, _("image '%s'"), target->path);
     g_autoptr (JsonNode) node = json_read_object (text, -1, &object, error);
     if (!node)
         return FALSE;
@@ -138,7 +158,8 @@ static gboolean check_image (const Target *target, GError **error)
 
 static gboolean plan_existing (Target *target, const TargetRules *rules, GError **error)
 {
-    g_autofree char *loop = loop_device_of (target->path);
+    g_autofree char *here = g_strdup_printf ("/proc/self/fd/%d", target->fd);
+    g_autofree char *loop = loop_device_of (here);
 
     target->format = rules->format ? rules->format : "qcow2";
     if (loop)
@@ -146,21 +167,39 @@ static gboolean plan_existing (Target *target, const TargetRules *rules, GError 
                           target->path, loop);
     if (g_str_equal (target->format, "raw"))
         return TRUE;
-    if (!is_qcow2 (target->path))
+    if (!is_qcow2 (target->fd))
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
                           _("file '%s' is no qcow2 image: name its format (raw)"), target->path);
     return check_image (target, error);
 }
 
-static void plan_new (Target *target, const TargetRules *rules)
+/* One that another user has put there, or that is another file as well, is not gone on with. */
+static gboolean check_part (const Target *target, const struct stat *st, GError **error)
+{
+    return (S_ISREG (st->st_mode) && st->st_nlink == 1 && st->st_uid == geteuid ())
+           || error_set (error, BAK_ERROR_EXISTS,
+                         _("'%s' is there and is not what a restore of yours has left (no file, a "
+                            "link, or another user's): remove it"),
+                         target->work_path);
+}
+
+static gboolean plan_new (Target *target, const TargetRules *rules, GError **error)
 {
     struct stat st;
 
     target->format = rules->format ? rules->format : "qcow2";
     target->is_new = TRUE;
+    target->work_name = g_strconcat (target->name, part_suffix, NULL);
     g_free (target->work_path);
     target->work_path = g_strconcat (target->path, part_suffix, NULL);
-    target->resumed = lstat (target->work_path, &st) == 0 && S_ISREG (st.st_mode);
+    target->resumed = fstatat (target->dir, target->work_name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    return !target->resumed || check_part (target, &st, error);
+}
+
+static gboolean is_allowed (const Target *target, const TargetRules *rules, const struct stat *st,
+                            GError **error)
+{
+    return !rules->allow || rules->allow (rules->point, target->path, st, error);
 }
 
 static gboolean plan (Target *target, const TargetRules *rules, GError **error)
@@ -174,8 +213,7 @@ static gboolean plan (Target *target, const TargetRules *rules, GError **error)
             return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
                               _("'%s' is not there: only what differs cannot be written to it"),
                               target->path);
-        plan_new (target, rules);
-        return TRUE;
+        return is_allowed (target, rules, NULL, error) && plan_new (target, rules, error);
     }
     if (stat (target->path, &st) != 0)
         return error_set_errno (error, errno, _("cannot look at '%s'"), target->path);
@@ -186,8 +224,18 @@ static gboolean plan (Target *target, const TargetRules *rules, GError **error)
         return error_set (error, BAK_ERROR_EXISTS,
                           _("'%s' exists: what is there is written only with --reuse-external"),
                           target->path);
-    return S_ISBLK (st.st_mode) ? plan_device (target, rules, error)
-                                : plan_existing (target, rules, error);
+    gboolean device = S_ISBLK (st.st_mode);
+    return open_existing (target, device, &st, error) && is_allowed (target, rules, &st, error)
+           && (device ? plan_device (target, rules, error) : plan_existing (target, rules, error));
+}
+
+static gboolean open_folder (Target *target, GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname (target->path);
+
+    target->name = g_path_get_basename (target->path);
+    target->dir = open (dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return target->dir >= 0 || error_set_errno (error, errno, _("the folder '%s'"), dir);
 }
 
 Target *target_plan (const Repository *repository, const ManifestDisk *disk, const char *path,
@@ -195,7 +243,7 @@ Target *target_plan (const Repository *repository, const ManifestDisk *disk, con
 {
     g_autoptr (Target) target = g_new0 (Target, 1);
 
-    target->guard = -1;
+    target->fd = target->dir = -1;
     target->disk = disk->target;
     target->size = disk->size;
     target->path = real_path (path, error);
@@ -205,7 +253,7 @@ Target *target_plan (const Repository *repository, const ManifestDisk *disk, con
                    target->path);
     else if (target->path) {
         target->work_path = g_strdup (target->path);
-        if (plan (target, rules, error))
+        if (open_folder (target, error) && plan (target, rules, error))
             return g_steal_pointer (&target);
     }
     error_note (error, _("disk '%s'"), disk->target);
@@ -214,55 +262,94 @@ Target *target_plan (const Repository *repository, const ManifestDisk *disk, con
 
 /* Making and ending */
 
-static gboolean make_raw (const char *path, guint64 size, int flags, GError **error)
+static gboolean set_size (const Target *target, GError **error)
 {
-    int fd = open (path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
     struct stat st;
-    gboolean same = fd >= 0 && fstat (fd, &st) == 0 && (guint64) st.st_size == size;
-    gboolean ok = fd >= 0 && (same || ftruncate (fd, size) == 0);
-    int saved = errno;
+    gboolean same = fstat (target->fd, &st) == 0 && (guint64) st.st_size == target->size;
 
-    if (fd >= 0)
-        close (fd);
-    return ok || error_set_errno (error, saved, _("cannot make '%s'"), path);
+    return same || ftruncate (target->fd, target->size) == 0
+           || error_set_errno (error, errno, _("cannot make '%s'"), target->work_path);
+}
+
+static gboolean open_part (Target *target, int flags, int mode, GError **error)
+{
+    struct stat st;
+
+    target->fd = openat (target->dir, target->work_name,
+                         O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, mode);
+    if (target->fd < 0 || fstat (target->fd, &st) != 0)
+        return error_set_errno (error, errno, _("cannot make '%s'"), target->work_path);
+    return check_part (target, &st, error);
 }
 
 gboolean target_make (Target *target, GError **error)
 {
     gboolean raw = g_str_equal (target->format, "raw");
 
-    if (target->resumed && raw)
-        return make_raw (target->work_path, target->size, 0, error);
     if (!target->is_new)
-        return !raw || target->guard >= 0 || make_raw (target->path, target->size, 0, error);
+        return !raw || target->is_device || set_size (target, error);
     if (target->resumed)
-        return TRUE;
-    return raw ? make_raw (target->work_path, target->size, O_CREAT | O_EXCL, error)
-               : storage_create_image (target->work_path, target->size, NULL, NULL, NULL, error);
+        return open_part (target, 0, 0, error) && (!raw || set_size (target, error));
+    return open_part (target, O_CREAT | O_EXCL, raw ? 0600 : 0644, error)
+           && (raw ? set_size (target, error)
+                   : storage_format_file (target->fd, target->work_path, target->size, error));
+}
+
+static gboolean is_ours (const Target *target, const char *name)
+{
+    struct stat ours, there;
+
+    return target->fd >= 0 && fstat (target->fd, &ours) == 0
+           && fstatat (target->dir, name, &there, AT_SYMLINK_NOFOLLOW) == 0
+           && is_same (&ours, &there);
+}
+
+static gboolean exchanged (const char *path, GError **error)
+{
+    return error_set (error, BAK_ERROR_IO,
+                      _("'%s' is another file by now: somebody has exchanged it, or its folder, "
+                         "while it was written; what is there now is not what was restored"),
+                      path);
 }
 
 /* Nothing that came to be there meanwhile is replaced. */
 static gboolean give_name (const Target *target, GError **error)
 {
-    if (renameat2 (AT_FDCWD, target->work_path, AT_FDCWD, target->path, RENAME_NOREPLACE) == 0)
-        return TRUE;
-    if (errno == EINVAL && access (target->path, F_OK) != 0
-        && g_rename (target->work_path, target->path) == 0)
-        return TRUE;
-    return error_set_errno (error, errno, _("cannot rename '%s' to '%s'"), target->work_path,
-                            target->path);
+    int dir = target->dir;
+
+    if (!is_ours (target, target->work_name))
+        return exchanged (target->work_path, error);
+    gboolean ok =
+        renameat2 (dir, target->work_name, dir, target->name, RENAME_NOREPLACE) == 0
+        || (errno == EINVAL && faccessat (dir, target->name, F_OK, AT_SYMLINK_NOFOLLOW) != 0
+            && renameat (dir, target->work_name, dir, target->name) == 0);
+    if (!ok)
+        return error_set_errno (error, errno, _("cannot rename '%s' to '%s'"), target->work_path,
+                                target->path);
+    return is_ours (target, target->name) || exchanged (target->path, error);
+}
+
+static gboolean is_at_its_name (const Target *target, GError **error)
+{
+    struct stat ours, there;
+    gboolean same = fstat (target->fd, &ours) == 0 && stat (target->path, &there) == 0
+                    && is_same (&ours, &there);
+
+    return same || exchanged (target->path, error);
 }
 
 gboolean target_finish (Target *target, GError **error)
 {
-    if (!files_fsync (target->work_path, error))
-        return FALSE;
-    return !target->is_new
-           || (give_name (target, error) && files_fsync_parent (target->path, error));
+    g_autofree char *in_folder = g_strdup_printf ("/proc/self/fd/%d/x", target->dir);
+
+    if (fsync (target->fd) != 0)
+        return error_set_errno (error, errno, _("cannot write '%s'"), target->work_path);
+    return (!target->is_new || (give_name (target, error) && files_fsync_parent (in_folder, error)))
+           && is_at_its_name (target, error);
 }
 
 void target_abandon (Target *target, gboolean keep)
 {
-    if (target->is_new && !keep)
-        g_unlink (target->work_path);
+    if (target->is_new && !keep && is_ours (target, target->work_name))
+        unlinkat (target->dir, target->work_name, 0);
 }

@@ -1,5 +1,8 @@
-/* Where a restore writes one disk to: what is there, whether it may be written, and how. */
+/* Where a restore writes one disk to: what is there, whether it may be written, and how. What was
+ * looked at is held open, and nothing else is written: whoever may change the folder can put
+ * another file at its name meanwhile. */
 #pragma once
+#include <sys/stat.h>
 #include "repository/repository.h"
 
 typedef struct {
@@ -7,13 +10,23 @@ typedef struct {
     guint64 size;     /* */
     char *path;       /* as it will be, absolute */
     char *work_path;  /* what is written to: path, or a file beside it that is renamed at the end */
-    const char *format; /* "raw", "qcow2" */
-    gboolean is_new;    /* path is not there yet */
-    gboolean resumed;   /* the file beside it is there, from a run that was interrupted */
-    int guard;          /* a device, held exclusively; -1 */
+    char *name, *work_name; /* of these two, in dir */
+    const char *format;     /* "raw", "qcow2" */
+    gboolean is_new;        /* path is not there yet */
+    gboolean resumed;       /* the file beside it is there, from a run that was interrupted */
+    gboolean is_device;     /* held exclusively */
+    int dir;                /* the folder; -1 */
+    int fd;                 /* what is written to; -1: not open yet */
 } Target;
 
+/* Whether a disk of this point may be written there: by what is opened (st), or, NULL, by the name
+ * of what is not there yet. */
+typedef gboolean (*TargetAllow) (const Manifest *point, const char *path, const struct stat *st,
+                                 GError **error);
+
 typedef struct {
+    const Manifest *point; /* */
+    TargetAllow allow;     /* NULL: anything */
     const char *format;    /* NULL: qcow2, raw on a device */
     gboolean reuse;        /* what is there may be written */
     gboolean changed_only; /* */

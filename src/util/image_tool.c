@@ -58,7 +58,9 @@ static gboolean run_again (const char *const *argv, int secret, int *ret_status,
     }
 }
 
-static gboolean run (const char *const *args, int secret, char **ret_output, GError **error)
+/* extra: a file that the program gets as well; -1: none. */
+static gboolean run (const char *const *args, int extra, gboolean is_secret, char **ret_output,
+                     GError **error)
 {
     g_autofree char *program = process_find ("LIBBACKUP_QEMU_IMG", "qemu_img", "qemu-img");
     g_autoptr (GPtrArray) argv = g_ptr_array_new ();
@@ -67,14 +69,14 @@ static gboolean run (const char *const *args, int secret, char **ret_output, GEr
 
     g_ptr_array_add (argv, program);
     g_ptr_array_add (argv, (char *) *args++);
-    if (secret >= 0) {
+    if (is_secret) {
         g_ptr_array_add (argv, (char *) "--object");
         g_ptr_array_add (argv, (char *) secret_object);
     }
     for (; *args; args++)
         g_ptr_array_add (argv, (char *) *args);
     g_ptr_array_add (argv, NULL);
-    if (!run_again ((const char *const *) argv->pdata, secret, &status, &output, &messages, error))
+    if (!run_again ((const char *const *) argv->pdata, extra, &status, &output, &messages, error))
         return FALSE;
     if (status != 0) {
         g_autofree char *text = complaint (messages);
@@ -88,7 +90,7 @@ static gboolean run (const char *const *args, int secret, char **ret_output, GEr
 
 gboolean image_tool (const char *const *args, char **ret_output, GError **error)
 {
-    return run (args, -1, ret_output, error);
+    return run (args, -1, FALSE, ret_output, error);
 }
 
 gboolean image_tool_secret (const char *const *args, const char *secret, char **ret_output,
@@ -98,8 +100,15 @@ gboolean image_tool_secret (const char *const *args, const char *secret, char **
 
     if (secret && fd < 0)
         return FALSE;
-    gboolean ok = run (args, fd, ret_output, error);
+    gboolean ok = run (args, fd, fd >= 0, ret_output, error);
     if (fd >= 0)
         close (fd);
     return ok;
+}
+
+G_STATIC_ASSERT (PROCESS_EXTRA_FD == 3); /* IMAGE_TOOL_FILE */
+
+gboolean image_tool_file (const char *const *args, int fd, char **ret_output, GError **error)
+{
+    return run (args, fd, FALSE, ret_output, error);
 }

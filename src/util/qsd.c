@@ -194,11 +194,18 @@ gboolean qsd_spawn (char **argv, int monitor, int log, GPid *ret_pid, GError **e
 gboolean qsd_spawn_private (char **argv, const QsdFiles *files, int log, GPid *ret_pid,
                             GError **error)
 {
-    const int from[] = { files->monitor, files->server, files->secret };
-    const int to[] = { QSD_MONITOR_FD, QSD_SERVER_FD, QSD_SECRET_FD };
+    int from[4] = { files->monitor, files->server }, to[4] = { QSD_MONITOR_FD, QSD_SERVER_FD };
     Child child = { .has_secret = files->secret >= 0 };
-    guint count = G_N_ELEMENTS (from) - (child.has_secret ? 0 : 1);
+    guint count = 2;
 
+    if (files->secret >= 0) {
+        from[count] = files->secret;
+        to[count++] = QSD_SECRET_FD;
+    }
+    if (files->image >= 0) {
+        from[count] = files->image;
+        to[count++] = QSD_IMAGE_FD;
+    }
     return spawn (argv, from, to, count, log, &child, ret_pid, error);
 }
 

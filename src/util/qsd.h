@@ -3,7 +3,7 @@
 #include <json-glib/json-glib.h>
 #include "util/error.h"
 
-enum { QSD_MONITOR_FD = 3, QSD_SERVER_FD = 4, QSD_SECRET_FD = 5 };
+enum { QSD_MONITOR_FD = 3, QSD_SERVER_FD = 4, QSD_SECRET_FD = 5, QSD_IMAGE_FD = 6 };
 
 /* Its program (LIBBACKUP_QSD, configuration, PATH); the caller adds options; then its monitor and
  * the final NULL. The images' options come first, so that they are open when the monitor answers.
@@ -27,6 +27,7 @@ typedef struct {
     int server;  /* one that listens, for NBD */
     int secret;  /* a file, which becomes QSD_SECRET_FD; -1: none. With it the daemon dumps no core
                   */
+    int image;   /* an open image, which becomes QSD_IMAGE_FD; -1: none */
 } QsdFiles;
 gboolean qsd_spawn_private (char **argv, const QsdFiles *files, int log, GPid *ret_pid,
                             GError **error);
