@@ -48,25 +48,87 @@ static pid_t find_pid (BakDomain *domain)
     return details ? bak_domain_details_get_pid (details) : 0;
 }
 
-/* The text of <nvram>; caller frees. */
-static char *variables_path (const char *xml)
+typedef struct {
+    guint depth, at;        /* of elements; at: how many of them lead to <nvram> */
+    gboolean found, is_raw; /* */
+    GString *text;          /* in it, or the file of its <source> */
+} Variables;
+
+static const char *const way_to_variables[] = { "domain", "os", "nvram", "source" };
+
+static void enter_element (GMarkupParseContext *context, const char *name, const char **names,
+                           const char **values, gpointer data, GError **error)
 {
-    g_autoptr (GRegex) regex = g_regex_new ("<nvram[^>]*>\\s*([^<]+?)\\s*</nvram>", 0, 0, NULL);
-    g_autoptr (GMatchInfo) match = NULL;
-    return g_regex_match (regex, xml, 0, &match) ? g_match_info_fetch (match, 1) : NULL;
+    Variables *variables = data;
+    gboolean leads = variables->at == variables->depth
+                     && variables->at < G_N_ELEMENTS (way_to_variables)
+                     && g_str_equal (name, way_to_variables[variables->at]);
+
+    variables->depth++;
+    variables->at += leads;
+    variables->found |= leads && variables->at == 3;
+    for (guint i = 0; leads && names[i]; i++)
+        if (variables->at == 4 && g_str_equal (names[i], "file"))
+            g_string_assign (variables->text, values[i]);
+        else if (variables->at == 3 && g_str_equal (names[i], "format"))
+            variables->is_raw = g_str_equal (values[i], "raw");
 }
 
-static gboolean write_variables (const char *path, const GuestFiles *to, GPtrArray *warnings,
-                                 GError **error)
+static void leave_element (GMarkupParseContext *context, const char *name, gpointer data,
+                           GError **error)
 {
+    Variables *variables = data;
+    variables->depth--;
+    variables->at = MIN (variables->at, variables->depth);
+}
+
+static void take_text (GMarkupParseContext *context, const char *text, gsize length, gpointer data,
+                       GError **error)
+{
+    Variables *variables = data;
+    if (variables->at == 3 && variables->depth == 3)
+        g_string_append_len (variables->text, text, length);
+}
+
+/* Where the UEFI variables are by the definition: "" when the guest has some, but in no file of a
+ * host; NULL: it has none. Caller frees. *ret_is_raw: what is in the file is what the guest sees.
+ */
+static char *variables_path (const char *xml, gboolean *ret_is_raw)
+{
+    static const GMarkupParser parser = { enter_element, leave_element, take_text, NULL, NULL };
+    g_autoptr (GString) text = g_string_new (NULL);
+    Variables variables = { .is_raw = TRUE, .text = text };
+    g_autoptr (GMarkupParseContext) context =
+        g_markup_parse_context_new (&parser, G_MARKUP_PREFIX_ERROR_POSITION, &variables, NULL);
+
+    g_markup_parse_context_parse (context, xml, -1, NULL);
+    *ret_is_raw = variables.is_raw;
+    if (!variables.found)
+        return NULL;
+    g_strstrip (text->str);
+    return g_strdup (g_path_is_absolute (text->str) ? text->str : "");
+}
+
+static gboolean lacks (const char *what, const char *why, GPtrArray *warnings)
+{
+    g_ptr_array_add (warnings, g_strdup_printf (_("%s not in the point: %s"), what, why));
+    return TRUE;
+}
+
+static gboolean write_variables (const char *path, gboolean local, const GuestFiles *to,
+                                 GPtrArray *warnings, GError **error)
+{
+    const char *what = _("the UEFI variables are");
     g_autofree char *data = NULL;
     g_autoptr (GError) why = NULL;
     gsize length;
-    if (files_read (path, VARIABLES_MAX, &data, &length, &why))
-        return add_file (to, "nvram", data, length, error);
-    g_ptr_array_add (warnings, g_strdup_printf (_("the UEFI variables are not in the point: %s"),
-                                                why->message));
-    return TRUE;
+    if (!local)
+        return lacks (what, _("the guest is on another host"), warnings);
+    if (!*path)
+        return lacks (what, _("they are in no file of this host"), warnings);
+    if (!files_read (path, VARIABLES_MAX, &data, &length, &why))
+        return lacks (what, why->message, warnings);
+    return add_file (to, "nvram", data, length, error);
 }
 
 gboolean guest_write_files (BakDomain *domain, const GuestFiles *to, GPtrArray *warnings,
@@ -75,24 +137,23 @@ gboolean guest_write_files (BakDomain *domain, const GuestFiles *to, GPtrArray *
     g_autoptr (GError) why = NULL;
     BakError *public_error = NULL;
     char *xml = bak_domain_get_xml_desc (domain, 0, &public_error);
-    gboolean ok = TRUE;
+    gboolean ok = TRUE, is_raw = TRUE;
     if (!xml) {
         guest_take_error (public_error, &why);
         g_ptr_array_add (
             warnings, g_strdup_printf (_("the definition is not in the point: %s"), why->message));
         return TRUE;
     }
-    g_autofree char *variables = variables_path (xml);
+    g_autofree char *variables = variables_path (xml, &is_raw);
     pid_t pid = is_local (domain) ? find_pid (domain) : 0;
     ok = add_file (to, "domain.xml", xml, strlen (xml), error)
          && (!pid || write_command_line (pid, to, error))
-         && (!variables || !is_local (domain) || write_variables (variables, to, warnings, error));
-    if (variables && !is_local (domain))
-        g_ptr_array_add (warnings, g_strdup (_("the UEFI variables are not in the point: the "
-                                                "guest is on another host")));
+         && (!variables || write_variables (variables, is_local (domain), to, warnings, error));
+    if (variables && *variables && !is_raw && pid)
+        lacks (_("what the guest has written of the UEFI variables lately may be"),
+               _("QEMU has their image open, which is not raw"), warnings);
     if (strstr (xml, "<tpm "))
-        g_ptr_array_add (warnings, g_strdup (_("the TPM's state is not in the point: no QEMU "
-                                                "tells it")));
+        lacks (_("the TPM's state is"), _("no QEMU tells it"), warnings);
     bak_free (xml);
     return ok;
 }

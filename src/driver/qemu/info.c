@@ -634,8 +634,12 @@ static void ask_firmware (Guest *guest, const Graph *graph, InfoDomain *domain)
                     *variables = firmware_node (graph, ask_machine_property (guest, "pflash1"));
     domain->loader = firmware_file (graph, code);
     domain->loader_writable = code && !code->read_only;
+    if (!variables)
+        return;
     domain->nvram = firmware_file (graph, variables);
-    domain->nvram_format = domain->nvram ? variables->driver : NULL;
+    domain->nvram_format = variables->driver;
+    if (!domain->nvram) /* it has some, and they are in no file */
+        domain->nvram = "";
 }
 
 static void ask_tpm (Guest *guest, InfoDomain *domain)
