@@ -46,6 +46,7 @@ static const Field checkpoint_disk_fields[] = {
     CHECKPOINT_DISK (backup_id, KIND_NULLABLE, BAK_NAME_MAX),
     CHECKPOINT_DISK (backup_chain, KIND_NULLABLE, CHAIN_TEXT_MAX),
     CHECKPOINT_DISK (layers, KIND_NULLABLE, CHAIN_TEXT_MAX),
+    CHECKPOINT_DISK (image, KIND_NULLABLE, BAK_NAME_MAX),
     CHECKPOINT_DISK (data, KIND_NULLABLE, BAK_PATH_MAX),
     CHECKPOINT_DISK (seal, KIND_NULLABLE, BAK_NAME_MAX),
 };
@@ -78,6 +79,7 @@ CheckpointDisk *checkpoint_disk_copy (const CheckpointDisk *disk)
     copy->backup_id = g_strdup (disk->backup_id);
     copy->backup_chain = g_strdup (disk->backup_chain);
     copy->layers = g_strdup (disk->layers);
+    copy->image = g_strdup (disk->image);
     copy->data = g_strdup (disk->data);
     copy->seal = g_strdup (disk->seal);
     return copy;
@@ -93,6 +95,7 @@ void checkpoint_disk_free (CheckpointDisk *disk)
     g_free (disk->backup_id);
     g_free (disk->backup_chain);
     g_free (disk->layers);
+    g_free (disk->image);
     g_free (disk->data);
     g_free (disk->seal);
     g_free (disk);

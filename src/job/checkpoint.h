@@ -23,6 +23,7 @@ typedef struct {
     char *backup_id;
     char *backup_chain; /* chain_seal() of it when it was done; NULL: not known */
     char *layers;       /* chain_seal_below() of the image then; NULL: not known */
+    char *image;        /* files_id() of file then, where no seal is; NULL: not known */
     char *data;         /* chain_data_id() of its external data file; NULL: not known */
     gboolean guarded;   /* the seal has an end, which a disk that is made smaller clears */
     char *seal; /* name of the bitmap that shows that the image is this one; NULL: not sealed */

@@ -511,6 +511,54 @@ class ChainTest(Bare):
         self.assertIn('resized', self.job()['disks'][1]['reason'])
 
 
+class ImageTest(lvbed.OnLibvirt, bed.LiveTest):
+    """libvirt's checkpoints have no seal: what the record says of the image's file, and of what lies below it, is compared."""
+
+    def setUp(self):
+        super().setUp()
+        self.base = self.make_image('base.qcow2', '4M', data=[(0, MIB, 9)])
+        self.top = self.path('c.qcow2')
+        self.img('create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b', self.base, self.top)
+        self.images = [self.make_image(f'{n}.qcow2', '4M', data=[(0, MIB, 1 + n)]) for n in range(2)] + [self.top]
+        self.vm = self.bare(*self.images)
+        self.must('checkpoint-create-as', 'g', 'c1')
+
+    def increment(self, disk, rc=0, *more):
+        name = self.path(f'inc-{disk}-{rc}-{len(more)}')
+        return self.must('backup-begin', 'g', '--disk', disk, '--target', f'{disk}={name}', '--since', 'c1', '--wait', *more, rc=rc)
+
+    def restart(self, change):
+        self.vm.quit()
+        change()
+        self.vm.start()
+
+    def swap(self):
+        first, second = self.images[:2]
+        os.rename(first, self.path('aside'))
+        os.rename(second, first)
+        os.rename(self.path('aside'), second)
+
+    def test_images_that_are_what_they_were_are_backed_up_from_the_checkpoint(self):
+        self.restart(lambda: None)
+        self.vm.io(0, 'write -P 7 2M 64k')
+        for disk in 'vda', 'vdb', 'vdc':
+            self.increment(disk)
+
+    def test_images_renamed_into_each_other_are_refused(self):
+        self.restart(self.swap)
+        for disk in 'vda', 'vdb':
+            self.assertIn('is another file than at the checkpoint', self.increment(disk, 4).err)
+        self.increment('vdc')
+        self.increment('vda', 0, '--fallback', 'full')
+        self.assert_same(self.path('inc-vda-0-2'), self.images[0])
+
+    def test_another_base_is_refused(self):
+        other = self.make_image('other.qcow2', '4M', data=[(0, MIB, 5)])
+        self.restart(lambda: self.img('rebase', '-u', '-f', 'qcow2', '-F', 'qcow2', '-b', other, self.top))
+        self.assertIn('other.qcow2', self.increment('vdc', 4).err)
+        self.increment('vda')
+
+
 class RawTest(lvbed.OnLibvirt, bed.LiveTest):
     def setUp(self):
         super().setUp()

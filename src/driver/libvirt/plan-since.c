@@ -4,6 +4,8 @@
 #include "driver/libvirt/planner.h"
 #include "job/build.h"
 #include "job/chain.h"
+#include "job/image.h"
+#include "util/files.h"
 
 /* ---- full or incremental ---- */
 
@@ -81,21 +83,68 @@ static gboolean is_as_it_was_left (const LvPlanInput *in, const char *backing, c
            && (!recorded->backup_chain || chain_check (backing, recorded->backup_chain, error));
 }
 
+static const BackupDiskDef *def_of (const LvPlanInput *in, const LvDisk *disk)
+{
+    for (guint i = 0; i < in->def->disks->len; i++) {
+        const BackupDiskDef *def = in->def->disks->pdata[i];
+        if (lv_picture_disk (in->picture, def->name, NULL) == disk)
+            return def;
+    }
+    return NULL;
+}
+
+static const char *start_of (const LvPlanInput *in, const BackupDiskDef *def)
+{
+    if (def && def->incremental)
+        return def->incremental;
+    if (in->def->incremental || !in->def->series)
+        return in->def->incremental;
+    return newest_of_series (in->records, in->names, in->def->series);
+}
+
+/* What lies at the name of the checkpoint's image now. NULL: what lay there then, as far as it can
+ * be told. Caller frees. */
+static char *image_differs (const LvDisk *disk, const CheckpointDisk *recorded)
+{
+    const char *file = recorded->file;
+    if (!file || !g_ptr_array_find_with_equal_func (disk->chain, file, g_str_equal, NULL))
+        return NULL;
+    g_autofree char *now = recorded->image ? files_id (file) : NULL;
+    if (now && !files_id_same (now, recorded->image))
+        return g_strdup_printf (_("image replaced: '%s' is another file than at the checkpoint "
+                                   "(swapped, restored or copied)"),
+                                file);
+    g_autoptr (ImageInfo) info = recorded->layers ? image_probe (file, NULL, NULL) : NULL;
+    g_autofree char *below = info ? chain_check_below (info->backing, recorded->layers) : NULL;
+    return below ? g_strdup_printf (_("what the image stands on is not as it was at the "
+                                       "checkpoint: %s"),
+                                    below)
+                 : NULL;
+}
+
+static char *backing_differs (const LvPlanInput *in, const BackupDiskDef *def, const char *base,
+                              const CheckpointDisk *recorded)
+{
+    g_autoptr (GError) why = NULL;
+    return def && def->backing && !is_as_it_was_left (in, def->backing, base, recorded, &why)
+                   && error_code (why) == BAK_ERROR_INEXACT
+               ? g_strdup (why->message)
+               : NULL;
+}
+
 GHashTable *lv_plan_look_at_backings (const LvPlanInput *in)
 {
     GHashTable *touched = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
-    for (guint i = 0; in->local && i < in->def->disks->len; i++) {
-        const BackupDiskDef *def = in->def->disks->pdata[i];
-        const char *name = def->incremental ? def->incremental : in->def->incremental;
-        if (!name && in->def->series)
-            name = newest_of_series (in->records, in->names, in->def->series);
-        const LvDisk *disk =
-            def->backing && name ? lv_picture_disk (in->picture, def->name, NULL) : NULL;
-        const CheckpointDisk *recorded = disk ? lv_plan_disk_record (in, name, disk->target) : NULL;
-        g_autoptr (GError) why = NULL;
-        if (recorded && !is_as_it_was_left (in, def->backing, name, recorded, &why)
-            && error_code (why) == BAK_ERROR_INEXACT)
-            g_hash_table_insert (touched, g_strdup (disk->target), g_strdup (why->message));
+    for (guint i = 0; in->local && i < in->picture->disks->len; i++) {
+        const LvDisk *disk = in->picture->disks->pdata[i];
+        const BackupDiskDef *def = def_of (in, disk);
+        const char *name = start_of (in, def);
+        const CheckpointDisk *recorded = name ? lv_plan_disk_record (in, name, disk->target) : NULL;
+        char *differs = recorded ? backing_differs (in, def, name, recorded) : NULL;
+        if (recorded && !differs)
+            differs = image_differs (disk, recorded);
+        if (differs)
+            g_hash_table_insert (touched, g_strdup (disk->target), differs);
     }
     return touched;
 }

@@ -3,7 +3,9 @@
 #include <string.h>
 #include <glib/gi18n-lib.h>
 #include "driver/libvirt/local.h"
+#include "job/chain.h"
 #include "job/image.h"
+#include "util/files.h"
 #include "util/json.h"
 
 LvCheckpoint *lv_checkpoint_describe (virDomainCheckpointPtr checkpoint, guint flags,
@@ -30,6 +32,16 @@ static gint64 created_by_libvirt (virDomainPtr domain, const char *name)
     return parsed ? parsed->created : 0;
 }
 
+/* libvirt's checkpoints have no seal: what tells the image from others without one. */
+static void note_image (const LvGuest *guest, CheckpointDisk *disk)
+{
+    if (!guest->lv->local || !disk->file || !g_path_is_absolute (disk->file))
+        return;
+    g_autoptr (ImageInfo) info = image_probe (disk->file, NULL, NULL);
+    disk->image = files_id (disk->file);
+    disk->layers = info ? chain_seal_below (info->backing) : NULL;
+}
+
 gboolean lv_checkpoint_record (LvGuest *guest, const Plan *plan, const char *job, GError **error)
 {
     g_autoptr (virDomain) domain = lv_guest_domain (guest, error);
@@ -51,6 +63,7 @@ gboolean lv_checkpoint_record (LvGuest *guest, const Plan *plan, const char *job
         disk->bitmap = g_strdup (plan->checkpoint);
         disk->persistent = TRUE;
         disk->size = json_get_int (from, "size", 0);
+        note_image (guest, disk);
         checkpoint_disk_set_backup (disk, plan_target_of (plan, disk->disk));
         g_ptr_array_add (checkpoint->disks, disk);
     }
