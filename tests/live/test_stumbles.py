@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """What a person stumbles over: options that say what is meant, messages that name what is wrong, addresses that can be copied."""
+import json
 import os
 
 import bed
@@ -172,6 +173,35 @@ class ShortWordsTest(bed.LiveTest):
         more = self.place('new/more')
         self.must('backup-begin', 'g', '--target', more, '--onto', self.path('new/last') + '/', '--since', 'c2', '--wait')
         self.assert_exact(more)
+
+    def test_what_an_increment_is_laid_on_is_found_in_its_directory(self):
+        folder, named = self.place('full'), []
+        for number, name in enumerate(('monday.qcow2', 'other.name')):
+            named += ['--target', f'disk{number}={folder}{name}']
+        self.must('backup-begin', 'g', *named, '--checkpoint', 'c0', '--wait')
+        self.write(3)
+        more = self.place('more')
+        # the record knows what they are called; what else lies there is not taken for them
+        with open(f'{folder}disk0.qcow2', 'wb'):
+            pass
+        self.must('backup-begin', 'g', '--target', more, '--onto', folder, '--since', 'c0', '--checkpoint', 'c1', '--wait')
+        self.assert_exact(more)
+        self.assertEqual([json.loads(self.img('info', '-U', '--output=json', f'{more}disk{n}.qcow2').stdout)['backing-filename'].split('/')[-1] for n in range(2)],
+                         ['monday.qcow2', 'other.name'])
+
+    def test_what_an_increment_is_laid_on_is_not_guessed(self):
+        old = self.place('old')
+        self.must('backup-begin', 'g', '--target', old, '--checkpoint', 'c0', '--wait')
+        os.rename(self.path('old'), self.path('moved'))
+        moved = self.path('moved') + '/'
+        begin = ['backup-begin', 'g', '--target', self.place('more'), '--onto', moved, '--since', 'c0', '--wait']
+        with open(f'{moved}disk1.raw', 'wb'):
+            pass
+        said = self.must(*begin, rc=2).err
+        self.assertIn(f"the previous backup of disk 'disk1' could be any of disk1.qcow2, disk1.raw in '{moved}'; say which: --onto disk1=FILE", said)
+        self.assert_files(self.path('more'))
+        self.must(*begin, '--onto', f'disk1={moved}disk1.qcow2')
+        self.assert_exact(self.path('more') + '/')
 
     def test_the_formats_offered_are_those_that_work(self):
         said = self.must('backup-begin', 'g', '--target', self.path('t') + '/', '--format', 'qcow3', rc=2).err

@@ -244,8 +244,14 @@ int job_wait (Shell *shell, BakDomain *domain, const char *id, guint flags, gint
 
 /* series.c: NULL and *ret_status still STATUS_DONE: there is none */
 char *series_newest (BakDomain *domain, const char *series, int *ret_status);
-/* Target to file of the push that made the checkpoint; NULL: the error has been printed. */
+/* Target to file of the push that made the checkpoint; NULL as above: none is on record. */
 GHashTable *series_files (BakDomain *domain, const char *checkpoint, int *ret_status);
+
+/* onto.c: the file in directory (with a slash at its end) that the next increment of the disk is
+ * laid on; recorded: what the record says, or NULL; here: the directory is one of this host. NULL:
+ * the error has been printed. */
+char *onto_find (const char *directory, const char *target, const char *recorded, gboolean here,
+                 int *ret_status);
 
 /* request.c: documents from options */
 char *request_backup_xml (const Args *args, BakDomain *domain, int *ret_status);

@@ -264,8 +264,8 @@ static const Option options[] = {
     { "since", OPTION_NAME, 0, "CHECKPOINT",
       N_("incremental: only what changed since this checkpoint"), WANT_CHECKPOINT },
     { "onto", OPTION_TEXT, OPTION_REPEATED, "[TARGET=]FILE|DIR/",
-      N_("the previous backup that a pushed increment is laid on; in DIR/ it is called as "
-          "--target DIR/ calls it"),
+      N_("the previous backup that a pushed increment is laid on; in DIR/ it is what the record "
+          "says, else TARGET.FORMAT"),
       WANT_FILE },
     { "series", OPTION_NAME, 0, "NAME",
       N_("the next backup of a series: full at first, then what changed since the one before, "

@@ -169,9 +169,30 @@ static const char *suffix_of (const char *format)
     return format ? format : "qcow2";
 }
 
+/* What the increment that the options mean starts from, and what is known of its backup. */
+typedef struct {
+    const char *checkpoint; /* NULL: none */
+    GHashTable *files;      /* target to file; NULL: not on record */
+    gboolean here;          /* paths are those of this host */
+} Previous;
+
+static const char *recorded_of (const Previous *previous, const Row *row)
+{
+    const char *name = row->disk ? bak_disk_get_target (row->disk) : row->name;
+    return previous->files ? g_hash_table_lookup (previous->files, name) : NULL;
+}
+
+static char *in_directory (const Row *row, const char *option, const char *dir, const char *format,
+                           const Previous *previous, int *ret_status)
+{
+    if (g_str_equal (option, "onto"))
+        return onto_find (dir, row->name, recorded_of (previous, row), previous->here, ret_status);
+    return g_strdup_printf ("%s%s.%s", dir, row->name, suffix_of (format));
+}
+
 /* DIR/ of --target or --onto is for every disk that has no file of its own there. */
 static int fill_directory (GPtrArray *rows, const Column *column, const char *dir,
-                           const char *format)
+                           const char *format, const Previous *previous)
 {
     int status = path_check (column->option, dir);
     for (guint i = 0; status == STATUS_DONE && i < rows->len; i++) {
@@ -183,23 +204,41 @@ static int fill_directory (GPtrArray *rows, const Column *column, const char *di
         if (strchr (row->name, '/'))
             return usage (_("option --%s: disk '%s' needs TARGET=FILE"), column->option,
                           row->name);
-        *slot = *generated = g_strdup_printf ("%s%s.%s", dir, row->name, suffix_of (format));
+        *slot = *generated = in_directory (row, column->option, dir, format, previous, &status);
     }
     return status;
 }
 
 /* The files of the backup that made the checkpoint, for the disks that have none named. */
-static int fill_onto (GPtrArray *rows, BakDomain *domain, const char *checkpoint)
+static int fill_onto (GPtrArray *rows, const Previous *previous)
 {
-    int status = STATUS_DONE;
-    g_autoptr (GHashTable) files = series_files (domain, checkpoint, &status);
-    for (guint i = 0; files && i < rows->len; i++) {
+    if (!previous->files)
+        return fail_with (STATUS_FAILED,
+                          _("no push that made checkpoint '%s' is on record: say with --onto "
+                             "which files it wrote"),
+                          previous->checkpoint);
+    for (guint i = 0; i < rows->len; i++) {
         Row *row = rows->pdata[i];
-        const char *name = row->disk ? bak_disk_get_target (row->disk) : row->name;
-        if (!row->onto && (row->laid_on = g_strdup (g_hash_table_lookup (files, name))))
+        if (!row->onto && (row->laid_on = g_strdup (recorded_of (previous, row))))
             row->onto = row->laid_on;
     }
-    return status;
+    return STATUS_DONE;
+}
+
+/* FALSE: ret_status says why; files are freed by the caller. */
+static gboolean look_back (Previous *previous, const Args *args, BakDomain *domain,
+                           const char *newest, gboolean pull, int *ret_status)
+{
+    previous->checkpoint = newest ? newest : args_text (args, "since");
+    BakConnection *conn = bak_domain_get_connection (domain);
+    char *text = conn ? bak_connection_get_uri (conn, NULL) : NULL;
+    g_autoptr (GUri) uri = text ? g_uri_parse (text, G_URI_FLAGS_NON_DNS, NULL) : NULL;
+    const char *host = uri ? g_uri_get_host (uri) : NULL;
+    bak_free (text);
+    previous->here = !host || !*host;
+    if (previous->checkpoint && !pull && (newest || args_has (args, "onto")))
+        previous->files = series_files (domain, previous->checkpoint, ret_status);
+    return *ret_status == STATUS_DONE;
 }
 
 /* What two disks name for their scratch can only be a directory; which other paths are one is seen
@@ -214,7 +253,7 @@ static void mark_directories (GPtrArray *rows)
     }
 }
 
-static int rows_fill (GPtrArray *rows, const Args *args)
+static int rows_fill (GPtrArray *rows, const Args *args, const Previous *previous)
 {
     static const Column columns[] = {
         { "target", G_STRUCT_OFFSET (Row, target), G_STRUCT_OFFSET (Row, generated), TRUE },
@@ -239,8 +278,7 @@ static int rows_fill (GPtrArray *rows, const Args *args)
                 return status;
         }
         if (dir)
-            status =
-                fill_directory (rows, &columns[c], dir, c == 0 ? args_text (args, "format") : NULL);
+            status = fill_directory (rows, &columns[c], dir, args_text (args, "format"), previous);
     }
     mark_directories (rows);
     return status;
@@ -537,9 +575,12 @@ static int append_disks (GString *xml, const Args *args, BakDomain *domain, cons
             STATUS_FAILED,
             _("'%s' has no disk that a backup takes by default; name some with --disk"),
             bak_domain_get_name (domain));
-    status = rows_fill (rows, args);
+    Previous previous = { 0 };
+    if (look_back (&previous, args, domain, newest, pull, &status))
+        status = rows_fill (rows, args, &previous);
     if (status == STATUS_DONE && newest && !pull && !args_has (args, "onto"))
-        status = fill_onto (rows, domain, newest);
+        status = fill_onto (rows, &previous);
+    g_clear_pointer (&previous.files, g_hash_table_unref);
     g_string_append (xml, "  <disks>\n");
     for (guint i = 0; status == STATUS_DONE && i < rows->len; i++)
         status = append_disk (xml, rows->pdata[i], args, newest != NULL);

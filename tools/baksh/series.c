@@ -51,15 +51,8 @@ static BakJob *job_of_checkpoint (BakDomain *domain, const char *checkpoint, int
 GHashTable *series_files (BakDomain *domain, const char *checkpoint, int *ret_status)
 {
     g_autoptr (BakJob) job = job_of_checkpoint (domain, checkpoint, ret_status);
-    if (*ret_status != STATUS_DONE)
+    if (!job)
         return NULL;
-    if (!job) {
-        *ret_status = fail_with (STATUS_FAILED,
-                                 _("no push that made checkpoint '%s' is on record: say with "
-                                    "--onto which files it wrote"),
-                                 checkpoint);
-        return NULL;
-    }
     GHashTable *files = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
     for (guint i = 0; i < bak_job_get_n_disks (job); i++) {
         const BakJobDisk *disk = bak_job_get_disk (job, i);
