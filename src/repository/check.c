@@ -116,14 +116,42 @@ static gboolean check_content (const Checking *checking, Point *point, GError **
     return verify_point (point, &options, error);
 }
 
+static Point *load_again (const Checking *checking, const Point *point, GError **error)
+{
+    return point_load (checking->repository, checking->guest_uuid, point->manifest->id, error);
+}
+
+/* Another's removal moves what is looked at meanwhile: one that is pending is told by itself, and
+ * behind one that has ended the point is looked at as it is now. */
+static gboolean check_settled (const Checking *checking, Point *point, GError **error)
+{
+    g_autoptr (GError) why = NULL;
+    if (check_structure (point, &why)
+        || merge_is_pending (checking->repository, checking->guest_uuid))
+        return TRUE;
+    g_autoptr (Point) now = load_again (checking, point, NULL);
+    if (now)
+        return check_structure (now, error);
+    g_propagate_error (error, g_steal_pointer (&why));
+    return FALSE;
+}
+
+/* Of what was removed meanwhile there is nothing to say. */
+static gboolean is_gone (const Checking *checking, const Point *point)
+{
+    g_autoptr (GError) why = NULL;
+    g_autoptr (Point) now = load_again (checking, point, &why);
+    return !now && g_error_matches (why, BAK_ERROR, BAK_ERROR_NO_POINT);
+}
+
 /* FALSE: checking itself failed. */
 static gboolean check_point (Checking *checking, Point *point, GError **error)
 {
     g_autoptr (GError) why = NULL;
-    gboolean sound = check_structure (point, &why)
+    gboolean sound = check_settled (checking, point, &why)
                      && (!wants (checking, BAK_REPOSITORY_CHECK_READ_DATA)
                          || check_content (checking, point, &why));
-    if (sound)
+    if (sound || is_gone (checking, point))
         return TRUE;
     if (g_error_matches (why, BAK_ERROR, BAK_ERROR_ABORTED)) {
         g_propagate_error (error, g_steal_pointer (&why));
@@ -209,7 +237,8 @@ static gboolean repair_points (Checking *checking, const GPtrArray *points, GErr
 static gboolean is_leftover (const char *name)
 {
     return g_str_has_prefix (name, ".new-") || g_str_has_prefix (name, ".gone-")
-           || g_str_has_prefix (name, ".merge-");
+           || g_str_has_prefix (name, ".merge-")
+           || g_str_has_suffix (name, FILES_UNFINISHED_SUFFIX);
 }
 
 static void find_leftovers (Checking *checking, gboolean repaired)

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <glib/gi18n-lib.h>
 #include "repository/damage.h"
+#include "repository/merge.h"
 #include "repository/publish.h"
 #include "util/error.h"
 
@@ -45,13 +46,29 @@ static char *look (Point *point, GHashTable *before)
     return NULL;
 }
 
+/* A removal that is under way, or broken off and ended by the next reader, leaves a chain for a
+ * while without what it stood on: that is no damage, nor is what lies elsewhere by now. */
+static char *look_again (Point *point, GHashTable *before)
+{
+    const Manifest *manifest = point->manifest;
+    g_autoptr (GError) why = NULL;
+    g_autofree char *found = point->unreadable ? NULL : look (point, before);
+    if (!found || merge_is_pending (point->repository, manifest->guest_uuid))
+        return NULL;
+    g_autoptr (Point) now =
+        point_load (point->repository, manifest->guest_uuid, manifest->id, &why);
+    if (now)
+        return look (now, before);
+    return g_error_matches (why, BAK_ERROR, BAK_ERROR_NO_POINT) ? NULL : g_steal_pointer (&found);
+}
+
 void damage_look (GPtrArray *points)
 {
     g_autoptr (GHashTable) before = g_hash_table_new (g_str_hash, g_str_equal);
 
     for (guint i = 0; i < points->len; i++) {
         Point *point = points->pdata[i];
-        g_autofree char *found = point->unreadable ? NULL : look (point, before);
+        g_autofree char *found = look_again (point, before);
         if (found) {
             g_free (point->damage);
             point->damage = text_sanitize (found, 0);

@@ -1,4 +1,6 @@
 /* From merge.json on: each step can be done again, by whoever comes next. */
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <glib/gi18n-lib.h>
 #include <glib/gstdio.h>
@@ -10,6 +12,7 @@
 enum {
     COMMIT_TIMEOUT_MS = 60000,
     COMMIT_BYTES_PER_MS = 1000, /* slower than that is taken for hung */
+    UNFINISHED_S = 3600,        /* nobody is about to rename what was written so long ago */
 };
 
 static const char gone_prefix[] = ".gone-";
@@ -218,15 +221,37 @@ gboolean merge_finish (Repository *repository, const char *guest_uuid, const Mer
     return ok || error_note (error, _("removing point '%s'"), record->goes);
 }
 
-static void clear_stages (Repository *repository, const char *guest_uuid)
+/* A document that was being written when its writer died. In the guest's directory only those write
+ * that hold its lock; what is said of a point is written without it, and takes no time. */
+static gboolean is_unfinished (const char *path, gboolean locked)
+{
+    struct stat st;
+    return g_str_has_suffix (path, FILES_UNFINISHED_SUFFIX) && lstat (path, &st) == 0
+           && S_ISREG (st.st_mode) && (locked || st.st_mtime + UNFINISHED_S < time (NULL));
+}
+
+static void clear_unfinished (const char *point_dir)
+{
+    g_autoptr (GDir) dir = g_dir_open (point_dir, 0, NULL);
+    const char *name;
+    while (dir && (name = g_dir_read_name (dir))) {
+        g_autofree char *path = g_build_filename (point_dir, name, NULL);
+        if (is_unfinished (path, FALSE))
+            g_unlink (path);
+    }
+}
+
+static void clear_leftovers (Repository *repository, const char *guest_uuid)
 {
     g_autofree char *guest_dir = repository_guest_dir (repository, guest_uuid);
     g_autoptr (GDir) dir = g_dir_open (guest_dir, 0, NULL);
     const char *name;
     while (dir && (name = g_dir_read_name (dir))) {
         g_autofree char *path = g_build_filename (guest_dir, name, NULL);
-        if (g_str_has_prefix (name, MERGE_STAGE_PREFIX))
+        if (g_str_has_prefix (name, MERGE_STAGE_PREFIX) || is_unfinished (path, TRUE))
             files_remove_tree (path);
+        else if (name[0] != '.')
+            clear_unfinished (path);
     }
 }
 
@@ -238,6 +263,6 @@ gboolean merge_recover (Repository *repository, const char *guest_uuid, GError *
         if (!record || !merge_finish (repository, guest_uuid, record, error))
             return FALSE;
     }
-    clear_stages (repository, guest_uuid);
+    clear_leftovers (repository, guest_uuid);
     return TRUE;
 }

@@ -28,11 +28,12 @@ static void merge_disk_free (gpointer data)
 
 /* ---- which way ---- */
 
-/* An empty file that shares blocks here tells what this file system can. */
-static gboolean can_reflink (const char *dir)
+/* A small file that shares blocks here tells what this file system can. Its name is that of a
+ * stage: whoever dies within leaves what the next writer clears. */
+static gboolean can_reflink (const char *guest_dir)
 {
-    g_autofree char *from = g_build_filename (dir, ".reflink-from", NULL);
-    g_autofree char *to = g_build_filename (dir, ".reflink-to", NULL);
+    g_autofree char *from = g_build_filename (guest_dir, MERGE_STAGE_PREFIX "reflink-from", NULL);
+    g_autofree char *to = g_build_filename (guest_dir, MERGE_STAGE_PREFIX "reflink-to", NULL);
     int source = open (from, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     int copy = open (to, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     gboolean can = source >= 0 && copy >= 0 && write (source, "x", 1) == 1
@@ -81,7 +82,9 @@ static MergeDisk *choose_way (Point *goes, Point *child, const PlacementDisk *di
 
 GPtrArray *merge_plan (Point *goes, const GPtrArray *points, GError **error)
 {
-    gboolean reflinks = can_reflink (goes->repository->path);
+    g_autofree char *guest_dir =
+        repository_guest_dir (goes->repository, goes->manifest->guest_uuid);
+    gboolean reflinks = can_reflink (guest_dir);
     g_autoptr (GPtrArray) plan = g_ptr_array_new_with_free_func (merge_disk_free);
     for (guint i = 0; i < points->len; i++) {
         Point *child = points->pdata[i];

@@ -38,13 +38,23 @@ static void fill_images (Reading *reading)
         reading->images[i] = storage_layer_of (reading->layers->pdata[i]);
 }
 
+/* Where the point lies may have changed between its lookup and its lock: a removal that was ended
+ * first. What it holds has not. */
+static GPtrArray *layers_now (const Point *point, const char *target, GError **error)
+{
+    const Manifest *manifest = point->manifest;
+    g_autoptr (Point) now =
+        point_load (point->repository, manifest->guest_uuid, manifest->id, error);
+    return now ? point_layers (now, target, error) : NULL;
+}
+
 Reading *reading_open (Point *point, const char *target, GError **error)
 {
     g_autoptr (Reading) reading = g_new0 (Reading, 1);
 
     reading->point = point_ref (point);
     reading->disk = manifest_find_disk (point->manifest, target);
-    reading->layers = point_layers (point, target, error);
+    reading->layers = layers_now (point, target, error);
     if (!reading->layers)
         return NULL;
     if (!reading->disk || !leaf_from_hex (reading->disk->root, &reading->root)) {

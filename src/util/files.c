@@ -36,8 +36,8 @@ static gboolean replace (const char *path, const char *data, gssize length, int 
                          gboolean durable, GError **error)
 {
     static gint count; /* two threads may write the same file */
-    g_autofree char *temporary =
-        g_strdup_printf ("%s.%d.%d.tmp", path, (int) getpid (), g_atomic_int_add (&count, 1));
+    g_autofree char *temporary = g_strdup_printf ("%s.%d.%d" FILES_UNFINISHED_SUFFIX, path,
+                                                  (int) getpid (), g_atomic_int_add (&count, 1));
     int fd = open (temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd < 0)
         return error_set_errno (error, errno, _("cannot write '%s'"), path);

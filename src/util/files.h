@@ -4,6 +4,8 @@
 
 /* mkdir -p with this mode for what is new. */
 gboolean files_make_dir (const char *path, int mode, GError **error);
+/* What a name ends in that is not renamed yet: its writer is at it, or was killed. */
+#define FILES_UNFINISHED_SUFFIX ".tmp"
 /* Writes to a temporary name beside it, fsync, rename, fsync of the directory: all or nothing. */
 gboolean files_write_atomic (const char *path, const char *data, gssize length, int mode,
                              GError **error);

@@ -4,6 +4,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -91,11 +92,20 @@ static gboolean run_reap (Run *run, gint64 deadline, int *ret_wait)
     return ended;
 }
 
-/* Between fork and exec: who is handed a secret dumps no core. */
-static void forbid_core (gpointer extra)
+typedef struct {
+    pid_t parent;
+    gboolean has_secret;
+} Child;
+
+/* Between fork and exec. Who waits for it is this thread: what it does for one that was killed is
+ * done for nobody, and what it holds locked is wanted by whoever comes to clear up. */
+static void child_setup (gpointer data)
 {
+    const Child *child = data;
     const struct rlimit none = { 0, 0 };
-    if (*(const int *) extra >= 0 && setrlimit (RLIMIT_CORE, &none) != 0)
+    if (child->has_secret && setrlimit (RLIMIT_CORE, &none) != 0)
+        _exit (126);
+    if (prctl (PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid () != child->parent)
         _exit (126);
 }
 
@@ -104,10 +114,11 @@ static gboolean run_start (Run *run, const char *const *argv, int extra, GError 
     g_autoptr (GError) why = NULL;
     g_auto (GStrv) env = g_environ_setenv (g_get_environ (), "LC_ALL", "C", TRUE);
     const int to = PROCESS_EXTRA_FD;
+    Child child = { getpid (), extra >= 0 };
     const GSpawnFlags flags = G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD;
 
-    if (g_spawn_async_with_pipes_and_fds (NULL, argv, (const char *const *) env, flags, forbid_core,
-                                          &extra, -1, -1, -1, &extra, &to, extra >= 0, &run->pid,
+    if (g_spawn_async_with_pipes_and_fds (NULL, argv, (const char *const *) env, flags, child_setup,
+                                          &child, -1, -1, -1, &extra, &to, extra >= 0, &run->pid,
                                           NULL, &run->fds[0], &run->fds[1], &why))
         return TRUE;
     return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("cannot run '%s': %s"), argv[0],
