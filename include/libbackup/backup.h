@@ -154,7 +154,8 @@ typedef enum {
 typedef enum {
     /* accepted and without effect: the call waits for the end */
     BAK_DOMAIN_BLOCK_JOB_ABORT_ASYNC = 1 << 0,
-    /* of an active commit that is ready: the guest goes on on the image that was committed to */
+    /* of an active commit or a copy that is ready: the guest goes on on the image that was written
+     * to */
     BAK_DOMAIN_BLOCK_JOB_ABORT_PIVOT = 1 << 1
 } BakDomainBlockJobAbortFlags;
 
@@ -191,6 +192,25 @@ typedef enum {
     /* delete checkpoints that would not survive, instead of refusing */
     BAK_DOMAIN_BLOCK_REBASE_DROP_CHECKPOINTS = 1 << 16
 } BakDomainBlockRebaseFlags;
+
+/**
+ * BakDomainBlockCopyFlags:
+ *
+ * Flags of bak_domain_block_copy(); libvirt's numbers.
+ *
+ * Since: 0.1
+ */
+typedef enum {
+    /* only the active image: the copy stands on what that stands on */
+    BAK_DOMAIN_BLOCK_COPY_SHALLOW = 1 << 0,
+    BAK_DOMAIN_BLOCK_COPY_REUSE_EXT = 1 << 1, /* the image is there, and is written to as it is */
+    /* accepted and without effect: no copy outlives QEMU */
+    BAK_DOMAIN_BLOCK_COPY_TRANSIENT_JOB = 1 << 2,
+    /* a write of the guest is answered when the copy has it too: a slow image holds the guest */
+    BAK_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES = 1 << 3,
+    /* delete checkpoints that would not survive a pivot, instead of refusing */
+    BAK_DOMAIN_BLOCK_COPY_DROP_CHECKPOINTS = 1 << 16
+} BakDomainBlockCopyFlags;
 
 /**
  * BAK_DOMAIN_BLOCK_JOB_TYPE_PULL:
@@ -689,8 +709,9 @@ int bak_domain_block_job_set_speed (BakDomain *domain, const char *disk, unsigne
  * @error: return location of an error, or NULL
  *
  * Aborts the backup that @disk is part of, all disks of it: they are of one instant or of none.
- * Ends a block job of @disk: with the flag PIVOT on the base of an active commit, else on the
- * images that the disk is on. Counterpart of virDomainBlockJobAbort().
+ * Ends a block job of @disk: with the flag PIVOT on the base of an active commit or on a copy, else
+ * on the images that the disk is on; a copy that is ready is whole then. Counterpart of
+ * virDomainBlockJobAbort().
  *
  * Returns: 0; -1 on failure: BAK_ERROR_NO_JOB when none runs on that disk, BAK_ERROR_BUSY when one
  * is not ready for a pivot
@@ -741,6 +762,52 @@ int bak_domain_block_commit (BakDomain *domain, const char *disk, const char *ba
  */
 char *bak_domain_block_commit_plan (BakDomain *domain, const char *disk, const char *base,
                                     const char *top, unsigned int flags, BakError **error);
+
+/**
+ * bak_domain_block_copy:
+ * @domain: a guest
+ * @disk: a disk
+ * @dest_xml: where the copy goes: <disk type='file'><source file=''/><driver type='qcow2'/></disk>,
+ * or type='block' and dev=''; without a driver the format is that of the disk's own image
+ * @bandwidth: bytes a second; 0: no limit
+ * @granularity: bytes, a power of two from 512 to 64 MiB, by which QEMU follows what the guest
+ * writes; 0: QEMU's choice
+ * @buf_size: bytes that are on their way at most, up to 1 GiB; 0: QEMU's choice
+ * @flags: BakDomainBlockCopyFlags
+ * @error: return location of an error, or NULL
+ *
+ * Starts to copy a disk into another image, while the guest runs. In step with the disk it is
+ * ready, follows it from then on, and ends by bak_domain_block_job_abort(): with the flag PIVOT the
+ * guest goes on on the copy, without it the copy is whole and of that instant. A copy that is
+ * broken off before it is ready goes, if the call made its file. Counterpart of
+ * virDomainBlockCopy(), whose typed parameters are @bandwidth, @granularity and @buf_size.
+ *
+ * Returns: 0; -1 on failure: BAK_ERROR_EXISTS when the file is there and is not to be reused,
+ * BAK_ERROR_BUSY while a backup or block job runs on that disk, BAK_ERROR_INEXACT when a checkpoint
+ * would not survive
+ *
+ * Since: 0.1
+ */
+int bak_domain_block_copy (BakDomain *domain, const char *disk, const char *dest_xml,
+                           unsigned long long bandwidth, unsigned int granularity,
+                           unsigned long long buf_size, unsigned int flags, BakError **error);
+
+/**
+ * bak_domain_block_copy_plan:
+ * @domain: a guest
+ * @disk: a disk
+ * @dest_xml: as of bak_domain_block_copy()
+ * @flags: BakDomainBlockCopyFlags
+ * @error: return location of an error, or NULL
+ *
+ * What bak_domain_block_copy() would do now, as bak_domain_block_commit_plan() says it.
+ *
+ * Returns: a JSON document, bak_free() it; NULL on failure
+ *
+ * Since: 0.1
+ */
+char *bak_domain_block_copy_plan (BakDomain *domain, const char *disk, const char *dest_xml,
+                                  unsigned int flags, BakError **error);
 
 /**
  * bak_domain_block_pull:

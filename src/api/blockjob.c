@@ -1,6 +1,7 @@
 /* Jobs on one disk: its part of a backup, or a block job that changes what it stands on. */
 #include <string.h>
 #include "api/api.h"
+#include "conf/copy_def.h"
 #include "driver/job_stats.h"
 
 enum { MIB = 1024 * 1024 };
@@ -304,5 +305,84 @@ char *bak_domain_block_rebase_plan (BakDomain *domain, const char *disk, const c
     API_TEXT (base, BAK_PATH_MAX, error, NULL);
     API_FLAGS (flags, REBASE_FLAGS, error, NULL);
     bak_block_args args = rebase_args (domain, disk, base, flags);
+    return api_call_text (domain->conn, CALL_ID_block_plan, &args, error);
+}
+
+/* copy */
+
+static const struct {
+    unsigned int public, flag;
+} copy_flags[] = { { BAK_DOMAIN_BLOCK_COPY_SHALLOW, BLOCK_SHALLOW },
+                   { BAK_DOMAIN_BLOCK_COPY_REUSE_EXT, BLOCK_REUSE_EXTERNAL },
+                   { BAK_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES, BLOCK_SYNC_WRITES },
+                   { BAK_DOMAIN_BLOCK_COPY_DROP_CHECKPOINTS, BLOCK_DROP_CHECKPOINTS } };
+
+enum {
+    COPY_FLAGS = BAK_DOMAIN_BLOCK_COPY_SHALLOW | BAK_DOMAIN_BLOCK_COPY_REUSE_EXT
+                 | BAK_DOMAIN_BLOCK_COPY_TRANSIENT_JOB | BAK_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES
+                 | BAK_DOMAIN_BLOCK_COPY_DROP_CHECKPOINTS
+};
+
+/* dest: of dest_xml; it must live as long as the result. */
+static gboolean copy_args (BakDomain *domain, const char *disk, const char *dest_xml,
+                           unsigned int flags, CopyDef *dest, bak_block_args *ret_args,
+                           BakError **error)
+{
+    GError *wrong = NULL;
+    if (!copy_def_parse (dest_xml, dest, &wrong)) {
+        api_take_error (error, wrong);
+        return FALSE;
+    }
+    *ret_args = (bak_block_args){ .domain = domain->name,
+                                  .disk = (char *) disk,
+                                  .type = BLOCK_COPY,
+                                  .base = api_text (NULL),
+                                  .top = api_text (NULL),
+                                  .dest = dest->path,
+                                  .format = dest->format,
+                                  .flags = dest->is_block ? BLOCK_COPY_DEV : 0 };
+    for (guint i = 0; i < G_N_ELEMENTS (copy_flags); i++)
+        if (flags & copy_flags[i].public)
+            ret_args->flags |= copy_flags[i].flag;
+    return TRUE;
+}
+
+int bak_domain_block_copy (BakDomain *domain, const char *disk, const char *dest_xml,
+                           unsigned long long bandwidth, unsigned int granularity,
+                           unsigned long long buf_size, unsigned int flags, BakError **error)
+{
+    API_NOT_NULL (domain, error, -1);
+    API_NOT_NULL (disk, error, -1);
+    API_NOT_NULL (dest_xml, error, -1);
+    API_TEXT (disk, BAK_PATH_MAX, error, -1);
+    API_FLAGS (flags, COPY_FLAGS, error, -1);
+    g_auto (CopyDef) dest = { 0 };
+    bak_block_args args;
+    if (!copy_args (domain, disk, dest_xml, flags, &dest, &args, error))
+        return -1;
+    if (bandwidth > G_MAXINT64) {
+        api_set_error (error, BAK_ERROR_INVALID_ARGUMENT, _("bandwidth %llu is too large"),
+                       bandwidth);
+        return -1;
+    }
+    args.bytes_per_sec = bandwidth;
+    args.granularity = granularity;
+    args.buf_size = buf_size;
+    g_autoptr (Result) result = result_call (domain->conn, CALL_ID_block_begin, &args, error);
+    return result ? 0 : -1;
+}
+
+char *bak_domain_block_copy_plan (BakDomain *domain, const char *disk, const char *dest_xml,
+                                  unsigned int flags, BakError **error)
+{
+    API_NOT_NULL (domain, error, NULL);
+    API_NOT_NULL (disk, error, NULL);
+    API_NOT_NULL (dest_xml, error, NULL);
+    API_TEXT (disk, BAK_PATH_MAX, error, NULL);
+    API_FLAGS (flags, COPY_FLAGS, error, NULL);
+    g_auto (CopyDef) dest = { 0 };
+    bak_block_args args;
+    if (!copy_args (domain, disk, dest_xml, flags, &dest, &args, error))
+        return NULL;
     return api_call_text (domain->conn, CALL_ID_block_plan, &args, error);
 }

@@ -229,6 +229,8 @@ enum {
     BLOCK_DELETE = 2,
     BLOCK_ACTIVE = 4,
     BLOCK_REUSE_EXTERNAL = 8,
+    BLOCK_COPY_DEV = 16,    /* dest is a block device */
+    BLOCK_SYNC_WRITES = 32, /* a write of the guest is in the copy too before it is answered */
     BLOCK_DROP_CHECKPOINTS = 1 << 16
 };
 enum { BLOCK_END_ASYNC = 1, BLOCK_END_PIVOT = 2 };

@@ -1,11 +1,22 @@
 /* libvirt's program: jobs on one disk, which are backups or block jobs. */
 #include <rpc/rpc.h>
+#include "conf/copy_def.h"
 #include "remote/table.h"
 
 enum { MIB = 1024 * 1024 };
 enum { INFO_BYTES = 1, SPEED_BYTES = 1 };
 enum { COMMIT_KNOWN = 31, COMMIT_TO_DRIVER = 7, COMMIT_BYTES = 16 };
-enum { REBASE_RELATIVE = 16, REBASE_BYTES = 64, PULL_BYTES = 64 };
+enum {
+    REBASE_SHALLOW = 1,
+    REBASE_REUSE = 2,
+    REBASE_RAW = 4,
+    REBASE_COPY = 8,
+    REBASE_RELATIVE = 16,
+    REBASE_DEV = 32,
+    REBASE_BYTES = 64,
+    PULL_BYTES = 64
+};
+enum { COPY_SHALLOW = 1, COPY_REUSE = 2, COPY_TRANSIENT = 4, COPY_SYNC_WRITES = 8 };
 
 static gboolean disk_answers_to (const bak_disk *disk, const char *name)
 {
@@ -168,12 +179,14 @@ static gboolean begin (Call *call, const rpc_domain *dom, char *disk, bak_block_
     g_auto (Target) target = { 0 };
     bak_disk_ret found = { 0 };
     bak_begin_ret begun = { 0 };
+    char **const texts[] = { &arg->base, &arg->top, &arg->dest, &arg->format };
     if (!call_target (call, dom, &target, error)
         || !call_disk (target.conn, target.name, disk, &found, error))
         return FALSE;
     arg->domain = target.name;
     arg->disk = found.disk.target;
-    arg->dest = arg->format = (char *) "";
+    for (guint i = 0; i < G_N_ELEMENTS (texts); i++)
+        *texts[i] = *texts[i] ? *texts[i] : (char *) "";
     gboolean ok = call_block_begin (target.conn, arg, &begun, error);
     if (ok)
         call_clear_ret (CALL_ID_block_begin, &begun);
@@ -189,16 +202,34 @@ static char *text_of (rpc_text *text)
 gboolean serve_block_pull (Call *call, GError **error)
 {
     const rpc_block_pull_args *args = call->args;
-    bak_block_args arg = { .type = BLOCK_PULL, .base = (char *) "", .top = (char *) "" };
+    bak_block_args arg = { .type = BLOCK_PULL };
     return call_check_flags (call, args->flags, PULL_BYTES, error)
            && check_speed (args->bandwidth, args->flags & PULL_BYTES, &arg.bytes_per_sec, error)
+           && begin (call, &args->dom, args->disk, &arg, error);
+}
+
+/* The older form of a copy: the base is where it goes. */
+static gboolean copy_by_rebase (Call *call, const rpc_block_rebase_args *args, GError **error)
+{
+    const guint known =
+        REBASE_SHALLOW | REBASE_REUSE | REBASE_RAW | REBASE_COPY | REBASE_DEV | REBASE_BYTES;
+    bak_block_args arg = { .type = BLOCK_COPY,
+                           .dest = text_of (args->base),
+                           .format = (char *) (args->flags & REBASE_RAW ? "raw" : ""),
+                           .flags = (args->flags & REBASE_SHALLOW ? BLOCK_SHALLOW : 0)
+                                    | (args->flags & REBASE_REUSE ? BLOCK_REUSE_EXTERNAL : 0)
+                                    | (args->flags & REBASE_DEV ? BLOCK_COPY_DEV : 0) };
+    return call_check_flags (call, args->flags, known, error)
+           && check_speed (args->bandwidth, args->flags & REBASE_BYTES, &arg.bytes_per_sec, error)
            && begin (call, &args->dom, args->disk, &arg, error);
 }
 
 gboolean serve_block_rebase (Call *call, GError **error)
 {
     const rpc_block_rebase_args *args = call->args;
-    bak_block_args arg = { .type = BLOCK_PULL, .base = text_of (args->base), .top = (char *) "" };
+    bak_block_args arg = { .type = BLOCK_PULL, .base = text_of (args->base) };
+    if (args->flags & REBASE_COPY)
+        return copy_by_rebase (call, args, error);
     return call_check_flags (call, args->flags, REBASE_RELATIVE | REBASE_BYTES, error)
            && check_speed (args->bandwidth, args->flags & REBASE_BYTES, &arg.bytes_per_sec, error)
            && begin (call, &args->dom, args->disk, &arg, error);
@@ -214,4 +245,46 @@ gboolean serve_block_commit (Call *call, GError **error)
     return call_check_flags (call, args->flags, COMMIT_KNOWN, error)
            && check_speed (args->bandwidth, args->flags & COMMIT_BYTES, &arg.bytes_per_sec, error)
            && begin (call, &args->dom, args->disk, &arg, error);
+}
+
+/* FALSE: not one that is known, or of another type. */
+static gboolean take_tuning (const rpc_param *param, bak_block_args *arg)
+{
+    const rpc_value *value = &param->value;
+    if (g_str_equal (param->field, "bandwidth") && value->kind == 4)
+        arg->bytes_per_sec = value->rpc_value_u.ul;
+    else if (g_str_equal (param->field, "granularity") && value->kind == 2)
+        arg->granularity = value->rpc_value_u.u;
+    else if (g_str_equal (param->field, "buf-size") && value->kind == 4)
+        arg->buf_size = value->rpc_value_u.ul;
+    else
+        return FALSE;
+    return TRUE;
+}
+
+gboolean serve_block_copy (Call *call, GError **error)
+{
+    const rpc_block_copy_args *args = call->args;
+    g_auto (CopyDef) dest = { 0 };
+    bak_block_args arg = { .type = BLOCK_COPY,
+                           .flags = (args->flags & COPY_SHALLOW ? BLOCK_SHALLOW : 0)
+                                    | (args->flags & COPY_REUSE ? BLOCK_REUSE_EXTERNAL : 0)
+                                    | (args->flags & COPY_SYNC_WRITES ? BLOCK_SYNC_WRITES : 0) };
+    if (!call_check_flags (call, args->flags,
+                           COPY_SHALLOW | COPY_REUSE | COPY_TRANSIENT | COPY_SYNC_WRITES, error))
+        return FALSE;
+    for (guint i = 0; i < args->params.params_len; i++)
+        if (!take_tuning (&args->params.params_val[i], &arg))
+            return rpc_error_set (error, RPC_ERROR_INVALID_ARG,
+                                  "invalid argument: parameter '%s' not supported",
+                                  args->params.params_val[i].field);
+    if (arg.bytes_per_sec > (uint64_t) G_MAXINT64)
+        return rpc_error_set (error, RPC_ERROR_INVALID_ARG,
+                              "invalid argument: bandwidth is too large");
+    if (!copy_def_parse (args->dest, &dest, error))
+        return FALSE;
+    arg.dest = dest.path;
+    arg.format = dest.format;
+    arg.flags |= dest.is_block ? BLOCK_COPY_DEV : 0;
+    return begin (call, &args->dom, args->disk, &arg, error);
 }

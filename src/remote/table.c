@@ -20,6 +20,7 @@ CODEC (rpc_state_ret)
 CODEC (rpc_info_ret)
 CODEC (rpc_block_info_ret)
 CODEC (rpc_block_commit_args)
+CODEC (rpc_block_copy_args)
 CODEC (rpc_block_job_ret)
 CODEC (rpc_block_pull_args)
 CODEC (rpc_block_rebase_args)
@@ -138,6 +139,8 @@ static const Procedure rows[] = {
       RET (rpc_int), .run = serve_domain_thaw },
     { 344, "virConnectGetAllDomainStats", LOOK_SLOW, ARGS (rpc_stats_args), RET (rpc_stats_ret),
       .run = serve_domain_stats },
+    { 345, "virDomainBlockCopy", CHANGE, .verb = VERB_MANAGE, OF_DOMAIN (rpc_block_copy_args),
+      .run = serve_block_copy },
     { 349, "virDomainGetFSInfo", CALL_WRITE, .run = serve_not_supported },
     { 350, "virDomainDefineXMLFlags", CALL_WRITE, .run = serve_not_supported },
     { 360, "virConnectRegisterCloseCallback", LOOK, .run = serve_conn_nothing },

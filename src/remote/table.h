@@ -42,7 +42,7 @@ CallFunc serve_domain_list, serve_domain_by_name, serve_domain_by_id, serve_doma
     serve_domain_disk_errors, serve_domain_stats, serve_domain_metadata, serve_domain_freeze,
     serve_domain_thaw;
 CallFunc serve_block_job, serve_block_abort, serve_block_speed, serve_block_pull,
-    serve_block_rebase, serve_block_commit;
+    serve_block_rebase, serve_block_commit, serve_block_copy;
 CallFunc serve_job_begin, serve_job_xml, serve_job_get_stats, serve_job_get_info, serve_job_abort,
     serve_job_abort_flags, serve_fd_associate;
 CallFunc serve_checkpoint_create, serve_checkpoint_get_xml, serve_checkpoint_list,

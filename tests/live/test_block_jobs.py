@@ -12,7 +12,7 @@ import faults
 FAULTS = ('kill-after', 'kill-before', 'disconnect')[:int(os.environ.get('LIBBACKUP_TEST_FAULTS', '1'))]
 
 
-class ChainTest(bed.LiveTest):
+class Chain(bed.LiveTest):
     """The writing guest, each of whose disks stands on a chain that grows by overlays."""
 
     def setUp(self):
@@ -67,6 +67,8 @@ class ChainTest(bed.LiveTest):
         self.back_up('whole.qcow2')
         self.assertEqual(self.vm.write_errors(), [])
 
+
+class ChainTest(Chain):
     def test_an_active_commit_pivots_to_the_base(self):
         self.overlay()
         self.overlay()
@@ -239,7 +241,7 @@ class ChainTest(bed.LiveTest):
         self.assertFalse([n for n in os.listdir(os.path.join(self.state_dir(), 'blockjobs')) if n != 'last'])
 
 
-class KilledTest(bed.LiveTest):
+class Killed(bed.LiveTest):
     """Who asks is killed at each command in turn that changes anything in QEMU, or at any moment; whoever comes next goes on from there."""
 
     def start(self, between):
@@ -252,7 +254,7 @@ class KilledTest(bed.LiveTest):
         self.images, self.nodes = [self.vm.disks[0].path], [self.vm.disks[0].node]
         self.count = 0
 
-    chain, back_up = ChainTest.chain, ChainTest.back_up
+    chain, back_up = Chain.chain, Chain.back_up
 
     def prepare(self):
         """The name of a backup that an increment is to be laid on, and one image more on the chain."""
@@ -304,6 +306,8 @@ class KilledTest(bed.LiveTest):
         for name in (increment, full, self.path(copy)):
             os.unlink(name)
 
+
+class KilledTest(Killed):
     def test_a_pull_at_every_command(self):
         self.start(between=True)
         for fault in FAULTS:

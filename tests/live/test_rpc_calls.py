@@ -70,7 +70,12 @@ class EveryCallTest(daemon.DaemonTest):
             (212, guest + u32(0), 'ii', [1, 1]), (238, guest + string('vda') + u32(0), 'iihhh', [0] * 5),
             (237, guest + string('vda') + u32(0), Error(8, 'vda'), None), (237, guest + string('vdz') + u32(0), Error(8, 'vdz'), None),
             (239, guest + string('vda') + u32(0, 1) + u32(0), Error(8), None), (240, guest + string('vda') + u32(0, 0) + u32(0), Error(8, 'nothing to pull'), None),
-            (266, guest + string('vda') + optional(None) + u32(0, 0) + u32(8), Error(8, '0x8'), None),
+            (266, guest + string('vda') + optional(None) + u32(0, 0) + u32(128), Error(8, '0x80'), None),
+            (266, guest + string('vda') + optional('rel') + u32(0, 0) + u32(8), Error(8, 'absolute'), None), (266, guest + string('vda') + optional('/a') + u32(0, 0) + u32(24), Error(8, '0x10'), None),
+            (345, guest + string('vda') + string('<disk/>') + u32(0, 0), Error(27, '<source file'), None),
+            (345, guest + string('vda') + string("<disk type='block'><source dev='/nosuch'/></disk>") + u32(0, 0), Error(38, '/nosuch'), None),
+            (345, guest + string('vda') + string('<disk/>') + u32(0, 16), Error(8, '0x10'), None),
+            (345, guest + string('vda') + string('<disk/>') + u32(1) + string('depth') + u32(2, 1, 0), Error(8, 'depth'), None),
             (266, guest + string('vda') + optional('/nosuch') + u32(0, 0) + u32(0), Error(8, 'nothing to pull'), None),
             (290, guest + string('vda') + optional(None) * 2 + u32(0, 0) + u32(4), Error(8, 'no backing file'), None),
             (243, guest + string('vda') + u32(0, 0), 'pi', [{}, 8]),
@@ -162,7 +167,7 @@ class EveryCallTest(daemon.DaemonTest):
         """By the row, before the arguments are looked at."""
         with open(os.path.join(bed.TOP, 'src/remote/table.c')) as f:
             changing = re.findall(r'^    \{ (\d+), "(\w+)", (?:CHANGE|CALL_WRITE)', f.read(), re.M)
-        self.assertEqual({int(number) for number, _ in changing}, {28, 34, 164, 237, 239, 240, 266, 290, 335, 336, 349, 350, 411, 417, 421, 442, 443})
+        self.assertEqual({int(number) for number, _ in changing}, {28, 34, 164, 237, 239, 240, 266, 290, 335, 336, 345, 349, 350, 411, 417, 421, 442, 443})
         self.connection.open(readonly=True)
         for number, name in changing:
             self.one(int(number), b'', Error(29, f'read only access prevents {name}'), None)

@@ -128,7 +128,9 @@ static const Option blockjob_options[] = {
           "that it is on"),
       WANT_NOTHING },
     { "pivot", OPTION_FLAG, 0, NULL,
-      N_("end an active commit that is ready: the guest goes on on the base"), WANT_NOTHING },
+      N_("end an active commit or a copy that is ready: the guest goes on on the base, or the "
+          "copy"),
+      WANT_NOTHING },
     { "async", OPTION_FLAG, 0, NULL, N_("accepted and without effect: the end is waited for"),
       WANT_NOTHING },
     { "raw", OPTION_FLAG, 0, NULL, N_("print the numbers as they are"), WANT_NOTHING },
@@ -156,17 +158,27 @@ const Command cmd_blockjob = { .name = "blockjob",
                                .rules = blockjob_rules,
                                .run = blockjob_run };
 
-/* ---- commit and pull: begin, wait, end ---- */
+/* ---- commit, pull, copy: begin, wait, end ---- */
 
-/* What virsh says of it. */
+/* What virsh says of it. ready and below: of one that becomes ready; keeps: the option by which it
+ * ends without a pivot. */
 typedef struct {
-    const char *started, *complete, *aborted, *failed;
+    const char *started, *complete, *aborted, *failed, *ready, *keeps, *kept;
 } Words;
 
 static const Words commit_words = { N_("Block Commit started"), N_("Commit complete"),
                                     N_("Commit aborted"), N_("Commit failed") };
-static const Words active_words = { N_("Active Block Commit started"), N_("Commit complete"),
-                                    N_("Commit aborted"), N_("Commit failed") };
+static const Words active_words = { N_("Active Block Commit started"),
+                                    N_("Commit complete"),
+                                    N_("Commit aborted"),
+                                    N_("Commit failed"),
+                                    N_("Now in synchronized phase"),
+                                    "keep-overlay",
+                                    N_("Commit complete, overlay image kept") };
+static const Words copy_words = { N_("Block Copy started"),     N_("Copy complete"),
+                                  N_("Copy aborted"),           N_("Copy failed"),
+                                  N_("Now in mirroring phase"), "finish",
+                                  N_("Successfully copied") };
 static const Words pull_words = { N_("Block Pull started"), N_("Pull complete"),
                                   N_("Pull aborted"), N_("Pull failed") };
 
@@ -191,7 +203,7 @@ static WaitResult end_early (const Args *args)
     return WAIT_FAILED;
 }
 
-static WaitResult wait_for_job (const Args *args, gboolean active)
+static WaitResult wait_for_job (const Args *args, gboolean becomes_ready)
 {
     gboolean verbose = args_has (args, "verbose");
     gint64 deadline = args_has (args, "timeout")
@@ -215,7 +227,7 @@ static WaitResult wait_for_job (const Args *args, gboolean active)
             print_progress (&info);
         if (!found)
             break;
-        if (active && info.cur == info.end) {
+        if (becomes_ready && info.cur == info.end) {
             result = WAIT_READY;
             break;
         }
@@ -229,12 +241,12 @@ static WaitResult wait_for_job (const Args *args, gboolean active)
     return result;
 }
 
-static int end_active (Shell *shell, const Args *args)
+static int end_ready (Shell *shell, const Args *args, const Words *words)
 {
     BakError *error = NULL;
     gboolean pivot = args_has (args, "pivot");
-    if (!pivot && !args_has (args, "keep-overlay"))
-        return say (shell, args, "ready", N_("Now in synchronized phase"));
+    if (!pivot && !args_has (args, words->keeps))
+        return say (shell, args, "ready", words->ready);
     if (bak_domain_block_job_abort (args_domain (args), args_text (args, "disk"),
                                     pivot ? BAK_DOMAIN_BLOCK_JOB_ABORT_PIVOT : 0, &error)
         < 0) {
@@ -244,16 +256,16 @@ static int end_active (Shell *shell, const Args *args)
         return fail (error);
     }
     return say (shell, args, pivot ? "pivoted" : "kept",
-                pivot ? N_("Successfully pivoted") : N_("Commit complete, overlay image kept"));
+                pivot ? N_("Successfully pivoted") : words->kept);
 }
 
-static int begun (Shell *shell, const Args *args, const Words *words, gboolean active)
+static int begun (Shell *shell, const Args *args, const Words *words)
 {
-    gboolean ends = active && (args_has (args, "pivot") || args_has (args, "keep-overlay"));
+    gboolean ends = words->ready && (args_has (args, "pivot") || args_has (args, words->keeps));
     if (!args_has (args, "wait") && !args_has (args, "timeout") && !ends)
         return say (shell, args, "started", words->started);
-    switch (wait_for_job (args, active)) {
-    case WAIT_READY: return end_active (shell, args);
+    switch (wait_for_job (args, words->ready != NULL)) {
+    case WAIT_READY: return end_ready (shell, args, words);
     case WAIT_ENDED: return say (shell, args, "completed", words->complete);
     case WAIT_ABORTED:
         say (shell, args, "aborted", words->aborted);
@@ -323,46 +335,37 @@ static int blockcommit_run (Shell *shell, const Args *args)
                                  flags | BAK_DOMAIN_BLOCK_COMMIT_BANDWIDTH_BYTES, &error)
         < 0)
         return fail (error);
-    return begun (shell, args, active ? &active_words : &commit_words, active);
+    return begun (shell, args, active ? &active_words : &commit_words);
 }
 
-#define COMMON_OPTIONS                                                                                  \
-    {                                                                                                   \
-        "disk",                                                                                         \
-        OPTION_TEXT,                                                                                    \
-        OPTION_POSITIONAL | OPTION_REQUIRED,                                                            \
-        "DISK",                                                                                         \
-        N_("target of the disk"),                                                                      \
-        WANT_DISK                                                                                       \
-    },                                                                                                  \
-        { "bandwidth",                                                                                  \
-          OPTION_SIZE,                                                                                  \
-          OPTION_POSITIONAL,                                                                            \
-          "RATE",                                                                                       \
-          N_("limit its speed; a bare number is MiB a second"),                                        \
-          WANT_NOTHING },                                                                               \
-        { "bytes",     OPTION_FLAG, 0, NULL, N_("bandwidth is bytes a second, not MiB a second"),      \
-          WANT_NOTHING },                                                                               \
-        { "wait", OPTION_FLAG, 0, NULL, N_("wait for its end, or until it is ready"), WANT_NOTHING },  \
-        { "verbose", OPTION_FLAG, 0, NULL, N_("with --wait: show how far it is"), WANT_NOTHING },      \
-        { "timeout", OPTION_SECONDS, 0, "SECONDS", N_("wait so long, then cancel it"), WANT_NOTHING }, \
-        { "async", OPTION_FLAG, 0, NULL, N_("accepted and without effect"), WANT_NOTHING },            \
-        { "keep-relative",                                                                              \
-          OPTION_FLAG,                                                                                  \
-          0,                                                                                            \
-          NULL,                                                                                         \
-          N_("accepted and without effect: names of images that are relative stay so"),                \
-          WANT_NOTHING },                                                                               \
-        { "drop-checkpoints",                                                                           \
-          OPTION_FLAG,                                                                                  \
-          0,                                                                                            \
-          NULL,                                                                                         \
-          N_("delete checkpoints that would not survive, instead of refusing"),                        \
-          WANT_NOTHING },                                                                               \
-    {                                                                                                   \
-        "dry-run", OPTION_FLAG, 0, NULL, N_("print the steps and their undos, and do nothing"),        \
-            WANT_NOTHING                                                                                \
+#define DISK_OPTION                                                                                \
+    {                                                                                              \
+        "disk", OPTION_TEXT, OPTION_POSITIONAL | OPTION_REQUIRED, "DISK",                          \
+            N_("target of the disk"), WANT_DISK                                                   \
     }
+#define RATE_OPTION                                                                                \
+    {                                                                                              \
+        "bandwidth", OPTION_SIZE, OPTION_POSITIONAL, "RATE",                                       \
+            N_("limit its speed; a bare number is MiB a second"), WANT_NOTHING                    \
+    }
+#define FLAG(name, help)                                                                           \
+    {                                                                                              \
+        name, OPTION_FLAG, 0, NULL, help, WANT_NOTHING                                             \
+    }
+#define WAIT_OPTIONS                                                                                    \
+    FLAG ("bytes", N_("bandwidth is bytes a second, not MiB a second")),                               \
+        FLAG ("wait", N_("wait for its end, or until it is ready")),                                   \
+        FLAG ("verbose", N_("with --wait: show how far it is")),                                       \
+        { "timeout", OPTION_SECONDS, 0, "SECONDS", N_("wait so long, then cancel it"), WANT_NOTHING }, \
+        FLAG ("async", N_("accepted and without effect"))
+#define RELATIVE_OPTION                                                                            \
+    FLAG ("keep-relative",                                                                         \
+          N_("accepted and without effect: names of images that are relative stay so"))
+#define PLAN_OPTIONS                                                                               \
+    FLAG ("drop-checkpoints",                                                                      \
+          N_("delete checkpoints that would not survive, instead of refusing")),                  \
+        FLAG ("dry-run", N_("print the steps and their undos, and do nothing"))
+#define COMMON_OPTIONS DISK_OPTION, RATE_OPTION, WAIT_OPTIONS, RELATIVE_OPTION, PLAN_OPTIONS
 
 static const Option blockcommit_options[] = {
     COMMON_OPTIONS,
@@ -421,7 +424,7 @@ static int blockpull_run (Shell *shell, const Args *args)
                                  flags | BAK_DOMAIN_BLOCK_REBASE_BANDWIDTH_BYTES, &error)
         < 0)
         return fail (error);
-    return begun (shell, args, &pull_words, FALSE);
+    return begun (shell, args, &pull_words);
 }
 
 static const Option blockpull_options[] = {
@@ -439,4 +442,111 @@ const Command cmd_blockpull = {
     .flags = COMMAND_NEEDS_DOMAIN,
     .options = blockpull_options,
     .run = blockpull_run
+};
+
+static int copy_with (Shell *shell, const Args *args, const char *xml, guint flags)
+{
+    BakDomain *domain = args_domain (args);
+    BakError *error = NULL;
+    const char *disk = args_text (args, "disk");
+    unsigned long rate = 0;
+    int status = STATUS_DONE;
+    guint64 granularity = args_has (args, "granularity") ? args_size (args, "granularity") : 0;
+
+    if (granularity > G_MAXUINT)
+        return usage (_("option --%s: '%s' is too large"), "granularity",
+                      args_text (args, "granularity"));
+    if (!read_bandwidth (args, &rate, &status)
+        || (needs_plan (args)
+            && planned (shell, args, bak_domain_block_copy_plan (domain, disk, xml, flags, &error),
+                        error, &status)))
+        return status;
+    if (bak_domain_block_copy (domain, disk, xml, rate, granularity,
+                               args_has (args, "buf-size") ? args_size (args, "buf-size") : 0,
+                               flags, &error)
+        < 0)
+        return fail (error);
+    return begun (shell, args, &copy_words);
+}
+
+static const struct {
+    const char *option;
+    guint flag;
+} copy_flags[] = { { "shallow", BAK_DOMAIN_BLOCK_COPY_SHALLOW },
+                   { "reuse-external", BAK_DOMAIN_BLOCK_COPY_REUSE_EXT },
+                   { "transient-job", BAK_DOMAIN_BLOCK_COPY_TRANSIENT_JOB },
+                   { "synchronous-writes", BAK_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES },
+                   { "drop-checkpoints", BAK_DOMAIN_BLOCK_COPY_DROP_CHECKPOINTS } };
+
+static char *copy_xml (const Args *args, const char *dest)
+{
+    gboolean block = args_has (args, "blockdev");
+    g_autofree char *path = g_canonicalize_filename (dest, NULL),
+                    *source =
+                        g_markup_printf_escaped ("<source %s='%s'/>", block ? "dev" : "file", path),
+                    *driver = args_has (args, "format") ? g_markup_printf_escaped (
+                                  "<driver type='%s'/>", args_text (args, "format"))
+                                                        : g_strdup ("");
+    return g_strdup_printf ("<disk type='%s'>%s%s</disk>", block ? "block" : "file", source,
+                            driver);
+}
+
+static int blockcopy_run (Shell *shell, const Args *args)
+{
+    const char *dest = args_text (args, "dest"), *file = args_text (args, "xml");
+    g_autofree char *xml = dest ? copy_xml (args, dest) : NULL;
+    guint flags = 0;
+
+    if (!dest && !file)
+        return usage (_("a copy needs a destination: --dest or --xml"));
+    for (guint i = 0; i < G_N_ELEMENTS (copy_flags); i++)
+        if (args_has (args, copy_flags[i].option))
+            flags |= copy_flags[i].flag;
+    const char *why = dest ? NULL : read_file (file, &xml);
+    if (why)
+        return fail_with (STATUS_FAILED, _("Failed to open file '%s': %s"), file, why);
+    return copy_with (shell, args, xml, flags);
+}
+
+static const Option blockcopy_options[] = {
+    DISK_OPTION,
+    { "dest", OPTION_TEXT, OPTION_POSITIONAL, "FILE", N_("the image of the copy"), WANT_FILE },
+    RATE_OPTION,
+    { "xml", OPTION_TEXT, 0, "FILE", N_("a <disk> element that says where the copy goes"),
+      WANT_FILE },
+    { "format", OPTION_TEXT, 0, "FORMAT",
+      N_("qcow2 or raw; without: that of the disk's own image"), WANT_NOTHING },
+    FLAG ("blockdev", N_("the destination is a block device")),
+    FLAG ("shallow", N_("only the active image: the copy stands on what that stands on")),
+    FLAG ("reuse-external", N_("the image is there: write to it as it is")),
+    FLAG ("pivot", N_("implies --wait: then let the guest go on on the copy")),
+    FLAG ("finish", N_("implies --wait: then leave the copy as it is at that instant")),
+    WAIT_OPTIONS,
+    { "granularity", OPTION_SIZE, 0, "BYTES",
+      N_("parts by which writes of the guest are followed, a power of two"), WANT_NOTHING },
+    { "buf-size", OPTION_SIZE, 0, "BYTES", N_("how much is on its way at most"), WANT_NOTHING },
+    FLAG ("synchronous-writes",
+          N_("a write of the guest waits until the copy has it: a slow image holds the guest")),
+    FLAG ("transient-job", N_("accepted and without effect: no copy outlives QEMU")),
+    PLAN_OPTIONS,
+    { 0 },
+};
+
+static const Rule blockcopy_rules[] = { { RULE_EXCLUSIVE, "dest", "xml" },
+                                        { RULE_EXCLUSIVE, "format", "xml" },
+                                        { RULE_EXCLUSIVE, "blockdev", "xml" },
+                                        { RULE_EXCLUSIVE, "pivot", "finish" },
+                                        { 0 } };
+
+const Command cmd_blockcopy = {
+    .name = "blockcopy",
+    .group = "backup",
+    .help = N_("Copy a disk into another image, while the guest runs"),
+    .description = N_("A copy becomes ready, follows the disk from then on, and ends by --pivot, "
+                       "--finish or blockjob. After a pivot the guest is to be started with the "
+                       "copy."),
+    .flags = COMMAND_NEEDS_DOMAIN,
+    .options = blockcopy_options,
+    .rules = blockcopy_rules,
+    .run = blockcopy_run
 };

@@ -29,6 +29,7 @@
     C (domjobabort) \
     C (blockjob) \
     C (blockcommit) \
+    C (blockcopy) \
     C (blockpull) \
     C (checkpoint_create) \
     C (checkpoint_create_as) \

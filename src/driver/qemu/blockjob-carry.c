@@ -17,11 +17,12 @@
 #include "driver/qemu/verbs.h"
 #include "job/build.h"
 #include "job/chain.h"
+#include "job/image.h"
 #include "job/seal.h"
 #include "util/files.h"
 #include "util/json.h"
 
-enum { END_MS = 60000 };
+enum { END_MS = 60000, MAX_VERBS = 64 };
 
 /* ---- what becomes of each ---- */
 
@@ -102,6 +103,8 @@ static JsonArray *sources (const BlockRequest *request, JsonArray *changes)
 static char *cannot_keep (const BlockRequest *request, const CheckpointDisk *recorded)
 {
     const GraphNode *into = graph_node (request->graph, request->into);
+    if (request->type == BLOCK_COPY && recorded->persistent && !request->keeps_bitmaps)
+        return g_strdup_printf (_("an image of format %s cannot keep a bitmap"), request->format);
     if (!recorded->persistent || !into || into->keeps_bitmaps)
         return NULL;
     return g_strdup_printf (_("the image '%s' cannot keep a bitmap"), into->filename);
@@ -138,7 +141,8 @@ static void sort_one (BlockRequest *request, const Checkpoint *checkpoint,
 {
     const GraphNode *image = plan_image_of (request->graph, request->disk, recorded);
     guint depth = image ? depth_of (request, image->name) : G_MAXUINT;
-    gboolean pull = request->type == BLOCK_PULL, active = request->type == BLOCK_ACTIVE_COMMIT;
+    gboolean pull = request->type == BLOCK_PULL || request->type == BLOCK_COPY,
+             active = request->type == BLOCK_ACTIVE_COMMIT;
     g_autofree char *why = NULL;
 
     if (depth == G_MAXUINT)
@@ -414,12 +418,39 @@ static gboolean verb_delete (Run *run, const Action *action, GError **error)
     return TRUE;
 }
 
+/* An image that is used as it is: of the disk's size, on what the copy is to stand on, and without
+ * bitmaps, which would be taken for those of checkpoints. */
+static gboolean verb_reused (Run *run G_GNUC_UNUSED, const Action *action, GError **error)
+{
+    const char *path = json_get_string (action->args, "path"),
+               *wanted = json_get_string (action->args, "backing");
+    guint64 size = json_get_int (action->args, "size", 0);
+    g_autoptr (ImageInfo) info =
+        image_probe (path, json_get_string (action->args, "format"), error);
+
+    if (!info)
+        return FALSE;
+    if (info->virtual_size != size)
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                          _("'%s' has %" G_GUINT64_FORMAT " bytes, the disk %" G_GUINT64_FORMAT),
+                          path, info->virtual_size, size);
+    if (wanted ? !info->backing || !files_same (info->backing, wanted) : info->backing != NULL)
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                          _("'%s' stands on '%s', and the copy is to stand on '%s'; make it anew"),
+                          path, info->backing ? info->backing : "", wanted ? wanted : "");
+    return info->bitmaps->len == 0
+           || error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                         _("'%s' has bitmaps ('%s'), which are of another disk; make it anew"),
+                         path, ((const ImageBitmap *) info->bitmaps->pdata[0])->name);
+}
+
 static gboolean verb_wait_end (Run *run, const Action *action, GError **error)
 {
     return run_wait_job (run, json_get_string (action->args, "job"), FALSE, END_MS, error);
 }
 
 static const RunVerb verbs[] = { { "job-wait-end", verb_wait_end, .connected = TRUE },
+                                 { "copy-reused", verb_reused },
                                  { "block-carry", verb_carry, .connected = TRUE },
                                  { "block-pivot", verb_pivot, .connected = TRUE },
                                  { "block-ended", verb_ended, .connected = TRUE },
@@ -431,10 +462,16 @@ static const RunVerb verbs[] = { { "job-wait-end", verb_wait_end, .connected = T
 const RunOps *block_run_ops (void)
 {
     static RunOps ops;
+    static RunVerb all[MAX_VERBS];
     static gsize made;
     if (g_once_init_enter (&made)) {
+        guint count = 0;
+        for (const RunVerb *verb = verbs; verb->verb; verb++)
+            all[count++] = *verb;
+        for (const RunVerb *verb = qemu_run_ops.verbs; verb->verb && count + 1 < MAX_VERBS; verb++)
+            all[count++] = *verb;
         ops = qemu_run_ops;
-        ops.verbs = verbs;
+        ops.verbs = all;
         g_once_init_leave (&made, 1);
     }
     return &ops;

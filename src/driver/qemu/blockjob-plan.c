@@ -17,23 +17,6 @@
 
 enum { MAX_CHAIN = 200 };
 
-static const GraphNode *image (const BlockRequest *request, guint depth)
-{
-    return request->chain->pdata[depth];
-}
-
-/* Its file. QEMU may say more of a node than that: "json:{...}". */
-static const char *path_of (const BlockRequest *request, const GraphNode *node)
-{
-    const GraphNode *file = node->file ? graph_node (request->graph, node->file) : NULL;
-    return file && *file->filename ? file->filename : node->filename;
-}
-
-static const char *image_path (const BlockRequest *request, guint depth)
-{
-    return path_of (request, image (request, depth));
-}
-
 /* ---- which images ---- */
 
 static gboolean read_chain (BlockRequest *request, GError **error)
@@ -65,8 +48,8 @@ static gboolean is_index (const BlockRequest *request, const char *name, guint d
 
 static gboolean is_called (const BlockRequest *request, guint depth, const char *name)
 {
-    const char *path = image_path (request, depth);
-    return g_str_equal (image (request, depth)->name, name) || g_str_equal (path, name)
+    const char *path = block_image_path (request, depth);
+    return g_str_equal (block_image (request, depth)->name, name) || g_str_equal (path, name)
            || is_index (request, name, depth)
            || (g_path_is_absolute (name) && files_same (name, path));
 }
@@ -80,7 +63,7 @@ static gboolean find_image (const BlockRequest *request, const char *name, guint
             *ret_depth = i;
             return TRUE;
         }
-        g_string_append_printf (known, "%s%s", i ? ", " : "", image_path (request, i));
+        g_string_append_printf (known, "%s%s", i ? ", " : "", block_image_path (request, i));
     }
     g_autofree char *shown = text_sanitize (name, 256);
     return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
@@ -94,7 +77,7 @@ static gboolean choose_pull (BlockRequest *request, GError **error)
 
     request->top = 1;
     request->base = request->chain->len;
-    request->into = image (request, 0)->name;
+    request->into = block_image (request, 0)->name;
     if (request->chain->len == 1)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
                           _("disk '%s' has no backing image: there is nothing to pull"),
@@ -119,20 +102,21 @@ static gboolean choose_commit (BlockRequest *request, GError **error)
     if (request->top + 1 >= request->chain->len)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
                           _("top '%s' in chain for '%s' has no backing file"),
-                          image_path (request, request->top), request->disk->target);
+                          block_image_path (request, request->top), request->disk->target);
     request->base = shallow ? request->top + 1 : request->chain->len - 1;
     if (*args->base && !find_image (request, args->base, &request->base, error))
         return FALSE;
     if (request->base <= request->top)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
                           _("base '%s' is not below top '%s' in chain for '%s'"),
-                          image_path (request, request->base), image_path (request, request->top),
-                          request->disk->target);
+                          block_image_path (request, request->base),
+                          block_image_path (request, request->top), request->disk->target);
     if (shallow && *args->base && request->base != request->top + 1)
         return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
                           _("base '%s' is not immediately below '%s' in chain for '%s'"),
-                          args->base, image_path (request, request->top), request->disk->target);
-    request->into = image (request, request->base)->name;
+                          args->base, block_image_path (request, request->top),
+                          request->disk->target);
+    request->into = block_image (request, request->base)->name;
     request->type = request->top == 0 ? BLOCK_ACTIVE_COMMIT : BLOCK_COMMIT;
     return request->top > 0 || (args->flags & BLOCK_ACTIVE)
            || error_set (error, BAK_ERROR_INVALID_ARGUMENT,
@@ -145,7 +129,7 @@ static gboolean choose_commit (BlockRequest *request, GError **error)
 /* Images that this QEMU has open otherwise. */
 static gboolean is_used_here (const BlockRequest *request, const GraphNode *base, GError **error)
 {
-    const char *path = path_of (request, base);
+    const char *path = block_path_of (request, base);
     for (guint i = 0; i < request->graph->nodes->len; i++) {
         const GraphNode *node = request->graph->nodes->pdata[i];
         gboolean stands_on = g_strcmp0 (node->backing, base->name) == 0,
@@ -220,19 +204,20 @@ static gboolean is_needed_elsewhere (const BlockRequest *request, const char *fi
 
 static gboolean check_needed (const BlockRequest *request, GError **error)
 {
-    const GraphNode *base = request->type == BLOCK_PULL ? NULL : image (request, request->base);
+    const gboolean writes = request->type != BLOCK_PULL && request->type != BLOCK_COPY;
+    const GraphNode *base = writes ? block_image (request, request->base) : NULL;
     gboolean delete = (request->args->flags & BLOCK_DELETE) != 0;
 
     if (base
         && (!is_used_here (request, base, error)
-            || !is_needed_elsewhere (request, path_of (request, base), error)))
+            || !is_needed_elsewhere (request, block_path_of (request, base), error)))
         return error_note (error, _("disk '%s'"), request->disk->target);
     for (guint i = request->top; delete &&i < request->base; i++) {
-        const char *file = image_path (request, i);
+        const char *file = block_image_path (request, i);
         if (!g_path_is_absolute (file))
             return error_set (error, BAK_ERROR_NOT_SUPPORTED,
                               _("'%s' is no file that could be deleted"), file);
-        if (!is_used_here (request, image (request, i), error)
+        if (!is_used_here (request, block_image (request, i), error)
             || !is_needed_elsewhere (request, file, error))
             return error_note (error, _("disk '%s'"), request->disk->target);
     }
@@ -241,35 +226,18 @@ static gboolean check_needed (const BlockRequest *request, GError **error)
 
 /* ---- the steps ---- */
 
-/* The name of what the image stands on, as its header says it. */
-static char *stored_backing (Guest *guest, const char *node)
-{
-    if (!graph_may_be_asked (guest->qmp, guest->caps, NULL))
-        return NULL;
-    g_autoptr (JsonNode) answer =
-        qmp_execute (guest->qmp, "query-named-block-nodes",
-                     guest->caps->named_nodes_flat ? obj ("flat", "b", TRUE, NULL) : NULL, 0, NULL);
-    JsonArray *nodes =
-        answer && JSON_NODE_HOLDS_ARRAY (answer) ? json_node_get_array (answer) : NULL;
-    for (guint i = 0; nodes && i < json_array_get_length (nodes); i++) {
-        JsonObject *entry = json_get_element (nodes, i);
-        if (entry && g_strcmp0 (json_get_string (entry, "node-name"), node) == 0)
-            return g_strdup (
-                json_get_string (json_get_object (entry, "image"), "backing-filename"));
-    }
-    return NULL;
-}
-
 /* A name that was relative stays so. NULL: QEMU's own choice. */
 static char *new_backing (const BlockRequest *request)
 {
     guint above = request->top - 1;
-    g_autofree char *stored = stored_backing (request->guest, image (request, above)->name);
+    g_autofree char *stored =
+        block_stored_backing (request->guest, block_image (request, above)->name);
     if (!stored || g_path_is_absolute (stored) || strstr (stored, ":")
         || request->base >= request->chain->len
-        || !g_path_is_absolute (image_path (request, request->base)))
+        || !g_path_is_absolute (block_image_path (request, request->base)))
         return NULL;
-    return plan_backing_name (image_path (request, above), image_path (request, request->base));
+    return plan_backing_name (block_image_path (request, above),
+                              block_image_path (request, request->base));
 }
 
 static Action *with_job (Action *action, const char *job)
@@ -305,11 +273,11 @@ static JsonObject *job_arguments (const BlockRequest *request)
     const bak_block_args *args = request->args;
     gboolean pull = request->type == BLOCK_PULL, middle = request->type == BLOCK_COMMIT;
     g_autofree char *backing = pull || middle ? new_backing (request) : NULL;
-    JsonObject *object =
-        obj ("job-id", "s", request->job, "device", "s", request->disk->node, "top-node", "s",
-             middle ? image (request, request->top)->name : NULL, "base-node", "s",
-             request->base < request->chain->len ? image (request, request->base)->name : NULL,
-             "backing-file", "s", backing, NULL);
+    JsonObject *object = obj (
+        "job-id", "s", request->job, "device", "s", request->disk->node, "top-node", "s",
+        middle ? block_image (request, request->top)->name : NULL, "base-node", "s",
+        request->base < request->chain->len ? block_image (request, request->base)->name : NULL,
+        "backing-file", "s", backing, NULL);
     if (args->bytes_per_sec)
         json_object_set_int_member (object, "speed", args->bytes_per_sec);
     /* QEMU 7.2 dies when its nodes are asked for while a pull is concluded and not dismissed; how
@@ -340,7 +308,7 @@ static JsonArray *nodes_that_go (const BlockRequest *request)
 {
     JsonArray *nodes = json_array_new ();
     for (guint i = request->top; i < request->base; i++) {
-        const GraphNode *node = image (request, i);
+        const GraphNode *node = block_image (request, i);
         const char *const names[] = { node->name, node->file, node->data };
         for (guint k = 0; k < G_N_ELEMENTS (names); k++)
             if (names[k] && *names[k] != '#')
@@ -353,7 +321,7 @@ static JsonArray *files_that_go (const BlockRequest *request)
 {
     JsonArray *files = json_array_new ();
     for (guint i = request->top; i < request->base; i++) {
-        const char *path = image_path (request, i);
+        const char *path = block_image_path (request, i);
         struct stat st;
         if (stat (path, &st) == 0)
             json_array_add_object_element (files,
@@ -388,7 +356,7 @@ static void add_end (const BlockRequest *request, Plan *plan)
             plan->finish,
             own_action ("block-delete",
                         obj ("files", "a", files_that_go (request), "into", "s",
-                             image_path (request, request->base), "node", "s", request->into,
+                             block_image_path (request, request->base), "node", "s", request->into,
                              "active", "b", request->type == BLOCK_ACTIVE_COMMIT, NULL)));
 }
 
@@ -397,7 +365,10 @@ static void add_end (const BlockRequest *request, Plan *plan)
 static gboolean check_request (const BlockRequest *request, GError **error)
 {
     const bak_block_args *args = request->args;
-    const guint known = BLOCK_SHALLOW | BLOCK_DELETE | BLOCK_ACTIVE | BLOCK_DROP_CHECKPOINTS;
+    const guint known = request->type == BLOCK_COPY
+                            ? BLOCK_SHALLOW | BLOCK_REUSE_EXTERNAL | BLOCK_COPY_DEV
+                                  | BLOCK_SYNC_WRITES | BLOCK_DROP_CHECKPOINTS
+                            : BLOCK_SHALLOW | BLOCK_DELETE | BLOCK_ACTIVE | BLOCK_DROP_CHECKPOINTS;
     const char *rule = graph_disk_excluded (request->disk);
 
     if (args->flags & ~known)
@@ -436,20 +407,27 @@ static void note_lost (const BlockRequest *request, Plan *plan)
 static JsonObject *make_meta (const BlockRequest *request)
 {
     int pid = qmp_get_peer_pid (request->guest->qmp);
-    return obj ("kind", "s", "block", "disk", "s", request->disk->target, "type", "i",
-                (gint64) request->type, "into", "s", request->into, "above", "s",
-                request->top > 0 ? image (request, request->top - 1)->name : NULL, "base", "s",
-                request->base < request->chain->len ? image (request, request->base)->name : NULL,
-                "added", "a", json_array_ref (request->added), "below", "a",
-                json_array_ref (request->below), "pid", "i", (gint64) pid, "start", "i",
-                (gint64) process_start_time (pid), NULL);
+    return obj (
+        "kind", "s", "block", "disk", "s", request->disk->target, "type", "i",
+        (gint64) request->type, "into", "s", request->into, "above", "s",
+        request->top > 0 ? block_image (request, request->top - 1)->name : NULL, "base", "s",
+        request->base < request->chain->len ? block_image (request, request->base)->name : NULL,
+        "added", "a", json_array_ref (request->added), "below", "a",
+        json_array_ref (request->below), "pid", "i", (gint64) pid, "start", "i",
+        (gint64) process_start_time (pid), "dest", "s", request->copy ? request->args->dest : NULL,
+        "proof", "a", request->proof ? json_array_ref (request->proof) : NULL, NULL);
+}
+
+static gboolean choose (BlockRequest *request, GError **error)
+{
+    return request->type == BLOCK_PULL   ? choose_pull (request, error)
+           : request->type == BLOCK_COPY ? block_choose_copy (request, error)
+                                         : choose_commit (request, error);
 }
 
 gboolean block_plan (BlockRequest *request, Plan **ret_plan, JsonObject **ret_meta, GError **error)
 {
-    if (!check_request (request, error) || !read_chain (request, error)
-        || !(request->type == BLOCK_PULL ? choose_pull (request, error)
-                                         : choose_commit (request, error))
+    if (!check_request (request, error) || !read_chain (request, error) || !choose (request, error)
         || !check_needed (request, error))
         return FALSE;
     block_sort_checkpoints (request);
@@ -459,7 +437,10 @@ gboolean block_plan (BlockRequest *request, Plan **ret_plan, JsonObject **ret_me
     note_lost (request, plan);
     if (request->type == BLOCK_PULL)
         add_carry (request, plan, TRUE);
-    add_job (request, plan);
+    if (request->type == BLOCK_COPY)
+        block_add_copy (request, plan);
+    else
+        add_job (request, plan);
     add_end (request, plan);
     *ret_plan = plan;
     *ret_meta = make_meta (request);

@@ -4,6 +4,8 @@
  *   running   QEMU works
  *   pivot     its end was asked for: gone on with, whoever comes
  *   stopping  it was told to end without: taken back
+ *   finish    a copy that is in step was told to stay as it is: gone on with
+ *   whole     that copy is whole and on the disk: only what QEMU holds of it is to go
  *
  * and then what came of it, in DIR/blockjobs/last. */
 #include <errno.h>
@@ -188,12 +190,24 @@ static gboolean drop_added (Guest *guest, const BlockJob *job, GError **error)
 static gboolean see_below_again (Guest *guest, const BlockJob *job, GError **error)
 {
     JsonArray *below = json_get_array (job->state->meta, "below");
-    if (!below || json_array_get_length (below) == 0 || job->type == BLOCK_PULL)
+    gboolean wrote = job->type != BLOCK_PULL && job->type != BLOCK_COPY;
+    if (!below || json_array_get_length (below) == 0 || !wrote)
         return TRUE;
     g_autoptr (Action) action =
         own_action ("block-records", obj ("checkpoints", "a", json_array_ref (below), NULL));
     Run run = { .ops = block_run_ops (), .data = guest };
     return run_action (&run, action, error);
+}
+
+/* What was made for a copy. whole: but for its image. */
+static gboolean undo_copy (Guest *guest, BlockJob *job, gboolean whole, GError **error)
+{
+    if (job->type != BLOCK_COPY)
+        return TRUE;
+    Run run = new_run (guest, job, NULL);
+    gboolean ok = run_undo (&run, whole, error);
+    journal_close (run.journal);
+    return ok;
 }
 
 static gboolean end_without (Guest *guest, BlockJob *job, int result, const char *why,
@@ -202,6 +216,8 @@ static gboolean end_without (Guest *guest, BlockJob *job, int result, const char
     Run run = new_run (guest, job, NULL);
     run_end_job (&run, job->job);
     journal_close (run.journal);
+    if (!undo_copy (guest, job, FALSE, error))
+        return FALSE;
     if (!drop_added (guest, job, error) || !see_below_again (guest, job, error))
         return FALSE;
     note_last (guest, job, result, why);
@@ -241,6 +257,29 @@ static gboolean end_well (Guest *guest, BlockJob *job, GError **error)
     return FALSE;
 }
 
+/* A copy that QEMU has let go of in step: it counts once that is on the disk. */
+static gboolean end_whole (Guest *guest, BlockJob *job, GError **error)
+{
+    g_autoptr (GError) failure = NULL;
+    Run run = new_run (guest, job, NULL);
+    gboolean proved =
+        g_str_equal (job->state->phase, "whole")
+        || (drop_added (guest, job, &failure) && block_prove_copy (guest, job, &run, &failure));
+    journal_close (run.journal);
+    if (!proved && !run_outcome_unknown (failure)
+        && !end_without (guest, job, BLOCK_RESULT_FAILED, failure->message, error))
+        return FALSE;
+    if (!proved) {
+        g_propagate_error (error, g_steal_pointer (&failure));
+        return FALSE;
+    }
+    if (!set_phase (job, "whole", error) || !undo_copy (guest, job, TRUE, error))
+        return FALSE;
+    note_last (guest, job, BLOCK_RESULT_COMPLETED, NULL);
+    forget (job);
+    return TRUE;
+}
+
 /* ---- looking ---- */
 
 typedef enum {
@@ -250,6 +289,7 @@ typedef enum {
     LOOK_DONE,      /* the chain is as it was to become */
     LOOK_FAILED,    /* QEMU says why */
     LOOK_CANCELLED, /* by somebody, and the chain is as it was */
+    LOOK_WHOLE,     /* a copy has ended in step, and the guest is where it was */
 } Look;
 
 /* The disk, or the image above those that go, stands on what stays. */
@@ -270,6 +310,8 @@ static Look look (const Graph *graph, const BlockJob *job, const char **ret_why)
     const GraphJob *now = graph_job (graph, job->job);
     const char *status = now ? now->status : NULL;
 
+    if (job->type == BLOCK_COPY && g_str_equal (job->state->phase, "whole"))
+        return LOOK_WHOLE;
     *ret_why = now && now->error ? now->error : _("its job was cancelled by somebody else");
     if (!now)
         return has_moved (graph, job) ? LOOK_DONE : LOOK_CANCELLED;
@@ -281,7 +323,9 @@ static Look look (const Graph *graph, const BlockJob *job, const char **ret_why)
         return LOOK_WORKS;
     if (now->error)
         return LOOK_FAILED;
-    return has_moved (graph, job) ? LOOK_DONE : LOOK_CANCELLED;
+    if (has_moved (graph, job))
+        return LOOK_DONE;
+    return job->type == BLOCK_COPY ? LOOK_WHOLE : LOOK_CANCELLED;
 }
 
 /* Another process than the one that the job was started in. */
@@ -294,10 +338,20 @@ static gboolean is_of_other_qemu (Guest *guest, const BlockJob *job)
            && (pid != now || (start && start != (gint64) process_start_time (now)));
 }
 
-static void end_of_other (Guest *guest, const BlockJob *job, const char *why)
+static void end_of_other (Guest *guest, BlockJob *job, const char *why)
 {
-    note_last (guest, job, BLOCK_RESULT_FAILED, why);
-    tell (guest, job, why);
+    /* the guest may be on it from its next start on */
+    const char *phase = job->state && job->state->plan ? job->state->phase : "pivot";
+    gboolean whole = job->type == BLOCK_COPY && g_str_equal (phase, "whole");
+    if (job->type == BLOCK_COPY && !whole && !g_str_equal (phase, "pivot")) {
+        Run run = new_run (guest, job, NULL);
+        block_drop_copy (job, &run);
+        journal_close (run.journal);
+    }
+    note_last (guest, job, whole ? BLOCK_RESULT_COMPLETED : BLOCK_RESULT_FAILED,
+               whole ? NULL : why);
+    if (!whole)
+        tell (guest, job, why);
     forget (job);
 }
 
@@ -320,19 +374,42 @@ static gboolean settle_damaged (Guest *guest, BlockJob *job)
     return TRUE;
 }
 
+/* It is in step: QEMU ends it so, and the image stays as a whole copy. */
+static gboolean finish_copy (Guest *guest, BlockJob *job, GError **error)
+{
+    Run run = { .ops = block_run_ops (), .data = guest };
+    const char *said = NULL;
+
+    if (!qmp_run (guest->qmp, "block-job-cancel", obj ("device", "s", job->job, NULL), 0, error)
+        || !run_wait_job (&run, job->job, FALSE, CANCEL_MS, error))
+        return FALSE;
+    g_autoptr (Graph) graph = guest_graph (guest, GRAPH_DISKS, error);
+    if (!graph)
+        return FALSE;
+    if (look (graph, job, &said) == LOOK_WHOLE)
+        return end_whole (guest, job, error);
+    g_autofree char *why = g_strdup (said);
+    return end_without (guest, job, BLOCK_RESULT_FAILED, why, error)
+           && error_set (error, BAK_ERROR_IO, _("disk '%s': the copy failed: %s"), job->disk, why);
+}
+
 static gboolean go_on (Guest *guest, BlockJob *job, const Graph *graph, GError **error)
 {
     gboolean pivots = g_str_equal (job->state->phase, "pivot"),
-             stops = g_str_equal (job->state->phase, "stopping");
+             stops = g_str_equal (job->state->phase, "stopping"),
+             finishes = g_str_equal (job->state->phase, "finish");
     const char *why = NULL;
 
     switch (look (graph, job, &why)) {
     case LOOK_DONE: return end_well (guest, job, error);
     case LOOK_PENDING: return end_well (guest, job, error); /* too late to be cancelled */
     case LOOK_READY:
-        return pivots  ? end_well (guest, job, error)
-               : stops ? end_without (guest, job, BLOCK_RESULT_CANCELED, NULL, error)
-                       : TRUE;
+        if (pivots)
+            return end_well (guest, job, error);
+        if (finishes)
+            return finish_copy (guest, job, error);
+        return !stops || end_without (guest, job, BLOCK_RESULT_CANCELED, NULL, error);
+    case LOOK_WHOLE: return end_whole (guest, job, error);
     case LOOK_WORKS: return !stops || end_without (guest, job, BLOCK_RESULT_CANCELED, NULL, error);
     case LOOK_FAILED: return end_without (guest, job, BLOCK_RESULT_FAILED, why, error);
     case LOOK_CANCELLED:
@@ -425,6 +502,8 @@ static void request_clear (BlockRequest *request)
     g_clear_pointer (&request->records, json_array_unref);
     g_clear_pointer (&request->below, json_array_unref);
     g_clear_pointer (&request->added, json_array_unref);
+    g_clear_pointer (&request->proof, json_array_unref);
+    g_clear_pointer (&request->copy, g_free);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (BlockRequest, request_clear)
 
@@ -444,7 +523,8 @@ static gboolean fill_request (BlockRequest *request, GError **error)
             _("guest '%s' is off: block jobs are for running guests; qemu-img commit "
                "and qemu-img rebase do the same to its images"),
             request->guest->def->name);
-    if (request->args->type != BLOCK_PULL && request->args->type != BLOCK_COMMIT)
+    if (request->args->type != BLOCK_PULL && request->args->type != BLOCK_COMMIT
+        && request->args->type != BLOCK_COPY)
         return error_set (error, BAK_ERROR_NOT_SUPPORTED, _("there is no block job of type %d"),
                           request->args->type);
     request->type = request->args->type;
@@ -468,11 +548,13 @@ static gboolean start (Guest *guest, const char *id, Plan *plan, JsonObject *met
     g_autofree char *all = folder (guest), *dir = g_build_filename (all, id, NULL);
     g_autoptr (GArray) states = g_array_new (FALSE, TRUE, sizeof (StepState));
     g_autoptr (GHashTable) files = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+    g_autoptr (GHashTable) seen = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
     Run run = { .ops = block_run_ops (),
                 .data = guest,
                 .plan = plan,
                 .states = states,
                 .files = files,
+                .seen = seen,
                 .froze = -1,
                 .thawed = -1 };
 
@@ -686,6 +768,13 @@ static gboolean go_back (Guest *guest, BlockJob *job)
     return ok;
 }
 
+/* What has failed after that is gone on with by the next look. */
+static gboolean has_taken_over (Guest *guest, const BlockJob *job)
+{
+    g_autoptr (Graph) graph = guest_graph (guest, GRAPH_DISKS, NULL);
+    return !graph || has_moved (graph, job);
+}
+
 static gboolean pivot (Guest *guest, BlockJob *job, guint flags, GError **error)
 {
     g_autoptr (GError) failure = NULL;
@@ -703,7 +792,8 @@ static gboolean pivot (Guest *guest, BlockJob *job, guint flags, GError **error)
         return FALSE;
     if (end_well (guest, job, &failure))
         return TRUE;
-    if (journal_exists (job->dir) && !run_outcome_unknown (failure) && !go_back (guest, job)) {
+    if (journal_exists (job->dir) && !run_outcome_unknown (failure) && !go_back (guest, job)
+        && !has_taken_over (guest, job)) {
         g_autoptr (GError) left = NULL;
         g_autofree char *why = g_strdup (failure->message);
         end_without (guest, job, BLOCK_RESULT_FAILED, why, &left);
@@ -719,6 +809,8 @@ static gboolean finish_or_cancel (Guest *guest, BlockJob *job, GError **error)
     gboolean whole = is_ready (guest, job, NULL);
     Run run = { .ops = block_run_ops (), .data = guest };
 
+    if (whole && job->type == BLOCK_COPY)
+        return set_phase (job, "finish", error) && finish_copy (guest, job, error);
     if (!set_phase (job, "stopping", error))
         return FALSE;
     if (whole

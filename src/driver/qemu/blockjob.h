@@ -32,6 +32,10 @@ typedef struct {
     int type;
     const char *id, *job;
     const char *into; /* the node that what goes is written into */
+    char *copy;       /* of a copy: that node, which is not there yet */
+    const char *format;
+    gboolean keeps_bitmaps; /* of a copy: its image can */
+    JsonArray *proof;       /* of a copy: the options that its nodes are opened with */
     GPtrArray *checkpoints;
     JsonArray *carry;   /* of the verb "block-carry" */
     JsonArray *records; /* of "block-records": how checkpoints are recorded once it is done */
@@ -43,6 +47,24 @@ typedef struct {
 
 /* blockjob-plan.c: FALSE and why this cannot be done; *ret_plan else. Nothing is changed. */
 gboolean block_plan (BlockRequest *request, Plan **ret_plan, JsonObject **ret_meta, GError **error);
+
+/* blockjob-chain.c */
+const GraphNode *block_image (const BlockRequest *request, guint depth);
+/* Its file. QEMU may say more of a node than that: "json:{...}". */
+const char *block_path_of (const BlockRequest *request, const GraphNode *node);
+const char *block_image_path (const BlockRequest *request, guint depth);
+/* The name of what the image stands on, as its header says it. Caller frees. */
+char *block_stored_backing (Guest *guest, const char *node);
+/* What QEMU says of the node, part of *ret_held; NULL: nothing. */
+JsonObject *block_node_entry (Guest *guest, const char *node, JsonNode **ret_held);
+
+/* blockjob-copy.c */
+gboolean block_choose_copy (BlockRequest *request, GError **error);
+void block_add_copy (BlockRequest *request, Plan *plan);
+/* FALSE: it cannot be shown that all of a copy that has ended is on the disk. */
+gboolean block_prove_copy (Guest *guest, BlockJob *job, Run *run, GError **error);
+/* QEMU is gone: the file of a copy that has come to nothing is removed. */
+void block_drop_copy (BlockJob *job, Run *run);
 
 /* blockjob-carry.c: what becomes of each checkpoint of the disk. */
 void block_sort_checkpoints (BlockRequest *request);

@@ -174,6 +174,15 @@ def test_block_jobs_speak_as_virsh_does():
     check(run('blockpull', 'web', 'vda', '--drop-checkpoints').err, "warning: checkpoint 'c1' is deleted: why\n")
     check(run('blockpull', 'web', 'vda', '--dry-run').json()['steps'], [])
     check(run('blockcommit', 'web', 'vda', '--pivot', '--keep-overlay').status, 2)
+    result = run('blockcopy', 'web', 'vda', '/t', '5', '--format', 'raw', '--shallow', '--granularity', '64K', '--buf-size', '1M')
+    check((result.out, result.log[0]), ('Block Copy started\n\n', ('block_begin', '2 vda /t raw 5242880 1 65536 1048576')))
+    check(run('blockcopy', 'web', 'vda', "/a'b<", '--blockdev', '--reuse-external').log[0], ('block_begin', "2 vda /a'b<  0 24 0 0"))
+    check(run('blockcopy', 'web', 'vda', '/t', '--wait').out, 'Now in mirroring phase\n\n')
+    check(run('blockcopy', 'web', 'vda', '/t', '--finish').out, 'Successfully copied\n\n')
+    check(run('blockcopy', 'web', 'vda', '/t', '--pivot', '--verbose').err, '\rBlock Copy: [100.00 %]')
+    for bad in ([], ['/t', '--pivot', '--finish'], ['/t', '--xml', '/x']):
+        check(run('blockcopy', 'web', 'vda', *bad).status, 2)
+    contains(run('blockcopy', 'web', 'vda', '--xml', '/nosuch').err, "Failed to open file '/nosuch'")
     for line, state in ('blockpull web vda', 'started'), ('blockpull web vda --wait', 'completed'), ('blockcommit web vda --pivot', 'pivoted'):
         check(run(*line.split(), '--json').json(), {'state': state})
 

@@ -456,14 +456,21 @@ static gboolean fake_limit (DriverConn *conn, const bak_limit_args *args, bak_no
 }
 
 /* Of the process: the last command has begun an active commit, which is ready at once. */
-static gboolean is_mirroring;
+static int mirror; /* the type of a job that becomes ready; 0: none */
 
 static gboolean fake_block_begin (DriverConn *conn, const bak_block_args *args, bak_begin_ret *ret,
                                   GError **error)
 {
-    log_call ("block_begin", "%d %s %s %s %" G_GUINT64_FORMAT " %u", args->type, args->disk,
-              args->base, args->top, (guint64) args->bytes_per_sec, args->flags);
-    is_mirroring = (args->flags & BLOCK_ACTIVE) != 0;
+    if (args->type == BLOCK_COPY)
+        log_call ("block_begin", "2 %s %s %s %" G_GUINT64_FORMAT " %u %u %" G_GUINT64_FORMAT,
+                  args->disk, args->dest, args->format, (guint64) args->bytes_per_sec, args->flags,
+                  args->granularity, (guint64) args->buf_size);
+    else
+        log_call ("block_begin", "%d %s %s %s %" G_GUINT64_FORMAT " %u", args->type, args->disk,
+                  args->base, args->top, (guint64) args->bytes_per_sec, args->flags);
+    mirror = args->type == BLOCK_COPY     ? BLOCK_COPY
+             : args->flags & BLOCK_ACTIVE ? BLOCK_ACTIVE_COMMIT
+                                          : 0;
     ret->job = ret_string ("b10c0000");
     return may ("block_begin", error);
 }
@@ -480,8 +487,8 @@ static gboolean fake_block_info (DriverConn *conn, const bak_disk_arg *args, bak
                                  GError **error)
 {
     log_call ("block_info", "%s", args->disk);
-    if (is_mirroring)
-        *ret = (bak_block_ret){ .type = BLOCK_ACTIVE_COMMIT, .ready = 1, .cur = 1, .end = 1 };
+    if (mirror)
+        *ret = (bak_block_ret){ .type = mirror, .ready = 1, .cur = 1, .end = 1 };
     ret->job = ret_string ("");
     ret->last_error = ret_string ("");
     ret->last_job = ret_string ("");
@@ -492,7 +499,7 @@ static gboolean fake_block_end (DriverConn *conn, const bak_disk_arg *args, bak_
                                 GError **error)
 {
     log_call ("block_end", "%s %u", args->disk, args->flags);
-    if (!is_mirroring)
+    if (!mirror)
         return error_set (error, BAK_ERROR_NOT_SUPPORTED, "none runs");
     return may ("block_end", error);
 }
