@@ -29,6 +29,10 @@ for line in sys.stdin:
             other.call(LIBVIRT, 421, other.domain("g") + string(call["xml"]) + optional(None) + u32(call["flags"]))
         elif call["how"] == "attach":
             peer.attach(call["name"], qmp=call.get("qmp", ""), images=[tuple(i) for i in call.get("images", [])])
+        elif call["how"] == "copy":
+            other.call(LIBVIRT, 266, other.domain("g") + string("disk0") + optional(call["path"]) + u32(0, 0) + u32(call["flags"]))
+        elif call["how"] == "abort":
+            other.call(LIBVIRT, 237, other.domain("g") + string("disk0") + u32(0))
         elif call["how"] == "stop":
             peer.call(BACKUP, 42, string("g") + string("") + u32(1))
         elif call["how"] == "running":
@@ -255,6 +259,21 @@ class ManagerTest(CallersTest):
         self.refused(self.ask('attach', name='x', qmp=other.qmp_path))
         os.chown(other.qmp_path, 65534, 65534)
         self.assertEqual(self.ask('attach', name='x', qmp=other.qmp_path), '')
+
+    def test_a_disk_is_copied_where_he_could_write_and_nowhere_else(self):
+        copy, reuse, raw, device = 8, 2, 4, 32
+        link, leads, hard = self.path('his/link'), self.path('his/leads'), self.path('his/hard')
+        os.symlink(self.victim, link)
+        os.symlink(self.path('roots'), leads)
+        os.link(self.victim, hard)
+        for path, flags in ((self.path('roots/new'), 0), (self.victim, reuse), (link, reuse), (hard, reuse), (f'{leads}/new', 0),
+                            (self.path('his/../roots/new'), raw), (self.victim, reuse | device)):
+            for form in raw, 0:
+                with self.subTest(path, form=form):
+                    self.refused(self.ask('copy', path=path, flags=copy | flags | form), 'may not|does not let|could have the way|another file|hard link|not a block')
+        self.assertEqual(self.ask('copy', path=self.path('his/copy'), flags=copy), '')
+        self.assertEqual(os.stat(self.path('his/copy')).st_uid, 65534)
+        self.assertEqual(self.ask('abort'), '')
 
 
 if __name__ == '__main__':

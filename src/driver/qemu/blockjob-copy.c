@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <glib/gi18n-lib.h>
 #include "driver/qemu/blockjob.h"
+#include "driver/qemu/places.h"
 #include "driver/qemu/plan.h"
 #include "job/build.h"
 #include "job/verbs-files.h"
@@ -33,10 +34,12 @@ static gboolean check_dest (const BlockRequest *request, GError **error)
             return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
                               _("disk '%s': a control character is in the destination"),
                               request->disk->target);
-    return g_path_is_absolute (dest)
-           || error_set (error, BAK_ERROR_INVALID_ARGUMENT,
-                         _("disk '%s': the destination '%s' is not an absolute path"),
-                         request->disk->target, dest);
+    if (!g_path_is_absolute (dest))
+        return error_set (error, BAK_ERROR_INVALID_ARGUMENT,
+                          _("disk '%s': the destination '%s' is not an absolute path"),
+                          request->disk->target, dest);
+    return places_check_copy (dest, error)
+           || error_note (error, _("disk '%s'"), request->disk->target);
 }
 
 static gboolean check_tuning (const BlockRequest *request, GError **error)

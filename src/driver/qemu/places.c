@@ -116,6 +116,12 @@ gboolean places_check (const BackupDef *def, GError **error)
                || check_readers (def->server, error));
 }
 
+gboolean places_check_copy (const char *path, GError **error)
+{
+    Caller *caller = caller_current ();
+    return !caller || check_local (caller, path, error);
+}
+
 gboolean places_check_attach (const bak_attach_args *args, GError **error)
 {
     Caller *caller = caller_current ();

@@ -8,4 +8,6 @@
 gboolean places_check (const BackupDef *def, GError **error);
 /* A socket that he passed: it is connected to from here. */
 gboolean places_check_passed (const PassedAddress *passed, const ServerDef *server, GError **error);
+/* An image into which a disk is copied. */
+gboolean places_check_copy (const char *path, GError **error);
 gboolean places_check_attach (const bak_attach_args *args, GError **error);
