@@ -16,6 +16,8 @@ ROWS = re.findall(r'^\| `(vir\w+) \(([^)]*)\)` \| (?:`(bak_\w+) \(([^)]*)\)`|non
 CONSTANTS = re.findall(r'^\| `VIR_(\w+)` \| `BAK_(\w+)` \|', TEXT, re.M)
 # libvirt's families that have to be complete here
 FAMILIES = r'virDomainBackup\w+|virDomainCheckpoint\w+|virDomainListAllCheckpoints|virDomainGetJob\w+|virDomainAbortJob\w*|virDomain(?:Get)?BlockJob\w+|virConnectDomainEvent(?:Der|R)egisterAny'
+# how many arguments stand for an array of typed parameters and its length
+PARAMETERS = {'virDomainBlockCopy': ('bandwidth', 'granularity', 'buf_size')}
 failures = []
 
 
@@ -45,6 +47,10 @@ def check_ours():
         theirs, ours = arguments(vir_arguments), [name for name in arguments(prototype) if name != 'error']
         if vir.startswith('virEvent'):
             continue
+        if vir in PARAMETERS:
+            at = theirs.index('params')
+            theirs[at:at + 2] = PARAMETERS[vir]
+            check(set(PARAMETERS[vir]) <= set(ours), f'{bak} lacks one of {PARAMETERS[vir]}')
         check(len(theirs) == len(ours), f'{vir} has {len(theirs)} arguments, {bak} {len(ours)}')
         expected = snake(vir).replace('_get_connect', '_get_connection') if vir.endswith('GetConnect') else snake(vir)
         expected = re.sub('_free$|_close$', '_unref', expected) if not vir.startswith('virTyped') else expected
