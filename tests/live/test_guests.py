@@ -112,6 +112,19 @@ class LifeTest(bed.LiveTest):
                   extra=['-object', 'iothread,id=one', '-object', 'iothread,id=two', '-object', 'throttle-group,id=limit,x-iops-total=100000'])
         self.live()
 
+    def test_a_write_below_a_throttle_that_a_full_target_stops_goes_on(self):
+        """QEMU names the throttle above our filter, where the guest's device stands."""
+        self.boot({'top': 'throttle,throttle-group=limit'}, on_iothread=0, extra=['-object', 'throttle-group,id=limit,x-iops-total=100000'])
+        small, [disk] = self.small_fs('2M'), self.vm.disks
+        self.must('backup-begin', 'g', '--protect', 'no', '--limit', '64KiB', '--target', f'{disk.target}={small}/copy')
+        self.must('backup-wait', 'g', rc=3)
+        self.assertIn('met by a write of the guest', self.json('backup-info', 'g')['error'])
+        bed.wait_for('the guest goes on', lambda: self.vm.qmp.execute('query-status')['status'] == 'running')
+        self.vm.wait_rounds(20)
+        self.assertEqual(self.vm.write_errors(), [])
+        self.assertEqual(os.listdir(small), [])
+        self.assert_nothing_left(self.vm, self.picture)
+
     def test_queues_mapped_to_io_threads(self):
         if not self.can_view():
             self.skipTest('iothread-vq-mapping is of QEMU 9.0')

@@ -8,7 +8,7 @@
 #include "job/build.h"
 #include "util/json.h"
 
-gint job_disk_of_node (Job *job, const char *node)
+static gint disk_of_node (Job *job, const char *node)
 {
     for (guint i = 0; node && i < job->plan->disks->len; i++) {
         const PlanDisk *disk = job->plan->disks->pdata[i];
@@ -16,6 +16,27 @@ gint job_disk_of_node (Job *job, const char *node)
             return i;
     }
     return -1;
+}
+
+/* Filters of the guest's own (throttle) lie above ours, and it is them that QEMU names. */
+static gint disk_below (Job *job, const char *top)
+{
+    g_autoptr (Graph) graph = top && *top ? guest_graph (job->guest, GRAPH_ALL, NULL) : NULL;
+    for (guint i = 0; graph && i < job->plan->disks->len; i++) {
+        const PlanDisk *disk = job->plan->disks->pdata[i];
+        const GraphDisk *now = disk->filter ? graph_disk (graph, disk->target, NULL) : NULL;
+        if (now && g_strcmp0 (now->top, top) == 0)
+            return i;
+    }
+    return -1;
+}
+
+gint job_disk_of_event (Job *job, const GuestEvent *event)
+{
+    const char *node = event->data ? json_get_string (event->data, "node-name") : NULL;
+    gint index = disk_of_node (job, node);
+    gboolean io_error = g_str_equal (event->name, "BLOCK_IO_ERROR");
+    return index < 0 && io_error ? disk_below (job, node) : index;
 }
 
 /* The copies may be ending already while a write of the guest fails in the filter of one that has
@@ -26,7 +47,7 @@ static gboolean filter_stopped_guest (Job *job)
         const GuestEvent *event = job->guest->pending->pdata[i];
         if (g_str_equal (event->name, "BLOCK_IO_ERROR") && event->data
             && g_strcmp0 (json_get_string (event->data, "action"), "stop") == 0
-            && job_disk_of_node (job, json_get_string (event->data, "node-name")) >= 0)
+            && job_disk_of_event (job, event) >= 0)
             return TRUE;
     }
     return FALSE;

@@ -22,7 +22,8 @@ enum { KNOWN_FLAGS = BEGIN_REUSE_EXTERNAL | BEGIN_QUIESCE | BEGIN_ALLOW_UNPROVED
 
 /* job-look.c */
 gboolean job_qemu_is_gone (Guest *guest);
-gint job_disk_of_node (Job *job, const char *node);
+/* Of whose filter or scratch an event tells; -1: of none. */
+gint job_disk_of_event (Job *job, const GuestEvent *event);
 /* A guest that our filter has stopped goes on; one that stopped for another reason is none of our
  * business. */
 void job_resume_guest (Job *job);

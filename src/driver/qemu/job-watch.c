@@ -364,8 +364,7 @@ static gboolean take_events (Job *job)
     for (guint i = 0; i < guest->pending->len; i++) {
         const GuestEvent *event = guest->pending->pdata[i];
         job->own->shut_down = job->own->shut_down || g_str_equal (event->name, "SHUTDOWN");
-        gint index =
-            event->data ? job_disk_of_node (job, json_get_string (event->data, "node-name")) : -1;
+        gint index = job_disk_of_event (job, event);
         const PlanDisk *disk = index >= 0 ? job->plan->disks->pdata[index] : NULL;
         g_autofree char *text = NULL;
         if (!disk)
@@ -528,6 +527,7 @@ void job_tick (Guest *guest)
     }
     if (!job_mind_migration (job, now) || !take_events (job) || !mind_mute_qemu (job))
         return;
+    guint taken = guest->pending->len; /* what comes while QEMU is asked is for the next time */
     if (concluded || probe_is_due (job, now) || now >= job->next_tick) {
         job->next_tick = now + JOB_TICK_MS * 1000;
         job_refresh (guest);
@@ -537,7 +537,7 @@ void job_tick (Guest *guest)
     }
     if (!job_check_disks (job))
         return;
-    g_ptr_array_set_size (guest->pending, 0);
+    g_ptr_array_remove_range (guest->pending, 0, MIN (taken, guest->pending->len));
     if (life_mind_deadline (job, now) && mind_readers (job, now) && mind_hung_targets (job, now))
         mind_probe (job, now);
 }
