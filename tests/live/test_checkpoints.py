@@ -148,7 +148,7 @@ class OntoTest(Chain):
 
 
 class RefusedTest(Chain):
-    inconsistent, stopped = 'bitmap inconsistent', 'not recording'
+    inconsistent, stopped, other_image = 'bitmap inconsistent', 'not recording', 'bitmap'
 
     def kill(self):
         self.vm.die()
@@ -233,8 +233,8 @@ class RefusedTest(Chain):
         self.data = bytearray(SIZE)
         self.make_image('disk.qcow2', SIZE)
         self.start()
-        self.assert_refused('bitmap')
-        self.assert_full_instead('bitmap')
+        self.assert_refused(self.other_image)
+        self.assert_full_instead(self.other_image)
 
     def test_a_bitmap_that_somebody_stopped_is_refused(self):
         self.full()

@@ -149,6 +149,7 @@ class SameOntoTest(Chain, test_checkpoints.OntoTest):
 
 class SameRefusedTest(Chain, test_checkpoints.RefusedTest):
     inconsistent = stopped = 'bitmap missing or inconsistent'
+    other_image = 'another file than at the checkpoint'
 
 
 class SameGoesOnTest(Chain, test_checkpoints.GoesOnTest):

@@ -109,9 +109,10 @@ static int bear_loss (Shell *shell, Progress *progress, BakDomain *domain, const
 {
     gint64 now = g_get_monotonic_time ();
     const char *type = bak_connection_get_type (shell->conn, NULL);
-    if (bak_error_get_code (error) == BAK_ERROR_NO_DOMAIN && progress->seen)
+    BakErrorCode code = bak_error_get_code (error);
+    if ((code == BAK_ERROR_NO_DOMAIN || code == BAK_ERROR_NO_JOB) && progress->seen)
         return guest_is_gone (domain, id, error);
-    if (bak_error_get_code (error) != BAK_ERROR_CONNECTION || g_strcmp0 (type, "remote") != 0)
+    if (code != BAK_ERROR_CONNECTION || g_strcmp0 (type, "remote") != 0)
         return fail (error);
     if (!progress->lost_at) {
         warn (_("%s; trying again for up to %d seconds"), bak_error_get_message (error),
