@@ -89,7 +89,12 @@ static gboolean is_cut (GPtrArray *nodes, const CheckpointDisk *recorded)
 static const GraphNode *image_elsewhere (const Graph *graph, const CheckpointDisk *recorded)
 {
     g_autoptr (GPtrArray) sealed = checkpoint_sealed_nodes (graph, recorded);
-    return sealed->len ? sealed->pdata[0] : NULL;
+    for (guint i = 0; i < sealed->len; i++) {
+        const GraphNode *node = sealed->pdata[i];
+        if (g_strcmp0 (node->filename, recorded->file) != 0)
+            return node;
+    }
+    return NULL;
 }
 
 static const char *kind_of (const Graph *graph, const CheckpointDisk *recorded,

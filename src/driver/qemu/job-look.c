@@ -19,7 +19,7 @@ static gint disk_of_node (Job *job, const char *node)
 }
 
 /* Filters of the guest's own (throttle) lie above ours, and it is them that QEMU names. */
-static gint disk_below (Job *job, const char *top)
+static gint disk_of_top (Job *job, const char *top)
 {
     g_autoptr (Graph) graph = top && *top ? guest_graph (job->guest, GRAPH_ALL, NULL) : NULL;
     for (guint i = 0; graph && i < job->plan->disks->len; i++) {
@@ -36,7 +36,7 @@ gint job_disk_of_event (Job *job, const GuestEvent *event)
     const char *node = event->data ? json_get_string (event->data, "node-name") : NULL;
     gint index = disk_of_node (job, node);
     gboolean io_error = g_str_equal (event->name, "BLOCK_IO_ERROR");
-    return index < 0 && io_error ? disk_below (job, node) : index;
+    return index < 0 && io_error ? disk_of_top (job, node) : index;
 }
 
 /* The copies may be ending already while a write of the guest fails in the filter of one that has
