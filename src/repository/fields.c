@@ -147,9 +147,11 @@ GPtrArray *fields_texts (Fields *fields, JsonObject *object, const char *key, gu
 {
     GPtrArray *texts = g_ptr_array_new_with_free_func (g_free);
     JsonArray *array = array_of (fields, object, key, max);
-    for (guint i = 0; array && i < json_array_get_length (array) && !fields->failed; i++)
-        g_ptr_array_add (texts,
-                         g_strdup (text_of (fields, json_array_get_element (array, i), key)));
+    for (guint i = 0; array && i < json_array_get_length (array) && !fields->failed; i++) {
+        const char *text = text_of (fields, json_array_get_element (array, i), key);
+        if (text)
+            g_ptr_array_add (texts, g_strdup (text));
+    }
     return texts;
 }
 

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "repository/base.h"
+#include "repository/fields.h"
+#include "util/json.h"
 
 #define HASH "87d2e9a514a7ded9f2498995dfb25140ae5f7fede9d1db423c0cdd09902eb61e"
 #define UUID "6695eb01-f6a4-8304-79aa-97f2502e193f"
@@ -105,6 +107,36 @@ static Point *new_point (const char *id, guint64 sequence, const char *target, g
 }
 
 static const struct {
+    const char *text;
+    guint count;
+    gboolean ok;
+} lists[] = {
+    { "{\"x\":[\"a\",\"b\"]}", 2, TRUE },
+    { "{\"x\":[]}", 0, TRUE },
+    { "{\"x\":[2]}", 0, FALSE },
+    { "{\"x\":[\"a\",null]}", 1, FALSE },
+    { "{\"x\":[\"a\",[],\"b\"]}", 1, FALSE },
+    { "{\"x\":[{}]}", 0, FALSE },
+    { "{\"x\":{}}", 0, FALSE },
+};
+
+START_TEST (what_is_listed_is_text)
+{
+    g_autoptr (GError) error = NULL;
+    JsonObject *object;
+    g_autoptr (JsonNode) node =
+        json_read_object (lists[_i].text, strlen (lists[_i].text), &object, &error);
+    Fields fields = { "x.json", &error, FALSE };
+    g_autoptr (GPtrArray) texts = fields_texts (&fields, object, "x", 4);
+
+    ck_assert_int_eq (!fields.failed, lists[_i].ok);
+    ck_assert_uint_eq (texts->len, lists[_i].count);
+    for (guint i = 0; i < texts->len; i++)
+        ck_assert_ptr_nonnull (texts->pdata[i]);
+}
+END_TEST
+
+static const struct {
     const char *target;
     guint64 size;
     const char *why_none, *base; /* NULL: none */
@@ -139,6 +171,7 @@ int main (void)
     tcase_add_test (tests, what_is_written_is_read_again);
     tcase_add_test (tests, a_change_of_any_byte_is_found);
     tcase_add_loop_test (tests, what_becomes_a_path_is_checked, 0, G_N_ELEMENTS (placements));
+    tcase_add_loop_test (tests, what_is_listed_is_text, 0, G_N_ELEMENTS (lists));
     tcase_add_loop_test (tests, the_base_is_the_newest_point_that_has_the_disk, 0,
                          G_N_ELEMENTS (choices));
     suite_add_tcase (suite, tests);
