@@ -88,11 +88,12 @@ class LifeTest(bed.LiveTest):
                 self.assert_same(disk.path, self.path('last', disk.target))
             self.vm.qmp.execute('cont')
 
-    def live(self):
+    def live(self, fill=True):
         self.push()
         self.pull()
         self.byte_for_byte()
-        self.full_target()
+        if fill:
+            self.full_target()
         self.forget('c1', 'c2')
         self.assert_nothing_left(self.vm, self.picture)
         self.vm.wait_rounds(20)
@@ -110,7 +111,9 @@ class LifeTest(bed.LiveTest):
         group = 'throttle,throttle-group=limit'
         self.boot({'device_options': ',iothread=one', 'top': group}, {'device_options': ',iothread=two'}, {}, {'bus': 'scsi', 'top': group}, on_iothread=2,
                   extra=['-object', 'iothread,id=one', '-object', 'iothread,id=two', '-object', 'throttle-group,id=limit,x-iops-total=100000'])
-        self.live()
+        # Open: QEMU 5.2 was seen to keep a throttled write of an I/O thread for ever after the nodes below its throttle had been taken
+        # away, with the guest running. An unprotected target that is full is tried on I/O threads and below a throttle, each alone.
+        self.live(fill=self.can_view())
 
     def test_a_write_below_a_throttle_that_a_full_target_stops_goes_on(self):
         """QEMU names the throttle above our filter, where the guest's device stands."""
